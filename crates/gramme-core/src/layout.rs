@@ -1,0 +1,391 @@
+//! Who keeps what: an immutable, numbered assignment of partitions to members. Static membership is layout
+//! version 1; ring changes will append versions (design section 4).
+//!
+//! Invariant: every partition has N distinct homes in order, then every other member as a fallback in
+//! rendezvous order, other zones first. The same members, N and Q give the same bytes on every node.
+//!
+//! A layout refuses to know who is up: an outage never changes membership (ME-1).
+
+use crate::codec::{BadBytes, Reader, Writer, checksum32};
+use crate::id::{NodeId, PartitionId};
+use crate::limits::{MEMBERS_MAX, N_MAX, PARTITIONS_MAX};
+use alloc::collections::BTreeSet;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+use md5::{Digest, Md5};
+
+/// One node of the cluster, as the layout knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Who it is.
+    pub id: NodeId,
+    /// What people call it; distinct within a cluster.
+    pub name: String,
+    /// Where peers reach it: `host:port`.
+    pub address: String,
+    /// Where clients reach its HTTP door: `host:port`.
+    pub http: String,
+    /// What fails together with it.
+    pub zone: String,
+    /// Its share of the partitions, relative to the others; at least 1.
+    pub weight: u32,
+}
+
+/// The hash of a layout's bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LayoutHash(pub u128);
+
+impl fmt::Display for LayoutHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// One version of the assignment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    version: u64,
+    parent: LayoutHash,
+    n: usize,
+    members: Vec<Member>,
+    /// `n` indices into `members` per partition.
+    slots: Vec<u16>,
+    /// All members per partition: homes in order, then fallbacks in order.
+    preference: Vec<NodeId>,
+    hash: LayoutHash,
+}
+
+/// Why members cannot form a layout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BadLayout {
+    /// Fewer members than copies, or none.
+    TooFewMembers {
+        /// How many there are.
+        members: usize,
+        /// How many copies were asked for.
+        n: usize,
+    },
+    /// More than [`MEMBERS_MAX`].
+    TooManyMembers(usize),
+    /// N is not within 1 to [`N_MAX`].
+    Copies(usize),
+    /// Q is not a power of two within 1 to [`PARTITIONS_MAX`].
+    Partitions(usize),
+    /// Two members share what must be distinct: an id, a name or an address.
+    Twice(String),
+    /// A weight of 0.
+    NoWeight(String),
+}
+
+impl fmt::Display for BadLayout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BadLayout::TooFewMembers { members, n } => {
+                write!(
+                    f,
+                    "{members} members cannot keep {n} copies on distinct nodes: add members or lower n"
+                )
+            }
+            BadLayout::TooManyMembers(members) => {
+                write!(f, "{members} members: at most {MEMBERS_MAX} are allowed")
+            }
+            BadLayout::Copies(n) => write!(f, "n is {n}: use 1 to {N_MAX}"),
+            BadLayout::Partitions(q) => {
+                write!(f, "partitions is {q}: use a power of two from 1 to {PARTITIONS_MAX}")
+            }
+            BadLayout::Twice(what) => write!(f, "two members have the same {what}: each needs its own"),
+            BadLayout::NoWeight(name) => write!(f, "member {name} has weight 0: use 1 or more"),
+        }
+    }
+}
+
+impl core::error::Error for BadLayout {}
+
+impl Layout {
+    /// Layout version 1 for a fixed list of members: `n` copies of each of `partitions` partitions.
+    pub fn first(mut members: Vec<Member>, n: usize, partitions: usize) -> Result<Layout, BadLayout> {
+        check(&members, n, partitions)?;
+        members.sort_by_key(|member| member.id);
+        let slots = place(&members, n, partitions);
+        Ok(Layout::assemble(1, LayoutHash::default(), n, members, slots))
+    }
+
+    /// Its number; 1 is the first.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The hash of the layout that it follows; zero for the first.
+    pub fn parent(&self) -> LayoutHash {
+        self.parent
+    }
+
+    /// The hash of its own bytes.
+    pub fn hash(&self) -> LayoutHash {
+        self.hash
+    }
+
+    /// Copies of each partition.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Q, the number of partitions: a power of two.
+    pub fn partitions(&self) -> usize {
+        self.slots.len() / self.n
+    }
+
+    /// In order of id.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// The member with this id.
+    pub fn member(&self, id: NodeId) -> Option<&Member> {
+        self.members.binary_search_by_key(&id, |member| member.id).ok().map(|at| &self.members[at])
+    }
+
+    /// The N homes of a partition, in order.
+    pub fn homes(&self, partition: PartitionId) -> &[NodeId] {
+        &self.preference_list(partition)[..self.n]
+    }
+
+    /// The other members, in the order in which they take a home's place.
+    pub fn fallbacks(&self, partition: PartitionId) -> &[NodeId] {
+        &self.preference_list(partition)[self.n..]
+    }
+
+    /// All members in order of preference: homes, then fallbacks (RE-3).
+    pub fn preference_list(&self, partition: PartitionId) -> &[NodeId] {
+        let width = self.members.len();
+        let at = partition.0 as usize * width;
+        &self.preference[at..at + width]
+    }
+
+    /// Whether a node is a home of a partition.
+    pub fn is_home(&self, partition: PartitionId, node: NodeId) -> bool {
+        self.homes(partition).contains(&node)
+    }
+
+    /// How many slots a member fills.
+    pub fn slots_of(&self, node: NodeId) -> usize {
+        match self.members.binary_search_by_key(&node, |member| member.id) {
+            Ok(at) => self.slots.iter().filter(|&&slot| slot as usize == at).count(),
+            Err(_) => 0,
+        }
+    }
+
+    /// The bytes that every node keeps and compares; byte table: `docs/format/layout.md`.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        write_body(&mut w, self.version, self.parent, self.n, &self.members, &self.slots);
+        let sum = checksum32(w.as_slice());
+        w.u32(sum);
+        w.into_vec()
+    }
+
+    /// Reads [`Layout::encode`] back and checks that it is a layout at all.
+    pub fn decode(bytes: &[u8]) -> Result<Layout, BadBytes> {
+        let body_len = bytes.len().checked_sub(4).ok_or(BadBytes::Malformed)?;
+        let (body, sum) = bytes.split_at(body_len);
+        if checksum32(body).to_le_bytes() != *sum {
+            return Err(BadBytes::Checksum);
+        }
+        let mut r = Reader::new(body);
+        match r.u8()? {
+            LAYOUT_FORMAT => {}
+            newer => return Err(BadBytes::Version(newer)),
+        }
+        let version = r.varint()?;
+        let parent = LayoutHash(r.u128()?);
+        let n = r.count(N_MAX)?;
+        let partitions = r.count(PARTITIONS_MAX)?;
+        let count = r.count(MEMBERS_MAX)?;
+        let mut members = Vec::with_capacity(count);
+        for _ in 0..count {
+            members.push(read_member(&mut r)?);
+        }
+        check(&members, n, partitions).map_err(|_| BadBytes::Malformed)?;
+        if !members.windows(2).all(|pair| pair[0].id < pair[1].id) {
+            return Err(BadBytes::Malformed);
+        }
+        let mut slots = Vec::with_capacity(n * partitions);
+        for _ in 0..n * partitions {
+            slots.push(r.count(count - 1)? as u16);
+        }
+        r.end()?;
+        let distinct = slots.chunks(n).all(|homes| homes.iter().collect::<BTreeSet<_>>().len() == n);
+        if !distinct {
+            return Err(BadBytes::Malformed);
+        }
+        Ok(Layout::assemble(version, parent, n, members, slots))
+    }
+
+    fn assemble(version: u64, parent: LayoutHash, n: usize, members: Vec<Member>, slots: Vec<u16>) -> Layout {
+        let mut preference = Vec::with_capacity(members.len() * slots.len() / n);
+        for (partition, homes) in slots.chunks(n).enumerate() {
+            preference.extend(homes.iter().map(|&home| members[home as usize].id));
+            preference.extend(fallback_order(&members, homes, partition));
+        }
+        let mut w = Writer::new();
+        write_body(&mut w, version, parent, n, &members, &slots);
+        let digest: [u8; 16] = Md5::digest(w.as_slice()).into();
+        Layout {
+            version,
+            parent,
+            n,
+            members,
+            slots,
+            preference,
+            hash: LayoutHash(u128::from_be_bytes(digest)),
+        }
+    }
+}
+
+fn check(members: &[Member], n: usize, partitions: usize) -> Result<(), BadLayout> {
+    if n == 0 || n > N_MAX {
+        return Err(BadLayout::Copies(n));
+    }
+    if members.len() < n {
+        return Err(BadLayout::TooFewMembers { members: members.len(), n });
+    }
+    if members.len() > MEMBERS_MAX {
+        return Err(BadLayout::TooManyMembers(members.len()));
+    }
+    if !partitions.is_power_of_two() || partitions > PARTITIONS_MAX {
+        return Err(BadLayout::Partitions(partitions));
+    }
+    if let Some(member) = members.iter().find(|member| member.weight == 0) {
+        return Err(BadLayout::NoWeight(member.name.clone()));
+    }
+    let distinct = |what: fn(&Member) -> String, word: &str| {
+        let all: BTreeSet<String> = members.iter().map(what).collect();
+        if all.len() == members.len() { Ok(()) } else { Err(BadLayout::Twice(word.to_string())) }
+    };
+    distinct(|m| m.id.to_string(), "id")?;
+    distinct(|m| m.name.clone(), "name")?;
+    distinct(|m| m.address.clone(), "address")
+}
+
+/// The paper's walk with a bound on each node's share: the first home of each partition comes from a smooth
+/// weighted round, the others are the next distinct nodes clockwise (RE-4), other zones first, while they
+/// have room.
+fn place(members: &[Member], n: usize, partitions: usize) -> Vec<u16> {
+    let first = weighted_round(members, partitions);
+    let quota = quotas(members, n * partitions);
+    let mut used = alloc::vec![0usize; members.len()];
+    for &node in &first {
+        used[node] += 1;
+    }
+    let mut slots = Vec::with_capacity(n * partitions);
+    for partition in 0..partitions {
+        let mut homes = alloc::vec![first[partition]];
+        while homes.len() < n {
+            let next = next_home(members, &first, &quota, &used, &homes, partition);
+            used[next] += 1;
+            homes.push(next);
+        }
+        slots.extend(homes.into_iter().map(|home| home as u16));
+    }
+    slots
+}
+
+/// The next home of a partition: clockwise, distinct, in a zone that has none yet and within its share; each
+/// wish is dropped only if no member meets it. Beyond the owners clockwise, the emptiest member.
+fn next_home(
+    members: &[Member],
+    first: &[usize],
+    quota: &[usize],
+    used: &[usize],
+    homes: &[usize],
+    partition: usize,
+) -> usize {
+    let clockwise = (1..first.len()).map(|step| first[(partition + step) % first.len()]);
+    let emptiest = {
+        let mut all: Vec<usize> = (0..members.len()).collect();
+        all.sort_by_key(|&m| (used[m] as u64 * 1_000_000 / u64::from(members[m].weight), members[m].id));
+        all
+    };
+    let candidates: Vec<usize> = clockwise.chain(emptiest).filter(|m| !homes.contains(m)).collect();
+    let new_zone = |m: usize| homes.iter().all(|&h| members[h].zone != members[m].zone);
+    let has_room = |m: usize| used[m] < quota[m];
+    candidates
+        .iter()
+        .copied()
+        .find(|&m| new_zone(m) && has_room(m))
+        .or_else(|| candidates.iter().copied().find(|&m| new_zone(m)))
+        .or_else(|| candidates.iter().copied().find(|&m| has_room(m)))
+        .unwrap_or(candidates[0])
+}
+
+/// Each member as often as its weight says, as evenly spread as can be, in order of id at the start.
+fn weighted_round(members: &[Member], turns: usize) -> Vec<usize> {
+    let total: i64 = members.iter().map(|m| i64::from(m.weight)).sum();
+    let mut credit: Vec<i64> = alloc::vec![0; members.len()];
+    (0..turns)
+        .map(|_| {
+            for (c, m) in credit.iter_mut().zip(members) {
+                *c += i64::from(m.weight);
+            }
+            let next = (0..members.len()).max_by_key(|&m| (credit[m], core::cmp::Reverse(m))).unwrap_or(0);
+            credit[next] -= total;
+            next
+        })
+        .collect()
+}
+
+/// How many slots each member may fill: its share by weight, rounded up.
+fn quotas(members: &[Member], slots: usize) -> Vec<usize> {
+    let total: u64 = members.iter().map(|m| u64::from(m.weight)).sum();
+    members.iter().map(|m| (slots as u64 * u64::from(m.weight)).div_ceil(total) as usize).collect()
+}
+
+/// Members that are no home, by rendezvous hash, those of zones without a home first.
+fn fallback_order(members: &[Member], homes: &[u16], partition: usize) -> Vec<NodeId> {
+    let zones: BTreeSet<&str> = homes.iter().map(|&h| members[h as usize].zone.as_str()).collect();
+    let mut others: Vec<(bool, u64, NodeId)> = members
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| !homes.contains(&(*at as u16)))
+        .map(|(_, m)| (zones.contains(m.zone.as_str()), rendezvous(m.id, partition), m.id))
+        .collect();
+    others.sort_unstable();
+    others.into_iter().map(|(_, _, id)| id).collect()
+}
+
+fn rendezvous(node: NodeId, partition: usize) -> u64 {
+    xxhash_rust::xxh3::xxh3_64_with_seed(&node.0.to_be_bytes(), partition as u64)
+}
+
+fn write_body(w: &mut Writer, version: u64, parent: LayoutHash, n: usize, members: &[Member], slots: &[u16]) {
+    w.u8(LAYOUT_FORMAT);
+    w.varint(version);
+    w.u128(parent.0);
+    w.varint(n as u64);
+    w.varint((slots.len() / n) as u64);
+    w.varint(members.len() as u64);
+    for m in members {
+        w.u64(m.id.0);
+        for text in [&m.name, &m.address, &m.http, &m.zone] {
+            w.slice(text.as_bytes());
+        }
+        w.varint(u64::from(m.weight));
+    }
+    for &slot in slots {
+        w.varint(u64::from(slot));
+    }
+}
+
+fn read_member(r: &mut Reader<'_>) -> Result<Member, BadBytes> {
+    Ok(Member {
+        id: NodeId(r.u64()?),
+        name: r.text()?.to_string(),
+        address: r.text()?.to_string(),
+        http: r.text()?.to_string(),
+        zone: r.text()?.to_string(),
+        weight: r.count(u32::MAX as usize)? as u32,
+    })
+}
+
+const LAYOUT_FORMAT: u8 = 1;

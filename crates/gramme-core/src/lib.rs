@@ -1,0 +1,40 @@
+//! The pure half of Gramme: every decision that is arithmetic over values.
+//!
+//! Reading order, from the bottom up: [`id`] and [`limits`] (the words), [`ring`] and [`layout`] (who keeps
+//! what), [`clock`], [`record`], [`context`] and [`seen`] (versions: what happened before what),
+//! [`hlc`] (time as advice), [`quorum`] (counting answers), [`bucket`] (what a bucket wants), and
+//! [`codec`] (how values become bytes).
+//!
+//! The crate knows no clock, socket, file, thread or randomness: it is `no_std` with `alloc`, so the
+//! compiler holds it to that. What it needs of the world arrives as an argument.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod bucket;
+pub mod clock;
+pub mod codec;
+pub mod context;
+pub mod hlc;
+pub mod id;
+pub mod layout;
+pub mod limits;
+pub mod outcome;
+pub mod planted;
+pub mod quorum;
+pub mod record;
+pub mod ring;
+pub mod seen;
+
+pub use clock::{Clock, Interval};
+pub use context::Context;
+pub use hlc::{Hlc, Stamp};
+pub use id::{ClusterId, Dot, Incarnation, Key, NodeId, PartitionId, RequestId, StoreId};
+pub use layout::{Layout, Member};
+pub use outcome::Outcome;
+pub use quorum::{Quorum, Verdict};
+pub use record::{Content, Record, Sibling};
+pub use seen::Seen;

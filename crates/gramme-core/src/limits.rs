@@ -1,0 +1,98 @@
+//! Every bound in one place, with what keeps them consistent with each other. Nothing in Gramme grows
+//! without one of these above it; full means refuse or shed with a clear error.
+
+/// A key's bytes, without its bucket.
+pub const KEY_BYTES_MAX: usize = 1024;
+/// A bucket's name.
+pub const BUCKET_NAME_BYTES_MAX: usize = 64;
+/// A value in a bucket that sets no limit of its own.
+pub const VALUE_BYTES_DEFAULT_MAX: usize = 1 << 20;
+/// A value in any bucket.
+pub const VALUE_BYTES_MAX: usize = 16 << 20;
+/// A content type.
+pub const CONTENT_TYPE_BYTES_MAX: usize = 255;
+/// Names and values of a record's metadata, together.
+pub const META_BYTES_MAX: usize = 8 << 10;
+/// Metadata entries of one sibling.
+pub const META_ENTRIES_MAX: usize = 64;
+
+/// Siblings from which on a put is counted and warned of.
+pub const SIBLINGS_SOFT_MAX: usize = 16;
+/// Siblings at which a coordinator refuses puts that do not shrink the set.
+pub const SIBLINGS_MAX: usize = 100;
+/// Bytes of all siblings at which a coordinator refuses puts that do not shrink the set, as a multiple
+/// of the bucket's value limit.
+pub const SIBLING_BYTES_VALUES_MAX: usize = 4;
+/// Request ids of overwritten siblings that a record remembers, so that a late retry of one is known.
+pub const SPENT_MAX: usize = 4;
+/// How long a record remembers them, in milliseconds (correctness.md 3.4).
+pub const SPENT_MS_MAX: u64 = 5 * 60 * 1000;
+/// Intervals of one record's clock that a decoder accepts.
+pub const CLOCK_INTERVALS_MAX: usize = 1 << 16;
+/// Intervals that a context may carry; headers of a few KiB pass every proxy.
+pub const CONTEXT_INTERVALS_MAX: usize = 128;
+
+/// One frame between peers. Larger than any record a coordinator accepts plus one more value of the
+/// largest size, which a concurrent put may add before either sees the other.
+pub const FRAME_BYTES_MAX: usize = 96 << 20;
+const _: () = assert!(
+    FRAME_BYTES_MAX
+        > (SIBLING_BYTES_VALUES_MAX + 1) * VALUE_BYTES_MAX
+            + SIBLINGS_MAX * (META_BYTES_MAX + 1024)
+            + (1 << 20),
+    "a record that coordinators accept must fit a peer frame, or replicas could never converge"
+);
+/// Bytes waiting for one peer; beyond it messages to that peer are dropped and counted.
+pub const PEER_QUEUE_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX;
+/// Messages waiting for one peer.
+pub const PEER_QUEUE_MESSAGES_MAX: usize = 16 << 10;
+
+/// Partitions of a ring: a power of two.
+pub const PARTITIONS_MAX: usize = 4096;
+/// Partitions when nothing else is said.
+pub const PARTITIONS_DEFAULT: usize = 256;
+/// Members of a cluster (the paper, 6.6: a couple of hundred, full membership everywhere).
+pub const MEMBERS_MAX: usize = 256;
+/// Copies of a partition.
+pub const N_MAX: usize = 7;
+/// Buckets with settings of their own.
+pub const BUCKETS_MAX: usize = 1024;
+
+/// Keys of one page of a list.
+pub const LIST_PAGE_KEYS_MAX: usize = 512;
+/// Bytes of one page of a list, after which it ends with the row that passed it.
+pub const LIST_PAGE_BYTES_MAX: usize = 1 << 20;
+
+/// A request's time from its arrival at a door to its answer.
+pub const REQUEST_MS: u64 = 1000;
+/// The longest deadline that a client may ask for.
+pub const REQUEST_MS_MAX: u64 = 30_000;
+/// A client's wait for one attempt, after which it tries another node.
+pub const CLIENT_ATTEMPT_MS: u64 = 300;
+/// A fallback is asked for a silent home after that peer's p99, but never earlier than this.
+pub const FALLBACK_AFTER_MS_MIN: u64 = 20;
+/// ... and never later than this.
+pub const FALLBACK_AFTER_MS_MAX: u64 = 150;
+/// A read is hedged after the peer's p95, but never earlier than this.
+pub const HEDGE_AFTER_MS_MIN: u64 = 2;
+/// ... and never later than this.
+pub const HEDGE_AFTER_MS_MAX: u64 = 100;
+/// Hedged reads per hundred reads.
+pub const HEDGE_PERCENT_MAX: u64 = 5;
+/// Between two pings of a peer from which nothing else was heard.
+pub const PING_MS: u64 = 250;
+/// A gap in a node's own event loop after which it refuses the writes that were waiting in its sockets.
+pub const FREEZE_MS: u64 = 500;
+/// How long after such a gap writes are refused: what waited in the sockets arrives within it.
+pub const THAW_MS: u64 = 100;
+/// Between two exchanges of bucket settings with one random peer.
+pub const GOSSIP_MS: u64 = 1000;
+/// A remote stamp further ahead than this never moves a node's clock.
+pub const CLOCK_AHEAD_MS_MAX: u64 = 500;
+
+/// Client operations in flight in one shard; beyond it new ones are refused before work is started.
+pub const IN_FLIGHT_MAX: usize = 4096;
+/// Bytes of the values of those operations.
+pub const IN_FLIGHT_BYTES_MAX: usize = 256 << 20;
+/// Decoded records that one shard keeps at hand, in bytes, when settings say nothing.
+pub const RECORD_CACHE_BYTES: usize = 16 << 20;

@@ -1,0 +1,90 @@
+//! Deliberate faults. With the feature `planted` one of them can be switched on for the whole process,
+//! to prove that the simulator and the model walk would find it; without the feature [`on`] is the
+//! constant `false` and every fault is compiled away.
+
+/// One deliberate fault, named after what it breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Bug {
+    /// Dots come from a counter kept in the key's own clock, as in classic vector clocks.
+    PerKeyCounter = 1,
+    /// A restart keeps the incarnation of the life before.
+    IncarnationReused,
+    /// A coordinator without a local record claims (0, n] instead of (n-1, n].
+    LowZero,
+    /// Dots of my live incarnation that I do not remember raise no alarm.
+    NoTripwire,
+    /// A put answers with the record's clock instead of the given context plus its own dot.
+    AnswerRecordClock,
+    /// A put is acknowledged before the coordinator's batch is durable.
+    AckBeforeSync,
+    /// A replica acknowledges before its batch is durable.
+    ReplicaAckBeforeSync,
+    /// Two answers of one node count twice.
+    DuplicateCounted,
+    /// A read answers after one replica, whatever R says.
+    ReadOne,
+    /// A replica overwrites with what arrives instead of joining.
+    OverwriteOnMerge,
+    /// A put drops every sibling it finds, whatever its context covers.
+    PutDropsAll,
+    /// A context-free put in a `siblings` bucket supersedes what the coordinator sees.
+    BlindSupersedes,
+    /// Read repair never runs.
+    NoReadRepair,
+    /// A read error counts as "not found".
+    ErrorIsNotFound,
+    /// A quarantined replica's silence counts as an answer.
+    QuarantineAnswers,
+    /// A fallback keeps the record among home data instead of its hint store.
+    HintAmongHomes,
+    /// A retry mints a new dot and its twin is never collapsed.
+    RetryForgotten,
+    /// A coordinator that was frozen takes the writes that were waiting in its sockets.
+    FrozenWrites,
+}
+
+/// Every planted fault, for the budget tables of the simulator.
+pub const ALL: [Bug; 18] = [
+    Bug::PerKeyCounter,
+    Bug::IncarnationReused,
+    Bug::LowZero,
+    Bug::NoTripwire,
+    Bug::AnswerRecordClock,
+    Bug::AckBeforeSync,
+    Bug::ReplicaAckBeforeSync,
+    Bug::DuplicateCounted,
+    Bug::ReadOne,
+    Bug::OverwriteOnMerge,
+    Bug::PutDropsAll,
+    Bug::BlindSupersedes,
+    Bug::NoReadRepair,
+    Bug::ErrorIsNotFound,
+    Bug::QuarantineAnswers,
+    Bug::HintAmongHomes,
+    Bug::RetryForgotten,
+    Bug::FrozenWrites,
+];
+
+#[cfg(feature = "planted")]
+static ACTIVE: core::sync::atomic::AtomicU8 = core::sync::atomic::AtomicU8::new(0);
+
+/// Switches one fault on, or all off, for the whole process.
+#[cfg(feature = "planted")]
+pub fn plant(bug: Option<Bug>) {
+    ACTIVE.store(bug.map_or(0, |bug| bug as u8), core::sync::atomic::Ordering::Relaxed);
+}
+
+/// Whether this fault is planted.
+#[cfg(feature = "planted")]
+#[inline]
+pub fn on(bug: Bug) -> bool {
+    ACTIVE.load(core::sync::atomic::Ordering::Relaxed) == bug as u8
+}
+
+/// Whether this fault is planted: never, without the feature.
+#[cfg(not(feature = "planted"))]
+#[inline(always)]
+pub const fn on(_bug: Bug) -> bool {
+    false
+}

@@ -1,0 +1,304 @@
+//! What is stored under a key: its siblings and the clock that says what they have replaced. The heart
+//! of Gramme; the laws are in `tests/`, the proof sketch in the reference named by each rule.
+//!
+//! Dotted version vector sets with interval clocks: every write has a dot of its own, a put drops exactly
+//! the siblings that its context covers, and [`Record::join`] keeps a sibling if both sides have it or the
+//! other side's clock does not cover its dot.
+//!
+//! Invariant: siblings ascend by dot, each dot at most once, and every sibling's dot lies inside the clock.
+//!
+//! A record refuses to be a delta: whole records travel, so that a state which holds a dot also holds that
+//! dot's past.
+
+use crate::clock::Clock;
+use crate::context::Context;
+use crate::hlc::Stamp;
+use crate::id::{Dot, RequestId};
+use crate::limits::{SPENT_MAX, SPENT_MS_MAX};
+use crate::planted::{self, Bug};
+use alloc::vec::Vec;
+use bytes::Bytes;
+use core::cmp::Reverse;
+
+/// What a write put there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// These bytes.
+    Value(Bytes),
+    /// Nothing: a delete is a write with a dot of its own.
+    Tombstone,
+}
+
+/// One version of a key: the outcome of one write that no later write has replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sibling {
+    /// The write's name.
+    pub dot: Dot,
+    /// What it wrote.
+    pub content: Content,
+    /// When, in the coordinator's hybrid time: advice, never order.
+    pub stamp: Stamp,
+    /// The client's name for the write; its retries bear the same.
+    pub request: RequestId,
+    /// [`checksum`] of the content, made by the coordinator and checked by whoever reads or repairs.
+    pub checksum: u64,
+    /// Milliseconds after `stamp` at which a value reads as a tombstone; 0 is never.
+    pub ttl_ms: u64,
+    /// As the client gave it; empty if it gave none.
+    pub content_type: Bytes,
+    /// The client's metadata: names and values, in its order.
+    pub meta: Vec<(Bytes, Bytes)>,
+}
+
+/// A write that was overwritten by someone who had seen it: kept for a while, so that a late retry of it is
+/// recognised and dropped instead of coming back as a sibling (correctness.md 3.4 d).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spent {
+    /// The overwritten write.
+    pub request: RequestId,
+    /// Its content's checksum.
+    pub checksum: u64,
+    /// Its stamp; entries older than [`SPENT_MS_MAX`] are forgotten.
+    pub stamp: Stamp,
+}
+
+/// The state of one key; see the module.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// Everything that happened to this key and is in this state's past, its own siblings included.
+    pub clock: Clock,
+    siblings: Vec<Sibling>,
+    spent: Vec<Spent>,
+}
+
+/// The checksum that a content bears from its coordinator to every reader.
+pub fn checksum(content: &Content) -> u64 {
+    match content {
+        Content::Value(value) => xxhash_rust::xxh3::xxh3_64(value),
+        Content::Tombstone => 0,
+    }
+}
+
+impl Sibling {
+    /// The value, if it is one and has not expired.
+    pub fn live_value(&self, now_ms: u64) -> Option<&Bytes> {
+        match &self.content {
+            Content::Value(value) if !self.expired(now_ms) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// When it expires, in milliseconds since 1970.
+    pub fn expires_ms(&self) -> Option<u64> {
+        (self.ttl_ms > 0).then(|| self.stamp.ms().saturating_add(self.ttl_ms))
+    }
+
+    /// Whether it has expired: a function of the stored stamp alone, so the same on every replica.
+    pub fn expired(&self, now_ms: u64) -> bool {
+        self.expires_ms().is_some_and(|at| at <= now_ms)
+    }
+
+    /// Whether the content is what its coordinator wrote.
+    pub fn verifies(&self) -> bool {
+        checksum(&self.content) == self.checksum
+    }
+}
+
+impl Record {
+    /// A key that nobody has written.
+    pub const fn new() -> Record {
+        Record { clock: Clock::new(), siblings: Vec::new(), spent: Vec::new() }
+    }
+
+    /// A record from parts that came from a disk or a peer; `None` if they break the invariant.
+    pub fn from_parts(clock: Clock, siblings: Vec<Sibling>, spent: Vec<Spent>) -> Option<Record> {
+        let ascending = siblings.windows(2).all(|pair| pair[0].dot < pair[1].dot);
+        let inside = siblings.iter().all(|s| clock.covers(s.dot));
+        (ascending && inside).then_some(Record { clock, siblings, spent })
+    }
+
+    /// In ascending order of dot.
+    pub fn siblings(&self) -> &[Sibling] {
+        &self.siblings
+    }
+
+    /// Overwritten writes that are still remembered.
+    pub fn spent(&self) -> &[Spent] {
+        &self.spent
+    }
+
+    /// Whether it says anything at all.
+    pub fn is_empty(&self) -> bool {
+        self.siblings.is_empty() && self.clock.is_empty()
+    }
+
+    /// The sibling of this dot.
+    pub fn sibling(&self, dot: Dot) -> Option<&Sibling> {
+        self.siblings.binary_search_by_key(&dot, |s| s.dot).ok().map(|at| &self.siblings[at])
+    }
+
+    /// The sibling that this client write left, if it is still there.
+    pub fn sibling_of(&self, request: RequestId) -> Option<&Sibling> {
+        self.siblings.iter().rev().find(|s| s.request == request)
+    }
+
+    /// Bytes of all siblings' contents and metadata.
+    pub fn content_bytes(&self) -> usize {
+        let of = |s: &Sibling| {
+            let value = match &s.content {
+                Content::Value(value) => value.len(),
+                Content::Tombstone => 0,
+            };
+            value + s.meta.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+        };
+        self.siblings.iter().map(of).sum()
+    }
+
+    /// The state after a write at its coordinator: exactly the siblings that the context covers are gone,
+    /// the new one is there. `sibling.dot` must be fresh: the next of the coordinator's own counter.
+    ///
+    /// (correctness.md 1.3; the paper, 4.4.)
+    pub fn put(&self, context: &Context, sibling: Sibling) -> Record {
+        let Dot { incarnation, n } = sibling.dot;
+        let (dropped, mut siblings): (Vec<Sibling>, Vec<Sibling>) = self
+            .siblings
+            .iter()
+            .cloned()
+            .partition(|s| context.clock.covers(s.dot) || planted::on(Bug::PutDropsAll));
+        let mut clock = self.clock.clone();
+        clock.join(&context.clock);
+        let lo = match self.clock.last_of(incarnation) {
+            Some(own) => own.hi,
+            None if planted::on(Bug::LowZero) => 0,
+            None => n - 1,
+        };
+        clock.add(incarnation, lo, n);
+        let mut spent = self.spent.clone();
+        spent.extend(dropped.iter().map(|s| Spent {
+            request: s.request,
+            checksum: s.checksum,
+            stamp: s.stamp,
+        }));
+        spent.extend_from_slice(&context.requests);
+        spent.retain(|s| sibling.stamp.ms().saturating_sub(s.stamp.ms()) <= SPENT_MS_MAX);
+        let at = siblings.partition_point(|s| s.dot < sibling.dot);
+        siblings.insert(at, sibling);
+        let mut record = Record { clock, siblings, spent };
+        bound_spent(&mut record.spent);
+        record.assert_invariant();
+        record
+    }
+
+    /// What two replicas know together: commutative, associative, idempotent (U1).
+    pub fn join(&self, other: &Record) -> Record {
+        if planted::on(Bug::OverwriteOnMerge) {
+            return other.clone();
+        }
+        let mut siblings = Vec::with_capacity(self.siblings.len().max(other.siblings.len()));
+        let kept_by = |s: &Sibling, elsewhere: &Record| {
+            elsewhere.sibling(s.dot).is_some() || !elsewhere.clock.covers(s.dot)
+        };
+        siblings.extend(self.siblings.iter().filter(|s| kept_by(s, other)).cloned());
+        let fresh = |s: &&Sibling| self.sibling(s.dot).is_none() && !self.clock.covers(s.dot);
+        siblings.extend(other.siblings.iter().filter(fresh).cloned());
+        siblings.sort_unstable_by_key(|s| s.dot);
+        let mut clock = self.clock.clone();
+        clock.join(&other.clock);
+        let mut spent = self.spent.clone();
+        spent.extend_from_slice(&other.spent);
+        bound_spent(&mut spent);
+        let record = Record { clock, siblings, spent };
+        record.assert_invariant();
+        record
+    }
+
+    /// Leaves one sibling of each client write: of siblings with the same request and content the greatest
+    /// dot stays, and one whose write was overwritten by someone who had seen it goes. The clock keeps all
+    /// dots. Convergent, but no part of [`Record::join`]: it adds facts that the two sides need not share
+    /// (U9).
+    pub fn collapse_retries(&mut self) {
+        if (self.siblings.len() < 2 && self.spent.is_empty()) || planted::on(Bug::RetryForgotten) {
+            return;
+        }
+        let same = |a: &Sibling, b: &Sibling| a.request == b.request && a.checksum == b.checksum;
+        let greatest: Vec<bool> = self
+            .siblings
+            .iter()
+            .enumerate()
+            .map(|(at, s)| {
+                let twin_above = self.siblings[at + 1..].iter().any(|later| same(s, later));
+                let spent = self.spent.iter().any(|p| p.request == s.request && p.checksum == s.checksum);
+                !twin_above && !spent
+            })
+            .collect();
+        let mut keep = greatest.into_iter();
+        self.siblings.retain(|_| keep.next().unwrap_or(true));
+    }
+
+    /// Whether a replica in this state would learn anything from `other`.
+    pub fn lacks(&self, other: &Record) -> bool {
+        !self.clock.contains(&other.clock)
+            || self.siblings.iter().any(|s| other.sibling(s.dot).is_none() && other.clock.covers(s.dot))
+    }
+
+    /// Siblings that read as values at this time. A value beside a concurrent tombstone is a value.
+    pub fn values(&self, now_ms: u64) -> impl Iterator<Item = &Sibling> {
+        self.siblings.iter().filter(move |s| s.live_value(now_ms).is_some())
+    }
+
+    /// The last-writer choice among true siblings: the greatest (stamp, dot), tombstones included
+    /// (correctness.md 3.5). `None` if there are no siblings.
+    pub fn last_written(&self) -> Option<&Sibling> {
+        self.siblings.iter().max_by_key(|s| (s.stamp, s.dot))
+    }
+
+    /// The context of a reader who was shown this state.
+    pub fn requests_seen(&self) -> Vec<Spent> {
+        let mut seen: Vec<Spent> = self
+            .siblings
+            .iter()
+            .map(|s| Spent { request: s.request, checksum: s.checksum, stamp: s.stamp })
+            .collect();
+        bound_spent(&mut seen);
+        seen
+    }
+
+    /// A tag that changes when the siblings do, and only then: the hash of their dots.
+    pub fn tag(&self) -> u64 {
+        let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        for s in &self.siblings {
+            hash.update(&s.dot.incarnation.0.to_be_bytes());
+            hash.update(&s.dot.n.to_be_bytes());
+        }
+        hash.digest()
+    }
+
+    /// The same record with every value emptied: enough to decide what is live, small enough to list.
+    /// Never to be stored: its checksums no longer verify.
+    pub fn without_values(&self) -> Record {
+        let mut bare = self.clone();
+        for s in &mut bare.siblings {
+            if let Content::Value(value) = &mut s.content {
+                *value = Bytes::new();
+            }
+        }
+        bare
+    }
+
+    fn assert_invariant(&self) {
+        assert!(
+            self.siblings.iter().all(|s| self.clock.covers(s.dot)),
+            "every sibling's dot must lie inside its record's clock"
+        );
+    }
+}
+
+/// Keeps the newest few, in a canonical order: the top of a union is the same however it was built.
+fn bound_spent(spent: &mut Vec<Spent>) {
+    if spent.is_empty() {
+        return;
+    }
+    spent.sort_unstable_by_key(|s| (Reverse(s.stamp), Reverse(s.request), s.checksum));
+    spent.dedup_by_key(|s| (s.request, s.checksum));
+    spent.truncate(SPENT_MAX);
+}
