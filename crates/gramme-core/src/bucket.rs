@@ -1,6 +1,8 @@
 //! What a bucket wants: how many answers, how siblings are shown, how long values live. Settings are a
 //! map from name to (settings, stamp, author); of two the larger (stamp, author) wins, so that the map is
-//! a state that merges, and gossip carries it (design section 3).
+//! a state that merges, and gossip carries it (design section 3). Should an author repeat a stamp, as one
+//! that lost its disk may, the larger bytes win, since nodes must agree even then. Byte table:
+//! `docs/format/bucket.md`.
 
 use crate::codec::{BadBytes, Reader, Writer};
 use crate::hlc::Stamp;
@@ -8,6 +10,7 @@ use crate::id::NodeId;
 use crate::limits::{SIBLINGS_MAX, VALUE_BYTES_DEFAULT_MAX, VALUE_BYTES_MAX};
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::fmt;
 
 /// How many nodes must answer.
@@ -185,7 +188,7 @@ impl Buckets {
     /// Takes a fact if it wins; says whether it did.
     pub fn merge_one(&mut self, bucket: &str, fact: BucketFact) -> bool {
         match self.facts.get(bucket) {
-            Some(mine) if (mine.stamp, mine.author) >= (fact.stamp, fact.author) => false,
+            Some(mine) if rank(mine) >= rank(&fact) => false,
             _ => {
                 self.facts.insert(bucket.to_string(), fact);
                 true
@@ -231,16 +234,26 @@ pub fn write_bucket_fact(w: &mut Writer, name: &str, fact: &BucketFact) {
     w.slice(name.as_bytes());
     w.u64(fact.stamp.0);
     w.u64(fact.author.0);
-    w.u8(level_byte(fact.settings.r));
-    w.u8(level_byte(fact.settings.w));
-    w.u8(match fact.settings.mode {
+    write_settings(w, &fact.settings);
+}
+
+fn write_settings(w: &mut Writer, settings: &BucketSettings) {
+    w.u8(level_byte(settings.r));
+    w.u8(level_byte(settings.w));
+    w.u8(match settings.mode {
         Mode::Siblings => 0,
         Mode::Lww => 1,
     });
-    w.varint(fact.settings.ttl_ms);
-    w.u8(fact.settings.require_context.into());
-    w.varint(fact.settings.value_bytes_max);
-    w.varint(fact.settings.siblings_max);
+    w.varint(settings.ttl_ms);
+    w.u8(settings.require_context.into());
+    w.varint(settings.value_bytes_max);
+    w.varint(settings.siblings_max);
+}
+
+fn rank(fact: &BucketFact) -> (Stamp, NodeId, Vec<u8>) {
+    let mut w = Writer::new();
+    write_settings(&mut w, &fact.settings);
+    (fact.stamp, fact.author, w.into_vec())
 }
 
 /// Reads one bucket's fact.
@@ -249,11 +262,11 @@ pub fn read_bucket_fact(r: &mut Reader<'_>) -> Result<(String, BucketFact), BadB
     let stamp = Stamp(r.u64()?);
     let author = NodeId(r.u64()?);
     let settings = BucketSettings {
-        r: level_of(r.u8()?),
-        w: level_of(r.u8()?),
-        mode: if r.u8()? == 1 { Mode::Lww } else { Mode::Siblings },
+        r: level_of(r.u8()?)?,
+        w: level_of(r.u8()?)?,
+        mode: if flag_of(r.u8()?)? { Mode::Lww } else { Mode::Siblings },
         ttl_ms: r.varint()?,
-        require_context: r.u8()? != 0,
+        require_context: flag_of(r.u8()?)?,
         value_bytes_max: r.varint()?,
         siblings_max: r.varint()?,
     };
@@ -266,15 +279,27 @@ fn level_byte(level: Level) -> u8 {
         Level::One => 253,
         Level::Quorum => 254,
         Level::All => 255,
-        Level::Count(count) => count,
+        Level::Count(count) => count.min(COUNT_MAX),
     }
 }
 
-fn level_of(byte: u8) -> Level {
+fn level_of(byte: u8) -> Result<Level, BadBytes> {
     match byte {
-        253 => Level::One,
-        254 => Level::Quorum,
-        255 => Level::All,
-        count => Level::Count(count),
+        0 => Err(BadBytes::Malformed),
+        253 => Ok(Level::One),
+        254 => Ok(Level::Quorum),
+        255 => Ok(Level::All),
+        count => Ok(Level::Count(count)),
     }
 }
+
+fn flag_of(byte: u8) -> Result<bool, BadBytes> {
+    match byte {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(BadBytes::Malformed),
+    }
+}
+
+/// The largest count that a byte can say; far more than there can be copies.
+const COUNT_MAX: u8 = 252;

@@ -37,7 +37,9 @@ impl Clock {
 
     /// The clock that has seen exactly this event.
     pub fn of(dot: Dot) -> Clock {
-        Clock { intervals: alloc::vec![Interval { incarnation: dot.incarnation, lo: dot.n - 1, hi: dot.n }] }
+        let mut clock = Clock::new();
+        clock.add_dot(dot);
+        clock
     }
 
     /// A clock from intervals in any order, overlapping or not. Empty ones are dropped.
@@ -100,9 +102,28 @@ impl Clock {
         }
     }
 
-    /// Adds one event.
+    /// Adds one event. Events are numbered from 1: number 0 is none and adds nothing.
     pub fn add_dot(&mut self, dot: Dot) {
-        self.add(dot.incarnation, dot.n - 1, dot.n);
+        self.add(dot.incarnation, dot.n.saturating_sub(1), dot.n);
+    }
+
+    /// Whether `other` knows of a later event of this incarnation than this clock does.
+    pub fn shows_less_of(&self, incarnation: Incarnation, other: &Clock) -> bool {
+        let last = |clock: &Clock| clock.last_of(incarnation).map_or(0, |run| run.hi);
+        last(other) > last(self)
+    }
+
+    /// The runs that hold any of these events; the others are forgotten. For contexts only, which may say
+    /// less than they know: a *record's* clock that forgets brings overwritten values back (VE-8).
+    pub fn runs_holding(&self, dots: impl IntoIterator<Item = Dot>) -> Clock {
+        let holding = |dot: Dot| {
+            let after = self.intervals.partition_point(|i| (i.incarnation, i.lo) < (dot.incarnation, dot.n));
+            self.intervals[..after]
+                .last()
+                .copied()
+                .filter(|run| run.incarnation == dot.incarnation && dot.n <= run.hi)
+        };
+        Clock::from_intervals(dots.into_iter().filter_map(holding))
     }
 
     /// The union: commutative, associative, idempotent.

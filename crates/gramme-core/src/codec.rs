@@ -103,7 +103,10 @@ pub fn write_clock(w: &mut Writer, clock: &Clock) {
 
 /// Reads a clock.
 pub fn read_clock(r: &mut Reader<'_>) -> Result<Clock, BadBytes> {
-    let count = r.count(CLOCK_INTERVALS_MAX)?.min(r.remaining() / 10 + 1);
+    let count = r.count_of(INTERVAL_BYTES_MIN)?;
+    if count > CLOCK_INTERVALS_MAX {
+        return Err(BadBytes::Malformed);
+    }
     let mut intervals = Vec::with_capacity(count);
     for _ in 0..count {
         let incarnation = Incarnation(r.u64()?);
@@ -365,5 +368,7 @@ impl<'a> Reader<'a> {
 const RECORD_VERSION: u8 = 1;
 const KIND_VALUE: u8 = 1;
 const KIND_TOMBSTONE: u8 = 2;
+/// The fewest bytes that an interval can take.
+const INTERVAL_BYTES_MIN: usize = 10;
 /// The fewest bytes that a sibling can take, so that a count is never believed beyond the input.
 const SIBLING_BYTES_MIN: usize = 45;

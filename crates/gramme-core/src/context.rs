@@ -10,7 +10,7 @@ use crate::codec::{BadBytes, Reader, Writer};
 use crate::hlc::Stamp;
 use crate::id::{Dot, Incarnation, Key, NodeId, RequestId};
 use crate::limits::{CONTEXT_INTERVALS_MAX, SPENT_MAX};
-use crate::record::{Record, Spent};
+use crate::record::{Record, Sibling, Spent};
 use alloc::string::String;
 use alloc::vec::Vec;
 use base64::Engine as _;
@@ -41,15 +41,28 @@ impl Context {
 
     /// The context of a reader who was shown `record`.
     pub fn of(record: &Record, preferred: Option<NodeId>) -> Context {
-        Context { clock: record.clock.clone(), preferred, requests: record.requests_seen() }
+        let shown = record.siblings().iter().map(|s| s.dot);
+        Context { clock: bounded(&record.clock, shown), preferred, requests: record.requests_seen() }
     }
 
-    /// What the writer of `dot` has seen afterwards: what it had seen before and its own write, *never*
-    /// the record's clock, which would cover siblings that it was not shown.
+    /// What a writer has seen afterwards: what it had seen before and its own write, *never* the record's
+    /// clock, which would cover siblings that it was not shown. The write's own request is among what was
+    /// seen: a twin that a retry left elsewhere must not return beside what overwrites it.
+    pub fn after_put_of(&self, written: &Sibling, coordinator: NodeId) -> Context {
+        let mut clock = self.clock.clone();
+        clock.add_dot(written.dot);
+        Context {
+            clock: bounded(&clock, [written.dot]),
+            preferred: Some(coordinator),
+            requests: alloc::vec![written.spent()],
+        }
+    }
+
+    /// [`Context::after_put_of`] for a write whose sibling is not at hand; its late twins are not recognised.
     pub fn after_put(&self, dot: Dot, coordinator: NodeId) -> Context {
         let mut clock = self.clock.clone();
         clock.add_dot(dot);
-        Context { clock, preferred: Some(coordinator), requests: Vec::new() }
+        Context { clock: bounded(&clock, [dot]), preferred: Some(coordinator), requests: Vec::new() }
     }
 
     /// The token, for this key under this cluster's secret. URL-safe.
@@ -83,7 +96,9 @@ impl Context {
         if body.first() != Some(&VERSION) {
             return Err(BadContext::Version);
         }
-        if mac(body, secret).to_le_bytes() != *signature {
+        // One comparison of two numbers, so that its time tells nothing about the signature.
+        let signature = Reader::new(signature).u64().map_err(|_| BadContext::Garbled)?;
+        if signature != mac(body, secret) {
             return Err(BadContext::Garbled);
         }
         let (context, of_key) = read_body(body).map_err(|_| BadContext::Garbled)?;
@@ -140,6 +155,17 @@ fn read_body(body: &[u8]) -> Result<(Context, u64), BadBytes> {
     }
     r.end()?;
     Ok((Context { clock: Clock::from_intervals(intervals), preferred, requests }, of_key))
+}
+
+/// A clock that fits a token. One of too many runs keeps those of the siblings that its reader was shown,
+/// or of its own write: a context that says less drops less, and what it leaves behind joins away with the
+/// states that overwrote it. Refusing the token would leave the key unwritable for ever.
+fn bounded(clock: &Clock, needed: impl IntoIterator<Item = Dot>) -> Clock {
+    if clock.intervals().len() <= CONTEXT_INTERVALS_MAX {
+        return clock.clone();
+    }
+    let needed = clock.runs_holding(needed);
+    Clock::from_intervals(needed.intervals().iter().take(CONTEXT_INTERVALS_MAX).copied())
 }
 
 fn key_hash(key: &Key) -> u64 {

@@ -15,9 +15,9 @@ use core::fmt;
 pub struct Stamp(pub u64);
 
 impl Stamp {
-    /// The first stamp of a millisecond.
+    /// The first stamp of a millisecond; times past the year 10889 are taken for its last one.
     pub const fn from_ms(ms: u64) -> Stamp {
-        Stamp(ms << 16)
+        Stamp(if ms > MS_MAX { MS_MAX << 16 } else { ms << 16 })
     }
 
     /// Its milliseconds since 1970.
@@ -82,6 +82,8 @@ impl Hlc {
         self.last
     }
 }
+
+const MS_MAX: u64 = (1 << 48) - 1;
 
 fn ahead(stamp: Stamp, wall_ms: u64) -> Option<TooFarAhead> {
     let ahead_ms = stamp.ms().saturating_sub(wall_ms);

@@ -30,7 +30,7 @@ macro_rules! hex_id {
             type Err = BadId;
             /// Reads what `Display` writes; upper case is taken too.
             fn from_str(text: &str) -> Result<Self, BadId> {
-                if text.len() != $digits {
+                if text.len() != $digits || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
                     return Err(BadId { kind: stringify!($name), digits: $digits });
                 }
                 <$inner>::from_str_radix(text, 16).map($name).map_err(|_| BadId { kind: stringify!($name), digits: $digits })

@@ -13,7 +13,7 @@
 use crate::clock::Clock;
 use crate::context::Context;
 use crate::hlc::Stamp;
-use crate::id::{Dot, RequestId};
+use crate::id::{Dot, Incarnation, RequestId};
 use crate::limits::{SPENT_MAX, SPENT_MS_MAX};
 use crate::planted::{self, Bug};
 use alloc::vec::Vec;
@@ -98,6 +98,11 @@ impl Sibling {
         self.expires_ms().is_some_and(|at| at <= now_ms)
     }
 
+    /// How a record remembers this write once it is overwritten.
+    pub fn spent(&self) -> Spent {
+        Spent { request: self.request, checksum: self.checksum, stamp: self.stamp }
+    }
+
     /// Whether the content is what its coordinator wrote.
     pub fn verifies(&self) -> bool {
         checksum(&self.content) == self.checksum
@@ -111,7 +116,8 @@ impl Record {
     }
 
     /// A record from parts that came from a disk or a peer; `None` if they break the invariant.
-    pub fn from_parts(clock: Clock, siblings: Vec<Sibling>, spent: Vec<Spent>) -> Option<Record> {
+    pub fn from_parts(clock: Clock, siblings: Vec<Sibling>, mut spent: Vec<Spent>) -> Option<Record> {
+        bound_spent(&mut spent);
         let ascending = siblings.windows(2).all(|pair| pair[0].dot < pair[1].dot);
         let inside = siblings.iter().all(|s| clock.covers(s.dot));
         (ascending && inside).then_some(Record { clock, siblings, spent })
@@ -155,7 +161,8 @@ impl Record {
     }
 
     /// The state after a write at its coordinator: exactly the siblings that the context covers are gone,
-    /// the new one is there. `sibling.dot` must be fresh: the next of the coordinator's own counter.
+    /// the new one is there. `sibling.dot` must be fresh: the next of the coordinator's own counter; a dot
+    /// that a sibling bears already stops the process, since two writes of one name would lose one of them.
     ///
     /// (correctness.md 1.3; the paper, 4.4.)
     pub fn put(&self, context: &Context, sibling: Sibling) -> Record {
@@ -170,16 +177,14 @@ impl Record {
         let lo = match self.clock.last_of(incarnation) {
             Some(own) => own.hi,
             None if planted::on(Bug::LowZero) => 0,
-            None => n - 1,
+            None => n.saturating_sub(1),
         };
         clock.add(incarnation, lo, n);
+        // A write does not overwrite itself, even if a client gives two writes one name.
+        let overwritten = dropped.iter().map(Sibling::spent).chain(context.requests.iter().copied());
+        let others = overwritten.filter(|s| (s.request, s.checksum) != (sibling.request, sibling.checksum));
         let mut spent = self.spent.clone();
-        spent.extend(dropped.iter().map(|s| Spent {
-            request: s.request,
-            checksum: s.checksum,
-            stamp: s.stamp,
-        }));
-        spent.extend_from_slice(&context.requests);
+        spent.extend(others);
         spent.retain(|s| sibling.stamp.ms().saturating_sub(s.stamp.ms()) <= SPENT_MS_MAX);
         let at = siblings.partition_point(|s| s.dot < sibling.dot);
         siblings.insert(at, sibling);
@@ -199,8 +204,7 @@ impl Record {
             elsewhere.sibling(s.dot).is_some() || !elsewhere.clock.covers(s.dot)
         };
         siblings.extend(self.siblings.iter().filter(|s| kept_by(s, other)).cloned());
-        let fresh = |s: &&Sibling| self.sibling(s.dot).is_none() && !self.clock.covers(s.dot);
-        siblings.extend(other.siblings.iter().filter(fresh).cloned());
+        siblings.extend(other.siblings.iter().filter(|s| !self.clock.covers(s.dot)).cloned());
         siblings.sort_unstable_by_key(|s| s.dot);
         let mut clock = self.clock.clone();
         clock.join(&other.clock);
@@ -235,10 +239,22 @@ impl Record {
         self.siblings.retain(|_| keep.next().unwrap_or(true));
     }
 
-    /// Whether a replica in this state would learn anything from `other`.
+    /// Whether a replica in this state would learn anything from `other`: whether joining it changes this.
     pub fn lacks(&self, other: &Record) -> bool {
         !self.clock.contains(&other.clock)
             || self.siblings.iter().any(|s| other.sibling(s.dot).is_none() && other.clock.covers(s.dot))
+            || (self.spent != other.spent && {
+                let mut both = [&self.spent[..], &other.spent[..]].concat();
+                bound_spent(&mut both);
+                both != self.spent
+            })
+    }
+
+    /// The tripwire: whether `other`, from a peer, shows more events of `live`, my live incarnation, than
+    /// this, my own record of the key. Only I mint them and I keep what I minted, so I have forgotten
+    /// something: a new incarnation must come before my next put (design section 3).
+    pub fn remembers_less_than(&self, other: &Record, live: Incarnation) -> bool {
+        self.clock.shows_less_of(live, &other.clock)
     }
 
     /// Siblings that read as values at this time. A value beside a concurrent tombstone is a value.
@@ -252,13 +268,9 @@ impl Record {
         self.siblings.iter().max_by_key(|s| (s.stamp, s.dot))
     }
 
-    /// The context of a reader who was shown this state.
+    /// The writes that a reader of this state is shown, as far as a context has room: the newest.
     pub fn requests_seen(&self) -> Vec<Spent> {
-        let mut seen: Vec<Spent> = self
-            .siblings
-            .iter()
-            .map(|s| Spent { request: s.request, checksum: s.checksum, stamp: s.stamp })
-            .collect();
+        let mut seen: Vec<Spent> = self.siblings.iter().map(Sibling::spent).collect();
         bound_spent(&mut seen);
         seen
     }
@@ -290,15 +302,18 @@ impl Record {
             self.siblings.iter().all(|s| self.clock.covers(s.dot)),
             "every sibling's dot must lie inside its record's clock"
         );
+        assert!(
+            self.siblings.windows(2).all(|pair| pair[0].dot < pair[1].dot),
+            "no two siblings bear one dot: a coordinator's counter went back"
+        );
     }
 }
 
-/// Keeps the newest few, in a canonical order: the top of a union is the same however it was built.
+/// Of each write the latest mention, of those the newest few, newest first. Every mention of a write must
+/// meet before any is cut off: only then is the top of a union the same however the union was built.
 fn bound_spent(spent: &mut Vec<Spent>) {
-    if spent.is_empty() {
-        return;
-    }
-    spent.sort_unstable_by_key(|s| (Reverse(s.stamp), Reverse(s.request), s.checksum));
+    spent.sort_unstable_by_key(|s| (s.request, s.checksum, Reverse(s.stamp)));
     spent.dedup_by_key(|s| (s.request, s.checksum));
+    spent.sort_unstable_by_key(|s| (Reverse(s.stamp), Reverse(s.request), s.checksum));
     spent.truncate(SPENT_MAX);
 }

@@ -87,9 +87,9 @@ impl Seen {
         self.rows.get(&dot.incarnation).is_some_and(|row| row.has(dot.n))
     }
 
-    /// Adds a dot; says whether it was new.
+    /// Adds a dot; says whether it was new. Number 0 names no event.
     pub fn add(&mut self, dot: Dot) -> bool {
-        self.rows.entry(dot.incarnation).or_default().add(dot.n - 1, dot.n)
+        self.rows.entry(dot.incarnation).or_default().add(dot.n.saturating_sub(1), dot.n)
     }
 
     /// Everything that either has.
