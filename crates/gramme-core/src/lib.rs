@@ -28,13 +28,15 @@ pub mod quorum;
 pub mod record;
 pub mod ring;
 pub mod seen;
+pub mod view;
 
 pub use clock::{Clock, Interval};
 pub use context::Context;
 pub use hlc::{Hlc, Stamp};
 pub use id::{ClusterId, Dot, Incarnation, Key, NodeId, PartitionId, RequestId, StoreId};
-pub use layout::{Layout, Member};
+pub use layout::{Layout, LayoutHash, Member};
 pub use outcome::Outcome;
 pub use quorum::{Quorum, Verdict};
 pub use record::{Content, Record, Sibling};
 pub use seen::Seen;
+pub use view::View;

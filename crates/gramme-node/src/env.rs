@@ -1,0 +1,106 @@
+//! The world as a node sees it, in one trait. Two implementors: `TokioEnv` in gramme-server and `SimEnv` in
+//! gramme-sim.
+//!
+//! An `Env` belongs to one *shard* of one node: a single-threaded loop that owns the partitions p with
+//! p mod S = its index. Futures are local; nothing here is `Send` by demand.
+
+use crate::probe::Probe;
+use gramme_core::NodeId;
+use gramme_core::bucket::Buckets;
+use gramme_storage::Engine;
+use gramme_wire::{Message, Standing};
+use std::future::Future;
+use std::ops::{Add, Sub};
+use std::time::Duration;
+
+/// A point of a monotonic clock, in nanoseconds since the process, or the simulated node, was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mono(pub u64);
+
+impl Mono {
+    /// How long ago `earlier` was; zero if it lies ahead.
+    pub fn since(self, earlier: Mono) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Mono {
+    type Output = Mono;
+    fn add(self, span: Duration) -> Mono {
+        Mono(self.0.saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl Sub<Duration> for Mono {
+    type Output = Mono;
+    fn sub(self, span: Duration) -> Mono {
+        Mono(self.0.saturating_sub(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// What can happen to a shard from outside; matched in full wherever it is matched.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A peer said something.
+    Message {
+        /// Who, as its handshake proved.
+        from: NodeId,
+        /// A number that is new for every connection, so that measures taken on one never judge another.
+        connection: u64,
+        /// What.
+        message: Message,
+    },
+    /// A connection to this peer stands: messages to it will leave.
+    PeerUp(NodeId),
+    /// The last connection to this peer is gone: what was on its way to it may or may not have arrived, and
+    /// no answer will come.
+    PeerDown(NodeId),
+    /// Another shard of this process has learned something that concerns all.
+    Fact(Fact),
+}
+
+/// What one shard tells the others of its process.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fact {
+    /// The bucket settings in force. Only shard 0 says so.
+    Buckets(Buckets),
+    /// What this node's silence proves from now on. Said by the server after its handshakes.
+    Standing(Standing),
+}
+
+/// See the module.
+pub trait Env: Clone + 'static {
+    /// The disk under this node.
+    type Engine: Engine;
+
+    /// The monotonic clock.
+    fn now(&self) -> Mono;
+
+    /// The wall clock, in milliseconds since 1970; it may jump either way. For stamps and expiry only.
+    fn wall_ms(&self) -> u64;
+
+    /// 64 random bits: from the operating system in production, from the seed in the simulator.
+    fn random(&self) -> u64;
+
+    /// Resolves at or after this time; dropping it costs nothing.
+    fn sleep_until(&self, at: Mono) -> impl Future<Output = ()> + 'static;
+
+    /// Runs a task on this shard until it ends or the process does. `name` is for logs and traces.
+    fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + 'static);
+
+    /// Queues a message for a peer and never waits. `false` says that no byte of it left or will leave this
+    /// node: there is no connection, or its queue is full. `true` promises nothing.
+    fn send(&self, to: NodeId, message: Message) -> bool;
+
+    /// Waits until something has happened, then moves up to `max` events into `events`, in order of arrival.
+    fn recv_many(&self, events: &mut Vec<Event>, max: usize) -> impl Future<Output = ()>;
+
+    /// Tells every other shard of this process; delivered as [`Event::Fact`].
+    fn tell_shards(&self, fact: Fact);
+
+    /// The disk.
+    fn engine(&self) -> &Self::Engine;
+
+    /// Something worth counting has happened: metrics in production, coverage in the simulator.
+    fn probe(&self, probe: Probe);
+}

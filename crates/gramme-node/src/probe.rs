@@ -1,0 +1,63 @@
+//! What flows report of themselves, as a closed list: the server counts it into metrics, the simulator into
+//! coverage that a run must reach to be valid.
+
+use std::time::Duration;
+
+/// One thing worth counting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// A get, put or list was coordinated here; how long it took, and whether it was answered as asked.
+    Coordinated {
+        /// Which.
+        operation: Operation,
+        /// From its start to its answer.
+        took: Duration,
+        /// Whether the answer was the one asked for.
+        ok: bool,
+    },
+    /// A put was handed to another coordinator.
+    Forwarded,
+    /// The first candidate did not answer a forwarded put; a second one was asked.
+    ForwardedAgain,
+    /// A fallback was asked to keep a hint.
+    HintAsked,
+    /// A hint was stored here.
+    HintStored,
+    /// A replica that a read found stale was sent the merged record.
+    ReadRepair,
+    /// A read asked one replica more than it needed, because one was slow.
+    Hedged,
+    /// A replica answered after its request had been answered.
+    LateAnswer,
+    /// Two concurrent records met and both left siblings.
+    SiblingsJoined,
+    /// A key passed the soft limit of siblings.
+    SiblingsMany,
+    /// A retry was recognised and adopted its first attempt's dot.
+    RetryAdopted,
+    /// A peer showed dots of my live incarnation that I do not remember; I have a new one.
+    Tripwire,
+    /// A stored or received record failed its checksum.
+    Corrupt,
+    /// A remote stamp was too far ahead and was not followed.
+    StampAhead,
+    /// The loop had been frozen; writes are refused for a moment.
+    Thawed,
+    /// A request was refused before work was started; why.
+    Shed,
+    /// The disk refused a batch: this store takes no further writes.
+    StoreBroken,
+    /// A get with a `min` context had to ask further replicas.
+    SessionWaited,
+}
+
+/// What a coordinator does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operation {
+    /// A get.
+    Get,
+    /// A put or delete.
+    Put,
+    /// One page of a list.
+    List,
+}

@@ -1,0 +1,189 @@
+//! What doors ask of a node, and what they get. Everything here is plain data that may cross from the shard
+//! whose socket it arrived on to the shard that owns its partition.
+
+use bytes::Bytes;
+use gramme_core::bucket::{BucketSettings, Level, Mode};
+use gramme_core::{Context, Key, LayoutHash, NodeId, PartitionId, Record, StoreId};
+use gramme_wire::{Acks, Done, Failure, Put, Standing};
+
+/// Something a client wants, with the time that is left for it.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Milliseconds from its arrival at the door to its answer.
+    pub timeout_ms: u64,
+    /// What.
+    pub request: Request,
+}
+
+/// What clients can want of a shard.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// Read a key.
+    Get(Get),
+    /// Write or delete a key.
+    Put(Box<Put>),
+    /// One page of one partition's keys.
+    List(ListPage),
+    /// Where a key lives, and what each of its homes holds.
+    Locate(Key),
+    /// The settings of a bucket.
+    Bucket(String),
+    /// Set a bucket's settings; shard 0 only.
+    SetBucket(String, BucketSettings),
+    /// What this node knows of itself and its peers.
+    Status,
+}
+
+impl Request {
+    /// Which of `shards` shards serves it, on a ring of `partitions`.
+    pub fn shard(&self, partitions: usize, shards: usize) -> usize {
+        let of_key = |key: &Key| gramme_core::ring::partition_of(key, partitions).0 as usize % shards;
+        match self {
+            Request::Get(get) => of_key(&get.key),
+            Request::Put(put) => of_key(&put.key),
+            Request::Locate(key) => of_key(key),
+            Request::List(page) => page.partition.0 as usize % shards,
+            Request::Bucket(_) | Request::SetBucket(..) | Request::Status => 0,
+        }
+    }
+}
+
+/// The answer to a [`Request`], of the same name.
+#[derive(Clone, Debug)]
+pub enum Response {
+    /// To `Get`.
+    Got(Box<Got>),
+    /// To `Put`.
+    Done(Box<Done>),
+    /// To `List`.
+    Listed(Listed),
+    /// To `Locate`.
+    Located(Located),
+    /// To `Bucket` and `SetBucket`: the settings in force.
+    Bucket(BucketSettings),
+    /// To `Status`.
+    Status(Status),
+    /// To any of them.
+    Failed(Box<Failure>),
+}
+
+/// Read a key.
+#[derive(Clone, Debug)]
+pub struct Get {
+    /// The key.
+    pub key: Key,
+    /// Answers to wait for; `None` leaves it to the bucket.
+    pub r: Option<Level>,
+    /// How many of them must be homes.
+    pub pr: u8,
+    /// Answer only with a state that has seen all that this context has (session reads, correctness.md 3.3).
+    pub min: Option<Context>,
+    /// Whether the answer should say who was asked and when each answered.
+    pub explain: bool,
+}
+
+/// What a read found.
+#[derive(Clone, Debug)]
+pub struct Got {
+    /// The answers joined; empty if nobody has written the key.
+    pub record: Record,
+    /// How its bucket wants it shown; see [`Record::view`].
+    pub mode: Mode,
+    /// What the reader has seen; to be given back with its next write of the key.
+    pub context: Context,
+    /// Who answered.
+    pub acks: Acks,
+    /// One line per step, if they were asked for.
+    pub explain: Vec<String>,
+}
+
+/// One page of one partition's keys. A whole bucket is listed by going through all partitions in order; a
+/// key's own partition is where a list that was cut off after it goes on.
+#[derive(Clone, Debug)]
+pub struct ListPage {
+    /// Which partition.
+    pub partition: PartitionId,
+    /// The bucket.
+    pub bucket: String,
+    /// Only keys that start with this.
+    pub prefix: Bytes,
+    /// Only keys greater than this.
+    pub after: Option<Bytes>,
+    /// At most so many.
+    pub keys_max: u32,
+    /// Whether values are wanted; without them records come with empty ones.
+    pub values: bool,
+    /// Answers to wait for per page; `None` leaves it to the bucket.
+    pub r: Option<Level>,
+}
+
+/// One page of keys, each once, in ascending order; deleted and expired ones are left out.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The keys within the bucket with their joined records.
+    pub entries: Vec<(Bytes, Record)>,
+    /// Where the next page of this partition starts (its `after`); `None` if this was the last.
+    pub next_after: Option<Bytes>,
+    /// How the bucket wants its records shown.
+    pub mode: Mode,
+}
+
+/// Where a key lives.
+#[derive(Clone, Debug)]
+pub struct Located {
+    /// Its partition.
+    pub partition: PartitionId,
+    /// Each home in order with what it holds: `Ok(None)` is "nothing".
+    pub homes: Vec<(NodeId, Result<Option<Record>, String>)>,
+    /// Who takes a home's place, in order.
+    pub fallbacks: Vec<NodeId>,
+}
+
+/// What a node knows of itself and its peers.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// This node.
+    pub node: NodeId,
+    /// Its data directory's life.
+    pub store: StoreId,
+    /// What its silence proves.
+    pub standing: Standing,
+    /// The layout in force.
+    pub layout: LayoutHash,
+    /// Every other member, as this node sees it.
+    pub peers: Vec<PeerStatus>,
+    /// Partitions of this shard for which it is a home.
+    pub homes: usize,
+    /// Hints in this shard's hint stores.
+    pub hints: u64,
+    /// Client operations in flight in this shard.
+    pub in_flight: usize,
+    /// What broke the store, if anything did.
+    pub broken: Option<String>,
+}
+
+/// A peer as one node sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerStatus {
+    /// Who.
+    pub node: NodeId,
+    /// Whether a connection stands.
+    pub connected: bool,
+    /// Whether requests go to it first, last, or not at all.
+    pub health: Health,
+    /// Its answers' median and 99th percentile, in microseconds; 0 if none were measured.
+    pub p50_us: u64,
+    /// See `p50_us`.
+    pub p99_us: u64,
+}
+
+/// A local opinion of a peer; nothing about membership follows from it (FD-1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Health {
+    /// It answers.
+    Up,
+    /// It answers late or not always: asked last.
+    Suspect,
+    /// It does not answer: its place is taken.
+    Down,
+}

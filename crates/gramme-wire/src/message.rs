@@ -1,0 +1,378 @@
+//! What peers say: every message, who sends it, when and why. Read alone, this file teaches the protocol.
+//!
+//! Requests carry the time that is left to them and the sender's monotonic stamp, so that the receiver can
+//! tell how long they waited on the way without comparing wall clocks. Replies bear the request's
+//! `correlation`. A record travels whole and encoded ([`gramme_core::codec::encode_record`]): it is encoded once
+//! by whoever made it and stays those bytes in every queue, socket and batch.
+
+use bytes::Bytes;
+use gramme_core::bucket::{BucketFact, Level};
+use gramme_core::record::Content;
+use gramme_core::{Context, Dot, Key, NodeId, Outcome, PartitionId, RequestId};
+use std::fmt;
+
+/// One frame between two nodes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Message {
+    /// Chosen by the requester, echoed by the reply; the top byte names the requester's shard, and the
+    /// number never repeats within a process life.
+    pub correlation: u64,
+    /// Which partition it is about, and so which shard serves it; [`Message::NO_PARTITION`] is shard 0's.
+    pub partition: PartitionId,
+    /// Microseconds left when it was sent; 0 in replies.
+    pub remaining_us: u32,
+    /// The sender's monotonic clock when it was sent, in nanoseconds.
+    pub sent_ns: u64,
+    /// What it says.
+    pub body: Body,
+}
+
+impl Message {
+    /// The partition of messages that are about none.
+    pub const NO_PARTITION: PartitionId = PartitionId(u16::MAX);
+
+    /// Which of `shards` shards of the receiving process takes it: replies go to the shard that asked,
+    /// requests to the one that owns the partition.
+    pub fn shard(&self, shards: usize) -> usize {
+        if self.body.is_reply() {
+            (self.correlation >> 56) as usize % shards
+        } else if self.partition == Message::NO_PARTITION {
+            0
+        } else {
+            self.partition.0 as usize % shards
+        }
+    }
+}
+
+/// What a replica's silence about a key proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It has kept everything it ever acknowledged: "I have nothing" is an answer.
+    Continuous,
+    /// Its store was lost, replaced or never proved whole: what it holds is merged, what it lacks proves
+    /// nothing. Fallbacks are always of this kind.
+    Unproven,
+}
+
+/// The vocabulary of peers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Body {
+    /// Coordinator to replica, for a get: what do you hold of this key?
+    Read {
+        /// The key.
+        key: Key,
+    },
+    /// The answer to `Read`: the record as encoded, `None` if there is none.
+    ReadReply {
+        /// What its silence proves.
+        standing: Standing,
+        /// The encoded record.
+        record: Option<Bytes>,
+    },
+    /// Coordinator to replica, for a put, or reader to a stale replica: join this into what you hold.
+    /// A late one is always taken.
+    Merge {
+        /// The key.
+        key: Key,
+        /// The encoded record, whole.
+        record: Bytes,
+        /// Set if the receiver stands in for this home: it keeps the record in its hint store.
+        hint_for: Option<NodeId>,
+    },
+    /// The answer to `Merge`: it is durable here.
+    MergeReply,
+    /// Any node to a home: coordinate this put for my client. At most one further candidate gets the same
+    /// request id (design section 3).
+    Forward {
+        /// The put.
+        put: Box<Put>,
+    },
+    /// The answer to `Forward`.
+    ForwardReply {
+        /// What became of it.
+        result: Result<Box<Done>, Box<Failure>>,
+    },
+    /// Coordinator to replica, for a list: a page of this partition's keys in order.
+    List {
+        /// The bucket.
+        bucket: String,
+        /// Only keys that start with this.
+        prefix: Bytes,
+        /// Only keys greater than this.
+        after: Option<Bytes>,
+        /// At most so many.
+        keys_max: u32,
+        /// Whether values are wanted; without them records come with empty ones.
+        values: bool,
+    },
+    /// The answer to `List`.
+    ListReply {
+        /// What its silence proves.
+        standing: Standing,
+        /// In ascending order of key.
+        entries: Vec<Entry>,
+        /// Whether more may follow the last.
+        more: bool,
+    },
+    /// Anyone, when nothing was heard from a peer for a while (FD-1): are you there?
+    Ping,
+    /// The answer to `Ping`.
+    Pong,
+    /// Each second to one random peer: the digest of my bucket settings.
+    BucketsDigest {
+        /// [`gramme_core::bucket::Buckets::digest`].
+        digest: u64,
+    },
+    /// To a peer whose digest differs, and to all after a change: my bucket settings, whole.
+    Buckets {
+        /// In order of name.
+        facts: Vec<(String, BucketFact)>,
+        /// Whether the receiver should answer with its own, should they still differ.
+        reply: bool,
+    },
+    /// The answer of a replica that did not do what it was asked.
+    Refused {
+        /// Why; an answer with `maybe_applied` may have left something behind.
+        failure: Box<Failure>,
+    },
+}
+
+impl Body {
+    /// Whether it answers a request.
+    pub fn is_reply(&self) -> bool {
+        match self {
+            Body::ReadReply { .. }
+            | Body::MergeReply
+            | Body::ForwardReply { .. }
+            | Body::ListReply { .. }
+            | Body::Pong
+            | Body::Refused { .. } => true,
+            Body::Read { .. }
+            | Body::Merge { .. }
+            | Body::Forward { .. }
+            | Body::List { .. }
+            | Body::Ping
+            | Body::BucketsDigest { .. }
+            | Body::Buckets { .. } => false,
+        }
+    }
+}
+
+/// One key of a list page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The key within the bucket.
+    pub key: Bytes,
+    /// The encoded record.
+    pub record: Bytes,
+}
+
+/// A client's write, as doors make it and forwarders pass it on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Put {
+    /// The key.
+    pub key: Key,
+    /// The value, or a tombstone for a delete.
+    pub content: Content,
+    /// As the client gave it; empty if it gave none.
+    pub content_type: Bytes,
+    /// The client's metadata.
+    pub meta: Vec<(Bytes, Bytes)>,
+    /// How long the value lives, in milliseconds; `None` leaves it to the bucket, 0 is for ever.
+    pub ttl_ms: Option<u64>,
+    /// What the client has seen; `None` is a put without a context.
+    pub context: Option<Context>,
+    /// Durable copies to wait for; `None` leaves it to the bucket.
+    pub w: Option<Level>,
+    /// How many of them must be homes.
+    pub pw: u8,
+    /// The client's name for the write.
+    pub request: RequestId,
+    /// Whether the client says that an earlier attempt may have been applied.
+    pub retry: bool,
+    /// Whether the answer should say who was asked and when each answered.
+    pub explain: bool,
+}
+
+/// Who stood behind an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Acks {
+    /// Homes that answered in time.
+    pub homes: u8,
+    /// Fallbacks that answered in time.
+    pub fallbacks: u8,
+}
+
+impl Acks {
+    /// Distinct nodes that answered.
+    pub fn total(self) -> u8 {
+        self.homes + self.fallbacks
+    }
+}
+
+impl fmt::Display for Acks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; homes={}; fallbacks={}", self.total(), self.homes, self.fallbacks)
+    }
+}
+
+/// A write that is durable on as many nodes as were asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Done {
+    /// Its name.
+    pub dot: Dot,
+    /// What the writer has seen now: its given context and this dot.
+    pub context: Context,
+    /// Who has it.
+    pub acks: Acks,
+    /// Siblings at the coordinator after the write, tombstones included.
+    pub siblings: u32,
+    /// The node that coordinated.
+    pub coordinator: NodeId,
+    /// One line per step, if they were asked for.
+    pub explain: Vec<String>,
+}
+
+/// Why a request was not answered as asked, and what it may have done.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    /// The situation.
+    pub reason: Reason,
+    /// What became of the write; `NotApplied` for reads.
+    pub outcome: Outcome,
+    /// Nodes that answered as wanted.
+    pub acks: Acks,
+    /// Nodes that were needed.
+    pub needed: u8,
+    /// One line per step, if they were asked for.
+    pub explain: Vec<String>,
+}
+
+impl Failure {
+    /// A failure that left nothing behind.
+    pub fn not_applied(reason: Reason) -> Failure {
+        Failure {
+            reason,
+            outcome: Outcome::NotApplied,
+            acks: Acks::default(),
+            needed: 0,
+            explain: Vec::new(),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.reason {
+            Reason::Unavailable if self.needed > 0 => {
+                write!(f, "{} ({} of {} nodes answered)", self.reason, self.acks.total(), self.needed)
+            }
+            _ => write!(f, "{}", self.reason),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// The situation that a request met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Too few nodes that can answer did so in time.
+    Unavailable,
+    /// No answering replica has seen what the client's session has seen.
+    Stale,
+    /// A queue or a count is full here; nothing was started.
+    Overloaded,
+    /// This node had just been frozen and refuses what waited in its sockets meanwhile.
+    Frozen,
+    /// The request's time had passed before work was started.
+    TooLate,
+    /// The key has as many siblings as its bucket allows; read it and write with that context.
+    TooManySiblings(u32),
+    /// The bucket wants a context with every put and delete.
+    ContextRequired,
+    /// The value is larger than its bucket allows.
+    ValueTooLarge {
+        /// Its bytes.
+        bytes: u64,
+        /// The most that the bucket allows.
+        max: u64,
+    },
+    /// This node's disk failed.
+    Disk(String),
+    /// The request asks for what this cluster cannot give; the text says what.
+    Invalid(String),
+    /// The node is no home of the key, or is shutting down.
+    Unsuitable,
+}
+
+impl Reason {
+    /// Whether the same request may succeed later or elsewhere.
+    pub fn retryable(&self) -> bool {
+        match self {
+            Reason::Unavailable
+            | Reason::Stale
+            | Reason::Overloaded
+            | Reason::Frozen
+            | Reason::TooLate
+            | Reason::Disk(_)
+            | Reason::Unsuitable => true,
+            Reason::TooManySiblings(_)
+            | Reason::ContextRequired
+            | Reason::ValueTooLarge { .. }
+            | Reason::Invalid(_) => false,
+        }
+    }
+
+    /// The word for it in metrics, logs and bodies.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Reason::Unavailable => "unavailable",
+            Reason::Stale => "stale",
+            Reason::Overloaded => "overloaded",
+            Reason::Frozen => "frozen",
+            Reason::TooLate => "too_late",
+            Reason::TooManySiblings(_) => "too_many_siblings",
+            Reason::ContextRequired => "context_required",
+            Reason::ValueTooLarge { .. } => "value_too_large",
+            Reason::Disk(_) => "disk",
+            Reason::Invalid(_) => "invalid",
+            Reason::Unsuitable => "unsuitable",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Unavailable => {
+                write!(f, "too few nodes answered in time: try again, or ask for fewer answers")
+            }
+            Reason::Stale => write!(f, "no answering replica has seen what this session has seen: try again"),
+            Reason::Overloaded => {
+                write!(f, "this node has as much work as it can hold: try again later or elsewhere")
+            }
+            Reason::Frozen => write!(f, "this node was frozen and refuses what waited meanwhile: try again"),
+            Reason::TooLate => write!(f, "the request's time had passed before work was started: try again"),
+            Reason::TooManySiblings(count) => write!(
+                f,
+                "the key has {count} siblings, as many as its bucket allows: read it, reconcile them, and write with that context"
+            ),
+            Reason::ContextRequired => {
+                write!(
+                    f,
+                    "this bucket wants a context with every put and delete: read the key and send its Gramme-Context"
+                )
+            }
+            Reason::ValueTooLarge { bytes, max } => {
+                write!(
+                    f,
+                    "the value has {bytes} bytes, but its bucket allows {max}: see value_bytes_max of the bucket"
+                )
+            }
+            Reason::Disk(cause) => write!(f, "this node's disk failed: {cause}"),
+            Reason::Invalid(what) => write!(f, "{what}"),
+            Reason::Unsuitable => write!(f, "this node cannot coordinate the request: try another"),
+        }
+    }
+}
