@@ -47,6 +47,22 @@ pub const PEER_QUEUE_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX;
 /// Messages waiting for one peer.
 pub const PEER_QUEUE_MESSAGES_MAX: usize = 16 << 10;
 
+/// Lines of an explained answer that peers pass on.
+pub const EXPLAIN_LINES_MAX: usize = 1024;
+
+/// Arguments of one command at the Redis door.
+pub const RESP_ARGS_MAX: usize = 64 << 10;
+/// One argument there: the largest value and a little, so that a value just too large is refused by name.
+pub const RESP_BULK_BYTES_MAX: usize = VALUE_BYTES_MAX + (64 << 10);
+/// One inline command, and any line that announces a count or a length.
+pub const RESP_INLINE_BYTES_MAX: usize = 64 << 10;
+/// All bytes of one command there.
+pub const RESP_COMMAND_BYTES_MAX: usize = 64 << 20;
+const _: () = assert!(
+    RESP_COMMAND_BYTES_MAX > RESP_BULK_BYTES_MAX + (1 << 20),
+    "a command with the largest value must fit, or SET would be refused by length"
+);
+
 /// Partitions of a ring: a power of two.
 pub const PARTITIONS_MAX: usize = 4096;
 /// Partitions when nothing else is said.

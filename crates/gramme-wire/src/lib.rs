@@ -1,10 +1,18 @@
-//! Bytes to values and back, without sockets: what peers say to each other ([`message`], `peer`), how it is
-//! framed (`frame`), and the Redis protocol (`resp`).
+//! Bytes to values and back, without sockets: what peers say to each other ([`message`], [`peer`]), how they
+//! meet ([`hello`], [`refusal`]), how it is framed ([`frame`], [`outgoing`]), and the Redis protocol ([`resp`]).
 //!
 //! Parsers expect anything. They return errors, allocate within the limits of [`gramme_core::limits`], and
 //! never panic. The crate refuses to know what a message means.
 #![forbid(unsafe_code)]
 
+pub mod frame;
+pub mod hello;
 pub mod message;
+pub mod outgoing;
+pub mod peer;
+pub mod refusal;
 
+pub use frame::{Frame, FrameReader, Kind, WireError};
 pub use message::{Acks, Body, Done, Entry, Failure, Message, Put, Reason, Standing};
+pub use outgoing::Outgoing;
+pub use refusal::Refusal;

@@ -1,0 +1,489 @@
+//! [`Message`] to bytes and back. Byte table of every variant: `docs/format/wire.md`.
+//!
+//! A body is a fixed head (number, partition, correlation, times), then the fields of its variant. Bytes after
+//! the last field that this release knows are skipped: a newer release appends there what an older one may
+//! ignore, and marks the frame critical if it may not.
+//!
+//! Decoding copies no key, value or record: they are slices of the frame. It allocates only what the input
+//! fills, and never panics.
+
+use crate::frame::{Kind, WireError};
+use crate::message::{Acks, Body, Done, Entry, Failure, Message, Put, Reason, Standing};
+use crate::outgoing::{FrameWriter, Outgoing};
+use bytes::{Bytes, BytesMut};
+use gramme_core::bucket::{Level, read_bucket_fact, write_bucket_fact};
+use gramme_core::codec::{BadBytes, Reader, read_clock, write_clock};
+use gramme_core::hlc::Stamp;
+use gramme_core::limits::{BUCKETS_MAX, EXPLAIN_LINES_MAX, LIST_PAGE_KEYS_MAX, META_ENTRIES_MAX, SPENT_MAX};
+use gramme_core::record::{Content, Spent};
+use gramme_core::{Context, Dot, Incarnation, Key, NodeId, Outcome, PartitionId, RequestId};
+
+/// Appends the message as one whole frame; values are copied. `Err(TooLarge)` appends nothing.
+pub fn encode(message: &Message, out: &mut BytesMut) -> Result<(), WireError> {
+    let mut w = FrameWriter::begin(out, usize::MAX);
+    write_message(&mut w, message);
+    w.end(Kind::Message).map(|_| ())
+}
+
+/// Appends the message as one whole frame; large values are shared. `Err(TooLarge)` appends nothing.
+pub fn queue(message: &Message, out: &mut Outgoing) -> Result<(), WireError> {
+    out.put_frame(Kind::Message, |w| write_message(w, message))
+}
+
+/// Reads the body of a frame of kind [`Kind::Message`]; keys, values and records are slices of it.
+pub fn decode(body: Bytes) -> Result<Message, WireError> {
+    let mut r = Source { r: Reader::new(&body), whole: &body };
+    let tag = r.r.u8()?;
+    let partition = PartitionId(r.u16()?);
+    let correlation = r.r.u64()?;
+    let remaining_us = r.r.u32()?;
+    let sent_ns = r.r.u64()?;
+    let body = read_fields(&mut r, tag)?;
+    Ok(Message { correlation, partition, remaining_us, sent_ns, body })
+}
+
+fn write_message(w: &mut FrameWriter<'_>, message: &Message) {
+    w.u8(tag_of(&message.body));
+    w.u16(message.partition.0);
+    w.u64(message.correlation);
+    w.u32(message.remaining_us);
+    w.u64(message.sent_ns);
+    write_fields(w, &message.body);
+}
+
+fn tag_of(body: &Body) -> u8 {
+    match body {
+        Body::Read { .. } => READ,
+        Body::ReadReply { .. } => READ_REPLY,
+        Body::Merge { .. } => MERGE,
+        Body::MergeReply => MERGE_REPLY,
+        Body::Forward { .. } => FORWARD,
+        Body::ForwardReply { .. } => FORWARD_REPLY,
+        Body::List { .. } => LIST,
+        Body::ListReply { .. } => LIST_REPLY,
+        Body::Ping => PING,
+        Body::Pong => PONG,
+        Body::BucketsDigest { .. } => BUCKETS_DIGEST,
+        Body::Buckets { .. } => BUCKETS,
+        Body::Refused { .. } => REFUSED,
+    }
+}
+
+fn write_fields(w: &mut FrameWriter<'_>, body: &Body) {
+    match body {
+        Body::Read { key } => w.bytes(key.joined()),
+        Body::ReadReply { standing, record } => {
+            w.u8(standing_byte(*standing));
+            write_optional_bytes(w, record.as_ref());
+        }
+        Body::Merge { key, record, hint_for } => {
+            w.bytes(key.joined());
+            w.bytes(record);
+            w.u8(hint_for.is_some().into());
+            if let Some(home) = hint_for {
+                w.u64(home.0);
+            }
+        }
+        Body::MergeReply | Body::Ping | Body::Pong => {}
+        Body::Forward { put } => write_put(w, put),
+        Body::ForwardReply { result } => match result {
+            Ok(done) => {
+                w.u8(FORWARD_DONE);
+                write_done(w, done);
+            }
+            Err(failure) => {
+                w.u8(FORWARD_FAILED);
+                write_failure(w, failure);
+            }
+        },
+        Body::List { bucket, prefix, after, keys_max, values } => {
+            w.slice(bucket.as_bytes());
+            w.bytes(prefix);
+            write_optional_bytes(w, after.as_ref());
+            w.u32(*keys_max);
+            w.u8((*values).into());
+        }
+        Body::ListReply { standing, entries, more } => {
+            w.u8(standing_byte(*standing));
+            w.u8((*more).into());
+            w.varint(entries.len() as u64);
+            for entry in entries {
+                w.bytes(&entry.key);
+                w.bytes(&entry.record);
+            }
+        }
+        Body::BucketsDigest { digest } => w.u64(*digest),
+        Body::Buckets { facts, reply } => {
+            w.u8((*reply).into());
+            w.varint(facts.len() as u64);
+            w.core(|w| facts.iter().for_each(|(name, fact)| write_bucket_fact(w, name, fact)));
+        }
+        Body::Refused { failure } => write_failure(w, failure),
+    }
+}
+
+fn read_fields(r: &mut Source<'_>, tag: u8) -> Result<Body, WireError> {
+    Ok(match tag {
+        READ => Body::Read { key: r.key()? },
+        READ_REPLY => Body::ReadReply { standing: r.standing()?, record: r.optional_bytes()? },
+        MERGE => Body::Merge {
+            key: r.key()?,
+            record: r.bytes()?,
+            hint_for: if r.flag()? { Some(NodeId(r.r.u64()?)) } else { None },
+        },
+        MERGE_REPLY => Body::MergeReply,
+        FORWARD => Body::Forward { put: Box::new(read_put(r)?) },
+        FORWARD_REPLY => Body::ForwardReply {
+            result: match r.r.u8()? {
+                FORWARD_DONE => Ok(Box::new(read_done(r)?)),
+                FORWARD_FAILED => Err(Box::new(read_failure(r)?)),
+                _ => return Err(WireError::Malformed),
+            },
+        },
+        LIST => Body::List {
+            bucket: r.r.text()?.to_owned(),
+            prefix: r.bytes()?,
+            after: r.optional_bytes()?,
+            keys_max: r.r.u32()?,
+            values: r.flag()?,
+        },
+        LIST_REPLY => read_list_reply(r)?,
+        PING => Body::Ping,
+        PONG => Body::Pong,
+        BUCKETS_DIGEST => Body::BucketsDigest { digest: r.r.u64()? },
+        BUCKETS => {
+            let reply = r.flag()?;
+            let count = r.r.count(BUCKETS_MAX)?;
+            let facts = (0..count).map(|_| read_bucket_fact(&mut r.r)).collect::<Result<_, _>>()?;
+            Body::Buckets { facts, reply }
+        }
+        REFUSED => Body::Refused { failure: Box::new(read_failure(r)?) },
+        unknown => return Err(WireError::UnknownMessage(unknown)),
+    })
+}
+
+fn read_list_reply(r: &mut Source<'_>) -> Result<Body, WireError> {
+    let standing = r.standing()?;
+    let more = r.flag()?;
+    let count = r.r.count(LIST_PAGE_KEYS_MAX)?;
+    let mut entries = Vec::with_capacity(count);
+    for _ in 0..count {
+        entries.push(Entry { key: r.bytes()?, record: r.bytes()? });
+    }
+    Ok(Body::ListReply { standing, entries, more })
+}
+
+fn write_put(w: &mut FrameWriter<'_>, put: &Put) {
+    w.bytes(put.key.joined());
+    w.u128(put.request.0);
+    w.u8(put.pw);
+    w.u8(flags([
+        (PUT_TOMBSTONE, put.content == Content::Tombstone),
+        (PUT_TTL, put.ttl_ms.is_some()),
+        (PUT_CONTEXT, put.context.is_some()),
+        (PUT_W, put.w.is_some()),
+        (PUT_RETRY, put.retry),
+        (PUT_EXPLAIN, put.explain),
+    ]));
+    if let Content::Value(value) = &put.content {
+        w.bytes(value);
+    }
+    if let Some(ttl_ms) = put.ttl_ms {
+        w.varint(ttl_ms);
+    }
+    if let Some(context) = &put.context {
+        write_context(w, context);
+    }
+    if let Some(level) = put.w {
+        w.u8(level_byte(level));
+    }
+    w.slice(&put.content_type);
+    w.varint(put.meta.len() as u64);
+    for (name, value) in &put.meta {
+        w.slice(name);
+        w.slice(value);
+    }
+}
+
+fn read_put(r: &mut Source<'_>) -> Result<Put, WireError> {
+    let key = r.key()?;
+    let request = RequestId(r.r.u128()?);
+    let pw = r.r.u8()?;
+    let flags = r.r.u8()?;
+    if flags & !PUT_FLAGS != 0 {
+        return Err(WireError::Malformed);
+    }
+    let has = |flag| flags & flag != 0;
+    let content = if has(PUT_TOMBSTONE) { Content::Tombstone } else { Content::Value(r.bytes()?) };
+    let ttl_ms = if has(PUT_TTL) { Some(r.r.varint()?) } else { None };
+    let context = if has(PUT_CONTEXT) { Some(read_context(r)?) } else { None };
+    let w = if has(PUT_W) { Some(level_of(r.r.u8()?)?) } else { None };
+    let content_type = r.bytes()?;
+    let count = r.r.count(META_ENTRIES_MAX)?;
+    let mut meta = Vec::with_capacity(count);
+    for _ in 0..count {
+        meta.push((r.bytes()?, r.bytes()?));
+    }
+    let (retry, explain) = (has(PUT_RETRY), has(PUT_EXPLAIN));
+    Ok(Put { key, content, content_type, meta, ttl_ms, context, w, pw, request, retry, explain })
+}
+
+fn write_done(w: &mut FrameWriter<'_>, done: &Done) {
+    w.u64(done.dot.incarnation.0);
+    w.varint(done.dot.n);
+    w.u8(done.acks.homes);
+    w.u8(done.acks.fallbacks);
+    w.u32(done.siblings);
+    w.u64(done.coordinator.0);
+    write_context(w, &done.context);
+    write_lines(w, &done.explain);
+}
+
+fn read_done(r: &mut Source<'_>) -> Result<Done, WireError> {
+    let dot = Dot::new(Incarnation(r.r.u64()?), r.r.varint()?);
+    let acks = r.acks()?;
+    let siblings = r.r.u32()?;
+    let coordinator = NodeId(r.r.u64()?);
+    let context = read_context(r)?;
+    let explain = read_lines(r)?;
+    Ok(Done { dot, context, acks, siblings, coordinator, explain })
+}
+
+fn write_failure(w: &mut FrameWriter<'_>, failure: &Failure) {
+    w.u8(match failure.outcome {
+        Outcome::NotApplied => 0,
+        Outcome::MaybeApplied => 1,
+        Outcome::Applied => 2,
+    });
+    w.u8(failure.acks.homes);
+    w.u8(failure.acks.fallbacks);
+    w.u8(failure.needed);
+    write_lines(w, &failure.explain);
+    write_reason(w, &failure.reason);
+}
+
+fn read_failure(r: &mut Source<'_>) -> Result<Failure, WireError> {
+    let outcome = match r.r.u8()? {
+        0 => Outcome::NotApplied,
+        1 => Outcome::MaybeApplied,
+        2 => Outcome::Applied,
+        _ => return Err(WireError::Malformed),
+    };
+    let acks = r.acks()?;
+    let needed = r.r.u8()?;
+    let explain = read_lines(r)?;
+    let reason = read_reason(r)?;
+    Ok(Failure { reason, outcome, acks, needed, explain })
+}
+
+fn write_reason(w: &mut FrameWriter<'_>, reason: &Reason) {
+    let plain = |w: &mut FrameWriter<'_>, tag| {
+        w.u8(tag);
+        w.varint(0);
+    };
+    match reason {
+        Reason::Unavailable => plain(w, 1),
+        Reason::Stale => plain(w, 2),
+        Reason::Overloaded => plain(w, 3),
+        Reason::Frozen => plain(w, 4),
+        Reason::TooLate => plain(w, 5),
+        Reason::TooManySiblings(count) => {
+            w.u8(6);
+            w.slice(&count.to_le_bytes());
+        }
+        Reason::ContextRequired => plain(w, 7),
+        Reason::ValueTooLarge { bytes, max } => {
+            w.u8(8);
+            w.varint(16);
+            w.u64(*bytes);
+            w.u64(*max);
+        }
+        Reason::Disk(cause) => {
+            w.u8(9);
+            w.slice(cause.as_bytes());
+        }
+        Reason::Invalid(what) => {
+            w.u8(10);
+            w.slice(what.as_bytes());
+        }
+        Reason::Unsuitable => plain(w, 11),
+    }
+}
+
+/// A reason that this release does not know reads as `Unavailable`: the outcome, which says what is safe to do
+/// next, stands beside it.
+fn read_reason(r: &mut Source<'_>) -> Result<Reason, WireError> {
+    let tag = r.r.u8()?;
+    let mut detail = Reader::new(r.r.slice()?);
+    let text = |detail: &mut Reader<'_>| -> Result<String, BadBytes> {
+        let bytes = detail.raw(detail.remaining())?;
+        core::str::from_utf8(bytes).map(str::to_owned).map_err(|_| BadBytes::Malformed)
+    };
+    Ok(match tag {
+        2 => Reason::Stale,
+        3 => Reason::Overloaded,
+        4 => Reason::Frozen,
+        5 => Reason::TooLate,
+        6 => Reason::TooManySiblings(detail.u32()?),
+        7 => Reason::ContextRequired,
+        8 => Reason::ValueTooLarge { bytes: detail.u64()?, max: detail.u64()? },
+        9 => Reason::Disk(text(&mut detail)?),
+        10 => Reason::Invalid(text(&mut detail)?),
+        11 => Reason::Unsuitable,
+        _ => Reason::Unavailable,
+    })
+}
+
+/// Between peers a context needs no signature: the handshake has proved who speaks.
+fn write_context(w: &mut FrameWriter<'_>, context: &Context) {
+    w.core(|w| write_clock(w, &context.clock));
+    w.u8(context.preferred.is_some().into());
+    if let Some(preferred) = context.preferred {
+        w.u64(preferred.0);
+    }
+    w.varint(context.requests.len() as u64);
+    for spent in &context.requests {
+        w.u128(spent.request.0);
+        w.u64(spent.checksum);
+        w.u64(spent.stamp.0);
+    }
+}
+
+fn read_context(r: &mut Source<'_>) -> Result<Context, WireError> {
+    let clock = read_clock(&mut r.r)?;
+    let preferred = if r.flag()? { Some(NodeId(r.r.u64()?)) } else { None };
+    let count = r.r.count(SPENT_MAX)?;
+    let mut requests = Vec::with_capacity(count);
+    for _ in 0..count {
+        requests.push(Spent {
+            request: RequestId(r.r.u128()?),
+            checksum: r.r.u64()?,
+            stamp: Stamp(r.r.u64()?),
+        });
+    }
+    Ok(Context { clock, preferred, requests })
+}
+
+/// Lines beyond the limit are left out: they are for people, and an answer must fit its reader.
+fn write_lines(w: &mut FrameWriter<'_>, lines: &[String]) {
+    let lines = &lines[..lines.len().min(EXPLAIN_LINES_MAX)];
+    w.varint(lines.len() as u64);
+    for line in lines {
+        w.slice(line.as_bytes());
+    }
+}
+
+fn read_lines(r: &mut Source<'_>) -> Result<Vec<String>, WireError> {
+    let count = r.r.count(EXPLAIN_LINES_MAX)?;
+    let mut lines = Vec::with_capacity(count);
+    for _ in 0..count {
+        lines.push(r.r.text()?.to_owned());
+    }
+    Ok(lines)
+}
+
+fn write_optional_bytes(w: &mut FrameWriter<'_>, bytes: Option<&Bytes>) {
+    w.u8(bytes.is_some().into());
+    if let Some(bytes) = bytes {
+        w.bytes(bytes);
+    }
+}
+
+fn standing_byte(standing: Standing) -> u8 {
+    match standing {
+        Standing::Continuous => 0,
+        Standing::Unproven => 1,
+    }
+}
+
+/// As in bucket settings (`docs/format/bucket.md`).
+fn level_byte(level: Level) -> u8 {
+    match level {
+        Level::One => 253,
+        Level::Quorum => 254,
+        Level::All => 255,
+        Level::Count(count) => count.min(LEVEL_COUNT_MAX),
+    }
+}
+
+fn level_of(byte: u8) -> Result<Level, BadBytes> {
+    match byte {
+        0 => Err(BadBytes::Malformed),
+        253 => Ok(Level::One),
+        254 => Ok(Level::Quorum),
+        255 => Ok(Level::All),
+        count => Ok(Level::Count(count)),
+    }
+}
+
+fn flags<const COUNT: usize>(flags: [(u8, bool); COUNT]) -> u8 {
+    flags.into_iter().filter(|(_, set)| *set).fold(0, |all, (flag, _)| all | flag)
+}
+
+/// A reader with the buffer that its slices share.
+struct Source<'a> {
+    r: Reader<'a>,
+    whole: &'a Bytes,
+}
+
+impl Source<'_> {
+    fn u16(&mut self) -> Result<u16, BadBytes> {
+        Ok(u16::from_le_bytes([self.r.u8()?, self.r.u8()?]))
+    }
+
+    fn flag(&mut self) -> Result<bool, BadBytes> {
+        match self.r.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(BadBytes::Malformed),
+        }
+    }
+
+    fn bytes(&mut self) -> Result<Bytes, BadBytes> {
+        self.r.bytes_of(self.whole)
+    }
+
+    fn optional_bytes(&mut self) -> Result<Option<Bytes>, BadBytes> {
+        if self.flag()? { self.bytes().map(Some) } else { Ok(None) }
+    }
+
+    fn key(&mut self) -> Result<Key, WireError> {
+        Ok(Key::from_joined(self.bytes()?)?)
+    }
+
+    fn standing(&mut self) -> Result<Standing, BadBytes> {
+        Ok(if self.flag()? { Standing::Unproven } else { Standing::Continuous })
+    }
+
+    fn acks(&mut self) -> Result<Acks, BadBytes> {
+        Ok(Acks { homes: self.r.u8()?, fallbacks: self.r.u8()? })
+    }
+}
+
+const READ: u8 = 1;
+const READ_REPLY: u8 = 2;
+const MERGE: u8 = 3;
+const MERGE_REPLY: u8 = 4;
+const FORWARD: u8 = 5;
+const FORWARD_REPLY: u8 = 6;
+const LIST: u8 = 7;
+const LIST_REPLY: u8 = 8;
+const PING: u8 = 9;
+const PONG: u8 = 10;
+const BUCKETS_DIGEST: u8 = 11;
+const BUCKETS: u8 = 12;
+const REFUSED: u8 = 13;
+
+const FORWARD_DONE: u8 = 0;
+const FORWARD_FAILED: u8 = 1;
+
+const PUT_TOMBSTONE: u8 = 1;
+const PUT_TTL: u8 = 2;
+const PUT_CONTEXT: u8 = 4;
+const PUT_W: u8 = 8;
+const PUT_RETRY: u8 = 16;
+const PUT_EXPLAIN: u8 = 32;
+const PUT_FLAGS: u8 = 63;
+
+/// As in bucket settings.
+const LEVEL_COUNT_MAX: u8 = 252;
