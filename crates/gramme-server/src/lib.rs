@@ -1,1 +1,22 @@
-//! placeholder
+//! The outside of a node: threads and sockets around [`gramme_node`], which knows neither.
+//!
+//! Reading order: [`settings`] (what an operator decides), [`cluster_file`] and [`identity`] (who this node
+//! is), [`run`] and [`shard`] (the threads and what they own), [`tokio_env`] and [`peers`] (the world as a
+//! shard sees it), [`doors`] (HTTP and RESP), [`metrics`] and [`logs`].
+//!
+//! Invariant: a shard's state is touched by its own thread alone; everything that crosses goes through its
+//! [`mailbox`], in batches.
+#![forbid(unsafe_code)]
+
+pub mod cluster_file;
+pub mod settings;
+
+/// The known word that a mistyped one is nearest to, if any is near enough to be meant.
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}

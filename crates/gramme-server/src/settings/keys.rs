@@ -1,0 +1,267 @@
+//! Every key there is, in one table: its name, the type it has in a file, and how its text is taken.
+
+use super::{EngineKind, LogFormat, Settings, TlsFiles, Token};
+use gramme_core::NodeId;
+use std::path::{Path, PathBuf};
+
+/// One key of the settings.
+pub struct Key {
+    /// `section.key`, as in the file.
+    pub name: &'static str,
+    /// Its type in the file.
+    pub kind: Kind,
+    /// Takes the text of a value, or says what is wrong with it, as the end of a sentence that begins with
+    /// the key's name.
+    pub(super) take: fn(&mut Draft, &str) -> Result<(), String>,
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// What a value is in a file; in the environment and in flags everything is text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A string.
+    Text,
+    /// A whole number.
+    Number,
+    /// `true` or `false`.
+    Flag,
+}
+
+impl Kind {
+    /// With its article, for sentences.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Text => "a string",
+            Kind::Number => "a whole number",
+            Kind::Flag => "true or false",
+        }
+    }
+}
+
+/// Every key.
+pub const KEYS: &[Key] = &[
+    key("node.id", Kind::Text, |d, v| put(&mut d.node_id, v.parse::<NodeId>())),
+    key("node.name", Kind::Text, |d, v| keep(&mut d.node_name, v)),
+    key("cluster.file", Kind::Text, |d, v| put_path(d, v, |d| &mut d.cluster_file)),
+    key("storage.data_dir", Kind::Text, |d, v| put_path(d, v, |d| &mut d.data_dir)),
+    key("storage.engine", Kind::Text, |d, v| {
+        one_of(&mut d.engine, v, &[("fjall", EngineKind::Fjall), ("memory", EngineKind::Memory)])
+    }),
+    key("storage.cache_mb", Kind::Number, |d, v| number(&mut d.cache_mb, v, 1, CACHE_MB_MAX)),
+    key("listen.http", Kind::Text, |d, v| put_address(&mut d.http, v)),
+    key("listen.resp", Kind::Text, |d, v| put_address(&mut d.resp, v)),
+    key("listen.peer", Kind::Text, |d, v| put_address(&mut d.peer, v)),
+    key("server.shards", Kind::Number, |d, v| number(&mut d.shards, v, 0, SHARDS_MAX)),
+    key("security.token", Kind::Text, |d, v| {
+        let token = check_token(v)?;
+        put(&mut d.token, Ok::<_, String>(token))
+    }),
+    key("security.token_file", Kind::Text, |d, v| {
+        let path = d.base.join(v);
+        let text = std::fs::read_to_string(&path)
+            .map_err(|e| format!("names {}, which cannot be read: {e}", path.display()))?;
+        d.token_from_file = Some(check_token(text.trim())?);
+        Ok(())
+    }),
+    key("security.insecure", Kind::Flag, |d, v| {
+        one_of(&mut d.insecure, v, &[("true", true), ("false", false)])
+    }),
+    key("tls.cert", Kind::Text, |d, v| put_path(d, v, |d| &mut d.tls_cert)),
+    key("tls.key", Kind::Text, |d, v| put_path(d, v, |d| &mut d.tls_key)),
+    key("tls.ca", Kind::Text, |d, v| put_path(d, v, |d| &mut d.tls_ca)),
+    key("log.level", Kind::Text, |d, v| {
+        tracing_subscriber::EnvFilter::try_new(v).map_err(|_| {
+            format!("is {v:?}: use error, warn, info, debug, trace, or a filter such as \"info,gramme_node=debug\"")
+        })?;
+        keep(&mut d.log_level, v)
+    }),
+    key("log.format", Kind::Text, |d, v| {
+        one_of(&mut d.log_format, v, &[("text", LogFormat::Text), ("json", LogFormat::Json)])
+    }),
+];
+
+/// Settings as far as they have been said.
+pub(super) struct Draft {
+    /// Where defaults lie: beside the settings file.
+    home: PathBuf,
+    /// Where relative paths start: at the file that says them, or at the working directory.
+    pub(super) base: PathBuf,
+    node_id: Option<NodeId>,
+    node_name: Option<String>,
+    cluster_file: Option<PathBuf>,
+    data_dir: Option<PathBuf>,
+    engine: Option<EngineKind>,
+    cache_mb: Option<u32>,
+    http: Option<String>,
+    resp: Option<String>,
+    peer: Option<String>,
+    shards: Option<u32>,
+    token: Option<Token>,
+    token_from_file: Option<Token>,
+    insecure: Option<bool>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    tls_ca: Option<PathBuf>,
+    log_level: Option<String>,
+    log_format: Option<LogFormat>,
+}
+
+impl Draft {
+    /// Nothing said, by a file in `home` or otherwise.
+    pub(super) fn new(home: PathBuf) -> Draft {
+        Draft {
+            base: home.clone(),
+            home,
+            node_id: None,
+            node_name: None,
+            cluster_file: None,
+            data_dir: None,
+            engine: None,
+            cache_mb: None,
+            http: None,
+            resp: None,
+            peer: None,
+            shards: None,
+            token: None,
+            token_from_file: None,
+            insecure: None,
+            tls_cert: None,
+            tls_key: None,
+            tls_ca: None,
+            log_level: None,
+            log_format: None,
+        }
+    }
+
+    /// Fills in the defaults; `None` if something without one was not said.
+    pub(super) fn finish(self, problems: &mut Vec<String>) -> Option<Settings> {
+        let tls = match (self.tls_cert, self.tls_key, self.tls_ca) {
+            (None, None, None) => None,
+            (Some(cert), Some(key), Some(ca)) => Some(TlsFiles { cert, key, ca }),
+            _ => {
+                problems.push(
+                    "[tls] is incomplete: TLS between peers needs all of tls.cert, tls.key and tls.ca".into(),
+                );
+                None
+            }
+        };
+        if self.token.is_some() && self.token_from_file.is_some() {
+            problems.push("both security.token and security.token_file are set: keep one of them".into());
+        }
+        let Some(node_id) = self.node_id else {
+            if !problems.iter().any(|problem| problem.contains("node.id")) {
+                problems.push(
+                    "node.id is missing: it says which member of the cluster this node is, as in the settings file that `gramme cluster init` wrote for it"
+                        .into(),
+                );
+            }
+            return None;
+        };
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let shards = match self.shards.unwrap_or(0) {
+            0 => cores().min(SHARDS_MAX as usize),
+            shards => shards as usize,
+        };
+        Some(Settings {
+            node_id,
+            node_name: self.node_name.unwrap_or_default(),
+            cluster_file: self.cluster_file.unwrap_or_else(|| self.home.join("cluster.gramme")),
+            data_dir: self.data_dir.unwrap_or_else(|| self.home.join("data")),
+            engine: self.engine.unwrap_or(EngineKind::Fjall),
+            cache_mb: self.cache_mb.unwrap_or(CACHE_MB),
+            http: self.http.unwrap_or_else(|| "127.0.0.1:7400".into()),
+            resp: self.resp.unwrap_or_else(|| "127.0.0.1:7401".into()),
+            peer: self.peer.unwrap_or_else(|| "127.0.0.1:7402".into()),
+            shards,
+            token: self.token.or(self.token_from_file),
+            tls,
+            insecure: self.insecure.unwrap_or(false),
+            log_level: self.log_level.unwrap_or_else(|| "info".into()),
+            log_format: self.log_format.unwrap_or(LogFormat::Text),
+        })
+    }
+}
+
+const fn key(name: &'static str, kind: Kind, take: fn(&mut Draft, &str) -> Result<(), String>) -> Key {
+    Key { name, kind, take }
+}
+
+fn put<T, E: std::fmt::Display>(slot: &mut Option<T>, value: Result<T, E>) -> Result<(), String> {
+    *slot = Some(value.map_err(|e| format!("is not valid: {e}"))?);
+    Ok(())
+}
+
+fn keep(slot: &mut Option<String>, text: &str) -> Result<(), String> {
+    *slot = Some(text.to_owned());
+    Ok(())
+}
+
+fn put_path(
+    draft: &mut Draft,
+    text: &str,
+    slot: fn(&mut Draft) -> &mut Option<PathBuf>,
+) -> Result<(), String> {
+    if text.is_empty() {
+        return Err("is empty: write a path".into());
+    }
+    let path = draft.base.join(Path::new(text));
+    *slot(draft) = Some(path);
+    Ok(())
+}
+
+fn put_address(slot: &mut Option<String>, text: &str) -> Result<(), String> {
+    let sound =
+        text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    if !sound {
+        return Err(format!("is {text:?}: write host:port, such as \"127.0.0.1:7400\""));
+    }
+    keep(slot, text)
+}
+
+fn number(slot: &mut Option<u32>, text: &str, min: u32, max: u32) -> Result<(), String> {
+    match text.parse::<u32>() {
+        Ok(value) if (min..=max).contains(&value) => {
+            *slot = Some(value);
+            Ok(())
+        }
+        _ => Err(format!("is {text}: use a whole number from {min} to {max}")),
+    }
+}
+
+fn one_of<T: Copy>(slot: &mut Option<T>, text: &str, words: &[(&str, T)]) -> Result<(), String> {
+    match words.iter().find(|(word, _)| *word == text) {
+        Some((_, value)) => {
+            *slot = Some(*value);
+            Ok(())
+        }
+        None => {
+            let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            Err(format!("is {text:?}: use {}", words.join(" or ")))
+        }
+    }
+}
+
+/// A token travels in HTTP headers and Redis commands, so it is printable and has no spaces.
+fn check_token(text: &str) -> Result<Token, String> {
+    if text.len() < TOKEN_BYTES_MIN {
+        return Err(format!("is too short to be a secret: use at least {TOKEN_BYTES_MIN} characters"));
+    }
+    if !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(
+            "has spaces or characters that are not printable ASCII, which HTTP headers cannot carry".into()
+        );
+    }
+    Ok(Token::from(text))
+}
+
+/// Enough for the hot keys of a laptop; a node that idles stays well under 60 MiB.
+const CACHE_MB: u32 = 32;
+const CACHE_MB_MAX: u32 = 1 << 20;
+/// A message names its requester's shard in one byte.
+const SHARDS_MAX: u32 = 128;
+const TOKEN_BYTES_MIN: usize = 8;
