@@ -4,6 +4,8 @@
 //! Invariant: every partition has N distinct homes in order, then every other member as a fallback in
 //! rendezvous order, other zones first. The same members, N and Q give the same bytes on every node.
 //!
+//! The homes come from the paper's walk with a bound on each member's share (`placement`).
+//!
 //! A layout refuses to know who is up: an outage never changes membership (ME-1).
 
 use crate::codec::{BadBytes, Reader, Writer, checksum32};
@@ -14,6 +16,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 use md5::{Digest, Md5};
+
+mod placement;
 
 /// One node of the cluster, as the layout knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,7 +111,7 @@ impl Layout {
     pub fn first(mut members: Vec<Member>, n: usize, partitions: usize) -> Result<Layout, BadLayout> {
         check(&members, n, partitions)?;
         members.sort_by_key(|member| member.id);
-        let slots = place(&members, n, partitions);
+        let slots = placement::place(&members, n, partitions);
         Ok(Layout::assemble(1, LayoutHash::default(), n, members, slots))
     }
 
@@ -266,79 +270,6 @@ fn check(members: &[Member], n: usize, partitions: usize) -> Result<(), BadLayou
     distinct(|m| m.id.to_string(), "id")?;
     distinct(|m| m.name.clone(), "name")?;
     distinct(|m| m.address.clone(), "address")
-}
-
-/// The paper's walk with a bound on each node's share: the first home of each partition comes from a smooth
-/// weighted round, the others are the next distinct nodes clockwise (RE-4), other zones first, while they
-/// have room.
-fn place(members: &[Member], n: usize, partitions: usize) -> Vec<u16> {
-    let first = weighted_round(members, partitions);
-    let quota = quotas(members, n * partitions);
-    let mut used = alloc::vec![0usize; members.len()];
-    for &node in &first {
-        used[node] += 1;
-    }
-    let mut slots = Vec::with_capacity(n * partitions);
-    for partition in 0..partitions {
-        let mut homes = alloc::vec![first[partition]];
-        while homes.len() < n {
-            let next = next_home(members, &first, &quota, &used, &homes, partition);
-            used[next] += 1;
-            homes.push(next);
-        }
-        slots.extend(homes.into_iter().map(|home| home as u16));
-    }
-    slots
-}
-
-/// The next home of a partition: clockwise, distinct, in a zone that has none yet and within its share; each
-/// wish is dropped only if no member meets it. Beyond the owners clockwise, the emptiest member.
-fn next_home(
-    members: &[Member],
-    first: &[usize],
-    quota: &[usize],
-    used: &[usize],
-    homes: &[usize],
-    partition: usize,
-) -> usize {
-    let clockwise = (1..first.len()).map(|step| first[(partition + step) % first.len()]);
-    let emptiest = {
-        let mut all: Vec<usize> = (0..members.len()).collect();
-        all.sort_by_key(|&m| (used[m] as u64 * 1_000_000 / u64::from(members[m].weight), members[m].id));
-        all
-    };
-    let candidates: Vec<usize> = clockwise.chain(emptiest).filter(|m| !homes.contains(m)).collect();
-    let new_zone = |m: usize| homes.iter().all(|&h| members[h].zone != members[m].zone);
-    let has_room = |m: usize| used[m] < quota[m];
-    candidates
-        .iter()
-        .copied()
-        .find(|&m| new_zone(m) && has_room(m))
-        .or_else(|| candidates.iter().copied().find(|&m| new_zone(m)))
-        .or_else(|| candidates.iter().copied().find(|&m| has_room(m)))
-        .unwrap_or(candidates[0])
-}
-
-/// Each member as often as its weight says, as evenly spread as can be, in order of id at the start.
-fn weighted_round(members: &[Member], turns: usize) -> Vec<usize> {
-    let total: i64 = members.iter().map(|m| i64::from(m.weight)).sum();
-    let mut credit: Vec<i64> = alloc::vec![0; members.len()];
-    (0..turns)
-        .map(|_| {
-            for (c, m) in credit.iter_mut().zip(members) {
-                *c += i64::from(m.weight);
-            }
-            let next = (0..members.len()).max_by_key(|&m| (credit[m], core::cmp::Reverse(m))).unwrap_or(0);
-            credit[next] -= total;
-            next
-        })
-        .collect()
-}
-
-/// How many slots each member may fill: its share by weight, rounded up.
-fn quotas(members: &[Member], slots: usize) -> Vec<usize> {
-    let total: u64 = members.iter().map(|m| u64::from(m.weight)).sum();
-    members.iter().map(|m| (slots as u64 * u64::from(m.weight)).div_ceil(total) as usize).collect()
 }
 
 /// Members that are no home, by rendezvous hash, those of zones without a home first.
