@@ -1,0 +1,245 @@
+//! The calls.
+
+use crate::error::{Error, Kind};
+use crate::exchange::{Answer, Exchange, refusal};
+use crate::list::{List, Listing};
+use crate::nodes::Nodes;
+use crate::request::{Ask, Read, SIBLINGS_JSON, Write, bucket_path, key_path};
+use crate::value::{self, Got, Sibling, Siblings, Via, Written, context_of};
+use bytes::Bytes;
+use hyper::header::CONTENT_TYPE;
+use hyper::{Method, StatusCode, Uri};
+use serde_json::Value as Json;
+use std::sync::Arc;
+
+/// How to connect.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The bearer token, if the cluster wants one.
+    pub token: Option<String>,
+    /// Whether calls take turns among the named nodes. Otherwise they go to the first that answers.
+    pub spread: bool,
+}
+
+/// A cluster, through its nodes' HTTP doors. Cheap to clone; clones share connections and what is known of
+/// the nodes.
+#[derive(Clone)]
+pub struct Client {
+    exchange: Arc<Exchange>,
+}
+
+impl Client {
+    /// Asks the first of `nodes` (such as `http://127.0.0.1:7400`) that answers for the other members, so that
+    /// calls survive the loss of any node. Fails if none of them answers or the token is not theirs.
+    pub async fn connect<S: AsRef<str>>(nodes: &[S], options: Options) -> Result<Client, Error> {
+        let client = Client::without_asking(nodes, options)?;
+        let status = client.status().await?;
+        for member in status["members"].as_array().into_iter().flatten() {
+            if let Some(base) = member["http"].as_str().and_then(|http| base_of(http).ok()) {
+                client.exchange.nodes().add(base);
+            }
+        }
+        Ok(client)
+    }
+
+    /// Knows only `nodes`, and asks nobody before the first call.
+    pub fn without_asking<S: AsRef<str>>(nodes: &[S], options: Options) -> Result<Client, Error> {
+        let named = nodes.iter().map(|node| base_of(node.as_ref())).collect::<Result<Vec<_>, _>>()?;
+        if named.is_empty() {
+            return Err(Error::argument("no node was named: give at least one address"));
+        }
+        let exchange = Exchange::new(Nodes::new(named, options.spread), options.token.as_deref())?;
+        Ok(Client { exchange: Arc::new(exchange) })
+    }
+
+    /// The addresses of all known nodes, those that the caller named first.
+    pub fn nodes(&self) -> Vec<String> {
+        self.exchange.nodes().all()
+    }
+
+    /// Reads a key.
+    pub async fn get(&self, bucket: &str, key: &[u8]) -> Result<Got, Error> {
+        Ok(self.get_with(bucket, key, &Read::default()).await?.0)
+    }
+
+    /// Reads a key and says how.
+    pub async fn get_with(&self, bucket: &str, key: &[u8], read: &Read) -> Result<(Got, Via), Error> {
+        let answer = self.exchange.call(&Ask::read(key_path(KV, bucket, key)?, read)?).await?;
+        let via = Via::of(&answer);
+        let got = match answer.status {
+            StatusCode::OK => value::one(answer)?,
+            StatusCode::CONFLICT => Got::Siblings(value::siblings(&answer.node, &answer.body)?),
+            StatusCode::NOT_FOUND => context_of(&answer).map_or(Got::Missing, Got::Deleted),
+            _ => return Err(refusal(&answer)),
+        };
+        Ok((got, via))
+    }
+
+    /// Every version of a key, with its name, time and author, even if there is only one; `None` if there is
+    /// no value.
+    pub async fn siblings(&self, bucket: &str, key: &[u8], read: &Read) -> Result<Option<Siblings>, Error> {
+        let ask = Ask::read(key_path(KV, bucket, key)?, read)?.accept(SIBLINGS_JSON);
+        let answer = self.exchange.call(&ask).await?;
+        match answer.status {
+            StatusCode::OK | StatusCode::CONFLICT => value::siblings(&answer.node, &answer.body).map(Some),
+            StatusCode::NOT_FOUND => Ok(value::siblings(&answer.node, &answer.body).ok()),
+            _ => Err(refusal(&answer)),
+        }
+    }
+
+    /// Writes a key without having read it; see [`Write::context`].
+    pub async fn put(&self, bucket: &str, key: &[u8], value: impl Into<Bytes>) -> Result<Written, Error> {
+        self.put_with(bucket, key, value, &Write::default()).await
+    }
+
+    /// Writes a key.
+    pub async fn put_with(
+        &self,
+        bucket: &str,
+        key: &[u8],
+        value: impl Into<Bytes>,
+        write: &Write,
+    ) -> Result<Written, Error> {
+        let ask = Ask::write(Method::PUT, key_path(KV, bucket, key)?, write, value.into())?;
+        written(self.exchange.call(&ask).await?)
+    }
+
+    /// Deletes a key. With a context, exactly what was read is deleted.
+    pub async fn delete(&self, bucket: &str, key: &[u8], write: &Write) -> Result<Written, Error> {
+        let ask = Ask::write(Method::DELETE, key_path(KV, bucket, key)?, write, Bytes::new())?;
+        written(self.exchange.call(&ask).await?)
+    }
+
+    /// Reads a key, lets `f` make one value of all its versions (none, one or several), and writes it with
+    /// their context. Another writer at the same moment leaves a sibling, which the next `update` resolves.
+    pub async fn update(
+        &self,
+        bucket: &str,
+        key: &[u8],
+        f: impl FnOnce(&[Sibling]) -> Bytes,
+    ) -> Result<Written, Error> {
+        let got = self.get(bucket, key).await?;
+        let context = got.context().cloned();
+        let (versions, content_type) = match got {
+            Got::Siblings(several) => {
+                let content_type = several.siblings.first().map(|sibling| sibling.content_type.clone());
+                (
+                    several.siblings.into_iter().filter(|sibling| sibling.bytes.is_some()).collect(),
+                    content_type,
+                )
+            }
+            Got::One(value) => (vec![lone(&value)], Some(value.content_type)),
+            Got::Deleted(_) | Got::Missing => (Vec::new(), None),
+        };
+        let write = Write { context, content_type, ..Write::default() };
+        self.put_with(bucket, key, f(&versions), &write).await
+    }
+
+    /// The keys of a bucket, each once, in the order of the ring; streamed from one node, and from another
+    /// should that one go away.
+    pub fn list(&self, bucket: &str, listing: Listing) -> Result<List, Error> {
+        List::new(self.exchange.clone(), bucket, listing)
+    }
+
+    /// A bucket's settings, as docs/http.md describes them.
+    pub async fn bucket(&self, bucket: &str) -> Result<Json, Error> {
+        self.json(&Ask::new(Method::GET, bucket_path("/v1/buckets", bucket)?)).await
+    }
+
+    /// Changes those settings of a bucket that `settings` names; gives back all of them.
+    pub async fn set_bucket(&self, bucket: &str, settings: &Json) -> Result<Json, Error> {
+        let mut ask = Ask::new(Method::PUT, bucket_path("/v1/buckets", bucket)?)
+            .header(CONTENT_TYPE, "application/json")?;
+        ask.body = settings.to_string().into();
+        self.json(&ask).await
+    }
+
+    /// What one node knows of the cluster, as docs/http.md describes it.
+    pub async fn status(&self) -> Result<Json, Error> {
+        self.json(&Ask::new(Method::GET, "/v1/cluster/status".to_string())).await
+    }
+
+    /// Where a key lives and what each of its homes holds, as docs/http.md describes it.
+    pub async fn ring(&self, bucket: &str, key: &[u8]) -> Result<Json, Error> {
+        self.json(&Ask::new(Method::GET, key_path("/v1/ring", bucket, key)?)).await
+    }
+
+    async fn json(&self, ask: &Ask) -> Result<Json, Error> {
+        let answer = self.exchange.call(ask).await?;
+        if !answer.status.is_success() {
+            return Err(refusal(&answer));
+        }
+        if answer.body.is_empty() {
+            return Ok(Json::Null);
+        }
+        serde_json::from_slice(&answer.body).map_err(|e| Error::not_understood(&answer.node, e))
+    }
+}
+
+fn written(answer: Answer) -> Result<Written, Error> {
+    if !answer.status.is_success() {
+        return Err(refusal(&answer));
+    }
+    Ok(Written { context: context_of(&answer)?, via: Via::of(&answer) })
+}
+
+/// A single value in the form that a resolver sees; its name, time and author travel only with siblings.
+fn lone(value: &crate::Value) -> Sibling {
+    Sibling {
+        id: String::new(),
+        bytes: Some(value.bytes.clone()),
+        content_type: value.content_type.clone(),
+        meta: value.meta.clone(),
+        time: String::new(),
+        node: String::new(),
+    }
+}
+
+/// `http://host:port` from what people write.
+fn base_of(node: &str) -> Result<String, Error> {
+    let trimmed = node.trim().trim_end_matches('/');
+    let bad =
+        |why: &str| Error::argument(format!("{node:?} is no node address ({why}): write http://host:port"));
+    let authority = match trimmed.split_once("://") {
+        None => trimmed,
+        Some(("http", rest)) => rest,
+        Some((scheme, _)) => return Err(bad(&format!("{scheme} is not spoken here"))),
+    };
+    let base = format!("http://{authority}");
+    match base.parse::<Uri>() {
+        Ok(uri) if uri.path() == "/" && uri.query().is_none() && uri.port_u16().is_some() => Ok(base),
+        Ok(uri) if uri.port_u16().is_none() => Err(bad("the port is missing")),
+        Ok(_) => Err(bad("only host and port belong there")),
+        Err(e) => Err(bad(&e.to_string())),
+    }
+}
+
+impl Error {
+    /// Whether no node could be reached at all.
+    pub fn is_unreachable(&self) -> bool {
+        self.kind == Kind::Unreachable
+    }
+}
+
+const KV: &str = "/v1/kv";
+
+#[cfg(test)]
+mod tests {
+    use super::base_of;
+
+    #[test]
+    fn node_addresses_are_taken_as_people_write_them() {
+        for good in ["http://127.0.0.1:7400", "127.0.0.1:7400", " http://127.0.0.1:7400/ "] {
+            assert_eq!(base_of(good).unwrap(), "http://127.0.0.1:7400");
+        }
+        for (bad, why) in [
+            ("https://a:1", "https is not spoken here"),
+            ("http://a", "the port is missing"),
+            ("http://a:1/v1", "only host and port"),
+            ("", "no node address"),
+        ] {
+            let error = base_of(bad).unwrap_err().to_string();
+            assert!(error.contains(why), "{bad}: {error}");
+        }
+    }
+}
