@@ -1,14 +1,29 @@
-//! What one node does, as flows that read top to bottom: `coordinate` a get, a put or a list; be a
-//! `replica`; spread bucket settings (`gossip`); judge peers (`detector`).
+//! What one node does, as flows that read top to bottom: `coordinate` a get, a put or a list; `serve` peers as
+//! a `replica`; spread bucket settings (`gossip`); judge peers (`detector`). [`Node`] ties them together.
 //!
 //! Every flow is generic over [`Env`], the only way to the world: its clock, its network, its disk and its
 //! chance. The server runs these flows on tokio, the simulator runs the same code in its own world. So this
 //! crate names no runtime, socket, file, thread, std clock or random hasher.
 #![forbid(unsafe_code)]
 
+mod cache;
+mod coordinate;
+mod detector;
 pub mod env;
+mod fan_out;
+mod gossip;
+pub mod node;
 pub mod probe;
+mod pulse;
+mod replica;
 pub mod request;
+pub mod rows;
+mod serve;
+mod signal;
+mod store;
+mod transit;
 
 pub use env::{Env, Event, Fact, Mono};
+pub use node::{Node, Options};
 pub use probe::{Operation, Probe};
+pub use request::{Call, Request, Response};

@@ -1,0 +1,320 @@
+//! One get: ask the R best replicas, join what they hold, answer; then go on until the last answer or the
+//! deadline, and send every replica that was found stale what it lacks (the paper, 4.5 and 5; EX-7, EX-10).
+//!
+//! "Not found" needs the answer of at least one continuous home: a store that was lost, or that only stands
+//! in, proves nothing by its silence.
+
+use crate::coordinate::acks;
+use crate::coordinate::explain::Explain;
+use crate::env::{Env, Mono};
+use crate::fan_out::{Answer, Gather, Step};
+use crate::node::Node;
+use crate::probe::{Operation, Probe};
+use crate::request::{Get, Got, Health};
+use crate::serve;
+use bytes::Bytes;
+use gramme_core::codec::decode_record;
+use gramme_core::limits::HEDGE_PERCENT_MAX;
+use gramme_core::planted::{self, Bug};
+use gramme_core::{Context, Key, NodeId, PartitionId, Quorum, Record, Verdict};
+use gramme_wire::{Body, Failure, Reason, Standing};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+/// See the module.
+pub(crate) async fn get<E: Env>(node: &Node<E>, get: Get, deadline: Mono) -> Result<Got, Failure> {
+    let began = node.0.env.now();
+    let settings = node.settings(get.key.bucket());
+    let invalid = |what: String| Failure::not_applied(Reason::Invalid(what));
+    let n = node.layout().n();
+    let need = get.r.unwrap_or(settings.r).resolve(n).map_err(|e| invalid(format!("r: {e}")))?;
+    if get.pr as usize > n {
+        return Err(invalid(format!("pr is {}, but this cluster keeps N={n} copies", get.pr)));
+    }
+    let need = if planted::on(Bug::ReadOne) { 1 } else { need };
+    let mut reading = Reading::new(node, get, need, deadline);
+    let result = reading.until_answered().await;
+    let took = node.0.env.now().since(began);
+    node.0.env.probe(Probe::Coordinated { operation: Operation::Get, took, ok: result.is_ok() });
+    let answer = result.map(|fastest| Got {
+        context: Context::of(&reading.merged, fastest),
+        record: reading.merged.clone(),
+        mode: settings.mode,
+        acks: acks(&reading.quorum),
+        explain: reading.explain.take(),
+    });
+    reading.go_on_behind();
+    answer
+}
+
+/// Reads at R and joins what was found into the local store, so that a retry finds its first attempt there.
+pub(crate) async fn read_at_r<E: Env>(node: &Node<E>, key: &Key, deadline: Mono) -> Result<Got, Failure> {
+    let get = Get { key: key.clone(), r: None, pr: 0, min: None, explain: false };
+    self::get(node, get, deadline).await
+}
+
+struct Reading<E: Env> {
+    node: Node<E>,
+    key: Key,
+    partition: PartitionId,
+    min: Option<Context>,
+    merged: Record,
+    /// Homes that have answered, and what they hold.
+    held: Vec<(NodeId, Record)>,
+    quorum: Quorum,
+    continuous: bool,
+    fastest: Option<NodeId>,
+    not_asked: VecDeque<NodeId>,
+    gather: Gather<E>,
+    asked_peers: usize,
+    hedge_at: Mono,
+    explain: Explain<E>,
+}
+
+impl<E: Env> Reading<E> {
+    fn new(node: &Node<E>, get: Get, need: usize, deadline: Mono) -> Reading<E> {
+        let partition = node.partition_of(&get.key);
+        Reading {
+            not_asked: preference(node, partition),
+            gather: node.0.routes.open(partition, deadline),
+            quorum: Quorum::new(need, get.pr as usize),
+            explain: Explain::new(node, get.explain),
+            node: node.clone(),
+            key: get.key,
+            partition,
+            min: get.min,
+            merged: Record::new(),
+            held: Vec::new(),
+            continuous: false,
+            fastest: None,
+            asked_peers: 0,
+            hedge_at: deadline,
+        }
+    }
+
+    /// Resolves with the replica that answered first, once the answers are enough.
+    async fn until_answered(&mut self) -> Result<Option<NodeId>, Failure> {
+        for _ in 0..self.quorum.need() {
+            self.ask_next().await;
+        }
+        loop {
+            if self.is_enough() {
+                return Ok(self.fastest);
+            }
+            // As many as are needed are on their way, or nobody is left to ask.
+            while self.needs_more() && self.ask_next().await {}
+            if self.is_enough() {
+                return Ok(self.fastest);
+            }
+            match self.gather.next(self.hedge_at).await {
+                Step::Answer(peer, answer) => self.take(peer, answer),
+                Step::Time if self.node.0.env.now() < self.gather.deadline() => self.hedge().await,
+                Step::Time | Step::Exhausted => return Err(self.failure()),
+            }
+        }
+    }
+
+    fn is_enough(&self) -> bool {
+        let found = !self.merged.is_empty();
+        self.quorum.verdict() == Verdict::Reached && (found || self.continuous) && self.session_holds()
+    }
+
+    fn session_holds(&self) -> bool {
+        self.min.as_ref().is_none_or(|min| self.merged.clock.contains(&min.clock))
+    }
+
+    /// Whether the answers that are still to come cannot be enough.
+    fn needs_more(&self) -> bool {
+        match self.quorum.verdict() {
+            Verdict::Impossible => true,
+            Verdict::Pending => false,
+            Verdict::Reached => {
+                if !self.session_holds() {
+                    self.node.0.env.probe(Probe::SessionWaited);
+                }
+                !self.gather.is_waiting()
+            }
+        }
+    }
+
+    /// Asks the next best replica; `false` if there is none.
+    async fn ask_next(&mut self) -> bool {
+        let Some(next) = self.not_asked.pop_front() else { return false };
+        let home = self.node.layout().is_home(self.partition, next);
+        self.quorum.asked(next, home);
+        if next == self.node.id() {
+            let body = serve::read(&self.node, self.partition, &self.key).await;
+            self.take(next, Answer::Said(body));
+            return true;
+        }
+        self.asked_peers += 1;
+        let now = self.node.0.env.now();
+        self.hedge_at = now + self.node.0.detector.borrow().hedge_after(next);
+        self.gather.ask(next, Body::Read { key: self.key.clone() });
+        true
+    }
+
+    /// One replica more, if the budget has room: a slow one must not show.
+    async fn hedge(&mut self) {
+        self.hedge_at = self.gather.deadline();
+        let hedges = &self.node.0.hedges;
+        if self.not_asked.is_empty() || hedges.get() >= HEDGE_BURST {
+            return;
+        }
+        hedges.set(hedges.get() + 100 / HEDGE_PERCENT_MAX);
+        self.node.0.env.probe(Probe::Hedged);
+        self.explain.line(|| "one replica is slow: asking another".to_string());
+        self.ask_next().await;
+    }
+
+    fn take(&mut self, from: NodeId, answer: Answer) {
+        match answer {
+            Answer::Said(Body::ReadReply { standing, record }) => self.take_record(from, standing, record),
+            Answer::Said(Body::Refused { failure }) => self.fail(from, &failure.reason.to_string()),
+            Answer::Said(_) => self.fail(from, "it gave an answer of another kind"),
+            Answer::Lost => self.fail(from, "its connection broke"),
+            Answer::Unsent => self.fail(from, "it cannot be reached"),
+        }
+    }
+
+    fn take_record(&mut self, from: NodeId, standing: Standing, encoded: Option<Bytes>) {
+        let record = match encoded.as_ref().map(decode_record).transpose() {
+            Ok(record) => record.unwrap_or_default(),
+            Err(bad) => return self.fail(from, &bad.to_string()),
+        };
+        if let Some(broken) = record.siblings().iter().find(|sibling| !sibling.verifies()) {
+            let what = format!("its value {} fails its checksum", broken.dot);
+            self.node.0.env.probe(Probe::Corrupt);
+            return self.fail(from, &what);
+        }
+        let home = self.node.layout().is_home(self.partition, from);
+        self.explain.line(|| {
+            let kind = if home { "home" } else { "fallback" };
+            format!("{} ({kind}) holds {}", self.node.name_of(from), describe(&record, standing))
+        });
+        self.fastest = self.fastest.or(home.then_some(from));
+        self.merged = if self.merged.is_empty() { record.clone() } else { self.merged.join(&record) };
+        self.merged.collapse_retries();
+        match (home, standing) {
+            (true, Standing::Continuous) => {
+                self.continuous = true;
+                self.quorum.ack(from, true);
+            }
+            // A home whose store was lost is merged but not counted, as if it were down.
+            (true, Standing::Unproven) => self.quorum.fail(from),
+            (false, _) => self.quorum.ack(from, false),
+        }
+        if home {
+            self.held.push((from, record));
+        }
+    }
+
+    fn fail(&mut self, from: NodeId, why: &str) {
+        self.explain.line(|| format!("{} did not answer: {why}", self.node.name_of(from)));
+        self.quorum.fail(from);
+    }
+
+    fn failure(&mut self) -> Failure {
+        let reached = self.quorum.verdict() == Verdict::Reached;
+        let reason = if reached && !self.session_holds() { Reason::Stale } else { Reason::Unavailable };
+        let needed = self.quorum.need() as u8;
+        Failure {
+            acks: acks(&self.quorum),
+            needed,
+            explain: self.explain.take(),
+            ..Failure::not_applied(reason)
+        }
+    }
+
+    /// After the answer: take what is still on its way, then repair. Costs nothing if all agree.
+    fn go_on_behind(mut self) {
+        if self.asked_peers == 0 {
+            return;
+        }
+        let hedges = &self.node.0.hedges;
+        hedges.set(hedges.get().saturating_sub(1));
+        if !self.gather.is_waiting() {
+            return self.repair();
+        }
+        let env = self.node.0.env.clone();
+        env.spawn("late answers of a get", async move {
+            while let Step::Answer(peer, answer) = self.gather.next(self.gather.deadline()).await {
+                self.node.0.env.probe(Probe::LateAnswer);
+                self.take(peer, answer);
+            }
+            self.repair();
+        });
+    }
+
+    /// Sends what was found to every home that holds less.
+    fn repair(self) {
+        if planted::on(Bug::NoReadRepair) || self.merged.is_empty() {
+            return;
+        }
+        let stale: Vec<NodeId> = self
+            .held
+            .iter()
+            .filter(|(_, record)| record.lacks(&self.merged))
+            .map(|(home, _)| *home)
+            .collect();
+        if stale.is_empty() {
+            return;
+        }
+        let record = gramme_core::codec::encode_record(&self.merged);
+        for home in stale {
+            self.node.0.env.probe(Probe::ReadRepair);
+            if home == self.node.id() {
+                repair_here(&self.node, self.partition, self.key.clone(), record.clone());
+                continue;
+            }
+            let body = Body::Merge { key: self.key.clone(), record: record.clone(), hint_for: None };
+            // A repair that does not arrive is made again by the next read that sees the need.
+            let _ = self.node.0.routes.tell(home, self.partition, body, self.gather.deadline());
+        }
+    }
+}
+
+fn repair_here<E: Env>(node: &Node<E>, partition: PartitionId, key: Key, record: Bytes) {
+    if let Some(replica) = node.home(partition).map(Rc::clone) {
+        node.0.env.spawn("repair", async move {
+            // A store that refuses has said so to whoever owns it; the next read sees the need again.
+            let _ = replica.merge(&key, &record, None).await;
+        });
+    }
+}
+
+/// Whom to ask, best first: healthy homes (this node, then the fastest), healthy fallbacks for the homes that
+/// are not, then everyone else.
+fn preference<E: Env>(node: &Node<E>, partition: PartitionId) -> VecDeque<NodeId> {
+    let now = node.0.env.now();
+    let detector = node.0.detector.borrow();
+    let me = node.id();
+    let health = |id: NodeId| if id == me { Health::Up } else { detector.health(id, now) };
+    let unproven_here = node.0.standing.get() == Standing::Unproven;
+    let mut order: Vec<(Health, bool, u64, NodeId)> = Vec::new();
+    for &home in node.layout().homes(partition) {
+        let last_here = home == me && unproven_here;
+        let jitter = node.0.env.random() % 16;
+        let cost = if home == me { 0 } else { detector.median(home).max(1) * (16 + jitter) };
+        order.push((if last_here { Health::Suspect } else { health(home) }, false, cost, home));
+    }
+    for (rank, &fallback) in node.layout().fallbacks(partition).iter().enumerate() {
+        order.push((health(fallback), true, rank as u64, fallback));
+    }
+    order.sort_unstable();
+    order.into_iter().map(|(.., id)| id).collect()
+}
+
+fn describe(record: &Record, standing: Standing) -> String {
+    let held = match record.siblings() {
+        [] => "nothing".to_string(),
+        siblings => siblings.iter().map(|s| s.dot.to_string()).collect::<Vec<_>>().join(", "),
+    };
+    match standing {
+        Standing::Continuous => held,
+        Standing::Unproven => format!("{held}, and proves nothing by what it lacks"),
+    }
+}
+
+/// Hedges that may be spent ahead of the budget.
+const HEDGE_BURST: u64 = 200;

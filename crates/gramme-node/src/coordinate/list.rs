@@ -1,0 +1,135 @@
+//! One page of a partition's keys, joined from R replicas, each key once. A key counts up to where every
+//! answering replica has looked: beyond the shortest page that was cut off, the next page goes on.
+
+use crate::coordinate::acks;
+use crate::env::{Env, Mono};
+use crate::fan_out::{Answer, Step};
+use crate::node::Node;
+use crate::probe::{Operation, Probe};
+use crate::request::{ListPage, Listed};
+use crate::serve;
+use bytes::Bytes;
+use gramme_core::codec::decode_record;
+use gramme_core::limits::LIST_PAGE_KEYS_MAX;
+use gramme_core::{NodeId, Quorum, Record, Verdict, View};
+use gramme_wire::{Body, Entry, Failure, Reason, Standing};
+use std::collections::{BTreeMap, VecDeque};
+
+/// See the module.
+pub(crate) async fn list<E: Env>(node: &Node<E>, page: ListPage, deadline: Mono) -> Result<Listed, Failure> {
+    let began = node.0.env.now();
+    let result = gather_page(node, &page, deadline).await;
+    let took = node.0.env.now().since(began);
+    node.0.env.probe(Probe::Coordinated { operation: Operation::List, took, ok: result.is_ok() });
+    let settings = node.settings(&page.bucket);
+    let (mut joined, next_after) = result?;
+    let now_ms = node.0.env.wall_ms();
+    joined.retain(|_, record| !matches!(record.view(settings.mode, now_ms), View::Missing | View::Deleted));
+    Ok(Listed { entries: joined.into_iter().collect(), next_after, mode: settings.mode })
+}
+
+async fn gather_page<E: Env>(
+    node: &Node<E>,
+    page: &ListPage,
+    deadline: Mono,
+) -> Result<(BTreeMap<Bytes, Record>, Option<Bytes>), Failure> {
+    let n = node.layout().n();
+    if page.partition.0 as usize >= node.layout().partitions() {
+        return Err(Failure::not_applied(Reason::Invalid(format!(
+            "there is no partition {}",
+            page.partition
+        ))));
+    }
+    let need = page
+        .r
+        .unwrap_or(node.settings(&page.bucket).r)
+        .resolve(n)
+        .map_err(|e| Failure::not_applied(Reason::Invalid(format!("r: {e}"))))?;
+    let body = Body::List {
+        bucket: page.bucket.clone(),
+        prefix: page.prefix.clone(),
+        after: page.after.clone(),
+        keys_max: page.keys_max.clamp(1, LIST_PAGE_KEYS_MAX as u32),
+        values: page.values,
+    };
+    let mut quorum = Quorum::new(need, 0);
+    let mut gather = node.0.routes.open(page.partition, deadline);
+    let mut not_asked: VecDeque<NodeId> = best_homes(node, page);
+    let mut joined = Joined::default();
+    loop {
+        while matches!(quorum.verdict(), Verdict::Impossible)
+            && let Some(next) = not_asked.pop_front()
+        {
+            quorum.asked(next, true);
+            if next == node.id() {
+                let answer = serve::list_here(node, page.partition, &body).await;
+                joined.take(&mut quorum, next, Answer::Said(answer));
+            } else {
+                gather.ask(next, body.clone());
+            }
+        }
+        if quorum.verdict() == Verdict::Reached {
+            return Ok(joined.finish());
+        }
+        match gather.next(deadline).await {
+            Step::Answer(peer, answer) => joined.take(&mut quorum, peer, answer),
+            Step::Time | Step::Exhausted => {
+                let acks = acks(&quorum);
+                return Err(Failure {
+                    acks,
+                    needed: need as u8,
+                    ..Failure::not_applied(Reason::Unavailable)
+                });
+            }
+        }
+    }
+}
+
+fn best_homes<E: Env>(node: &Node<E>, page: &ListPage) -> VecDeque<NodeId> {
+    let mut homes = node.layout().homes(page.partition).to_vec();
+    homes.sort_by_key(|&home| (node.health(home), home != node.id()));
+    homes.into()
+}
+
+#[derive(Default)]
+struct Joined {
+    records: BTreeMap<Bytes, Record>,
+    /// Up to where every page that was cut off has looked.
+    horizon: Option<Bytes>,
+}
+
+impl Joined {
+    fn take(&mut self, quorum: &mut Quorum, from: NodeId, answer: Answer) {
+        let Answer::Said(Body::ListReply { standing, entries, more }) = answer else {
+            return quorum.fail(from);
+        };
+        let last = entries.last().map(|entry| entry.key.clone());
+        if self.join(entries).is_err() {
+            return quorum.fail(from);
+        }
+        if let Some(last) = last.filter(|_| more) {
+            self.horizon = Some(self.horizon.take().map_or(last.clone(), |horizon| horizon.min(last)));
+        }
+        match standing {
+            Standing::Continuous => quorum.ack(from, true),
+            Standing::Unproven => quorum.fail(from),
+        }
+    }
+
+    fn join(&mut self, entries: Vec<Entry>) -> Result<(), gramme_core::codec::BadBytes> {
+        for entry in entries {
+            let record = decode_record(&entry.record)?;
+            let known = self.records.entry(entry.key).or_default();
+            *known = known.join(&record);
+            known.collapse_retries();
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> (BTreeMap<Bytes, Record>, Option<Bytes>) {
+        if let Some(horizon) = &self.horizon {
+            self.records.retain(|key, _| key <= horizon);
+        }
+        (self.records, self.horizon)
+    }
+}

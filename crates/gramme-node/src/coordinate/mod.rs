@@ -1,0 +1,44 @@
+//! Coordinating for a client: one short flow per kind of request, each on one screen.
+//!
+//! [`get`](get::get) asks the R best replicas, [`put`](put::put) writes here and to all homes, and
+//! [`list`](list::list) joins pages of R replicas. None of them retries on behalf of a client: only clients
+//! retry, once, with the same request id.
+
+mod explain;
+mod forward;
+mod get;
+mod list;
+mod locate;
+mod put;
+
+pub(crate) use get::get;
+pub(crate) use list::list;
+pub(crate) use locate::locate;
+pub(crate) use put::{Rest, put_here};
+
+use crate::env::{Env, Mono};
+use crate::node::Node;
+use gramme_core::Quorum;
+use gramme_wire::{Acks, Done, Failure, Put};
+use tokio::sync::oneshot;
+
+/// The count as it is told to clients.
+fn acks(quorum: &Quorum) -> Acks {
+    Acks { homes: quorum.homes() as u8, fallbacks: quorum.fallbacks() as u8 }
+}
+
+/// Coordinates a put here, or hands it to a node that may. Answers through `answer`; what it resolves with is
+/// the rest of the work, which goes on after the answer.
+pub(crate) async fn put<E: Env>(
+    node: &Node<E>,
+    put: Put,
+    deadline: Mono,
+    answer: oneshot::Sender<Result<Done, Failure>>,
+) -> Rest<E> {
+    if node.home(node.partition_of(&put.key)).is_some() {
+        return put_here(node, put, deadline, answer).await;
+    }
+    // Nobody listens any more if the client has gone away.
+    let _ = answer.send(forward::forward(node, put, deadline).await);
+    Rest::nothing()
+}

@@ -1,0 +1,384 @@
+//! One put at its coordinator, a home of the key: mint, then sync here and fan out to the other homes at
+//! once; answer when W distinct nodes have it durably, this one among them; live on to the deadline and turn
+//! the homes that stayed silent into hints (the paper, 4.5 and 4.6; EX-6, HH-1 to HH-3).
+//!
+//! Invariant: after the append nothing abandons the put, and its failure is `maybe_applied`.
+
+use crate::coordinate::acks;
+use crate::coordinate::explain::Explain;
+use crate::coordinate::get::read_at_r;
+use crate::env::{Env, Mono};
+use crate::fan_out::{Answer, Gather, Step};
+use crate::node::Node;
+use crate::probe::{Operation, Probe};
+use crate::replica::{Minted, Replica};
+use crate::request::Health;
+use crate::store::BatchId;
+use gramme_core::bucket::BucketSettings;
+use gramme_core::codec::encode_record;
+use gramme_core::planted::{self, Bug};
+use gramme_core::record::Content;
+use gramme_core::{Key, NodeId, Outcome, PartitionId, Quorum, Verdict};
+use gramme_storage::EngineError;
+use gramme_wire::{Body, Done, Failure, Put, Reason};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+use tokio::sync::oneshot;
+
+/// Coordinates a put on this node, a home of its key. Answers through `answer`; what it resolves with is the
+/// rest of the work.
+pub(crate) async fn put_here<E: Env>(
+    node: &Node<E>,
+    put: Put,
+    deadline: Mono,
+    answer: oneshot::Sender<Result<Done, Failure>>,
+) -> Rest<E> {
+    let began = node.0.env.now();
+    let (result, rest) = match begin(node, put, deadline).await {
+        Ok(mut writing) => (writing.until_reached().await, Rest(Some(writing))),
+        Err(failure) => (Err(failure), Rest::nothing()),
+    };
+    let took = node.0.env.now().since(began);
+    node.0.env.probe(Probe::Coordinated { operation: Operation::Put, took, ok: result.is_ok() });
+    // Nobody listens any more if the client has gone away.
+    let _ = answer.send(result);
+    rest
+}
+
+/// What is left of a put after its answer.
+pub(crate) struct Rest<E: Env>(Option<Writing<E>>);
+
+impl<E: Env> Rest<E> {
+    /// Nothing is left.
+    pub(crate) fn nothing() -> Rest<E> {
+        Rest(None)
+    }
+
+    /// Collects late answers until the deadline, then has hints kept for the homes that stayed silent.
+    pub(crate) async fn finish(self) {
+        if let Some(mut writing) = self.0 {
+            writing.collect_late().await;
+        }
+    }
+}
+
+/// Everything up to the append and the fan-out. Its failures left nothing behind.
+async fn begin<E: Env>(node: &Node<E>, mut put: Put, deadline: Mono) -> Result<Writing<E>, Failure> {
+    let refuse = Failure::not_applied;
+    let settings = node.settings(put.key.bucket());
+    let partition = node.partition_of(&put.key);
+    let Some(replica) = node.home(partition) else { return Err(refuse(Reason::Unsuitable)) };
+    if node.is_thawing() && !planted::on(Bug::FrozenWrites) {
+        return Err(refuse(Reason::Frozen));
+    }
+    if node.0.env.now() >= deadline {
+        return Err(refuse(Reason::TooLate));
+    }
+    let need = check(node, &put, &settings).map_err(refuse)?;
+    let mut explain = Explain::new(node, put.explain);
+    prepare(node, replica, &mut put, deadline, &mut explain).await?;
+    if node.0.env.now() >= deadline {
+        return Err(refuse(Reason::TooLate));
+    }
+    put.key = put.key.detached();
+    let minted = replica.put(&put, &settings).await.map_err(|reason| match reason {
+        // The append itself may have been what failed.
+        Reason::Disk(_) => Failure { outcome: Outcome::MaybeApplied, ..refuse(reason) },
+        reason => refuse(reason),
+    })?;
+    explain
+        .line(|| format!("minted {} here, {} sibling(s)", minted.dot, minted.kept.record.siblings().len()));
+    Ok(Writing::start(node, put.key, partition, minted, need, put.pw, deadline, explain))
+}
+
+/// What can be refused by looking at the request alone; answers how many nodes are needed.
+fn check<E: Env>(node: &Node<E>, put: &Put, settings: &BucketSettings) -> Result<usize, Reason> {
+    let n = node.layout().n();
+    let need = put.w.unwrap_or(settings.w).resolve(n).map_err(|e| Reason::Invalid(format!("w: {e}")))?;
+    if put.pw as usize > n {
+        return Err(Reason::Invalid(format!("pw is {}, but this cluster keeps N={n} copies", put.pw)));
+    }
+    if settings.require_context && put.context.is_none() {
+        return Err(Reason::ContextRequired);
+    }
+    if let Content::Value(value) = &put.content
+        && value.len() as u64 > settings.value_bytes_max
+    {
+        return Err(Reason::ValueTooLarge { bytes: value.len() as u64, max: settings.value_bytes_max });
+    }
+    Ok(need)
+}
+
+/// A delete without a context covers what a read at R sees. A retry first looks for its earlier attempt at the
+/// other replicas, so that it adopts that dot.
+async fn prepare<E: Env>(
+    node: &Node<E>,
+    replica: &Rc<Replica<E>>,
+    put: &mut Put,
+    deadline: Mono,
+    explain: &mut Explain<E>,
+) -> Result<(), Failure> {
+    let blind_delete = put.content == Content::Tombstone && put.context.is_none();
+    let retry = put.retry && !planted::on(Bug::RetryForgotten);
+    if !blind_delete && !retry {
+        return Ok(());
+    }
+    match read_at_r(node, &put.key, deadline).await {
+        Ok(got) => {
+            explain.line(|| format!("read first: {} sibling(s)", got.record.siblings().len()));
+            if retry && !got.record.is_empty() {
+                let found = encode_record(&got.record);
+                replica.merge(&put.key, &found, None).await.map_err(Failure::not_applied)?;
+            }
+            if blind_delete {
+                put.context = Some(got.context);
+            }
+            Ok(())
+        }
+        Err(failure) if blind_delete => Err(Failure { outcome: Outcome::NotApplied, ..failure }),
+        // The earlier attempt could not be looked for: a second dot of one request collapses later.
+        Err(_) => Ok(()),
+    }
+}
+
+/// A put whose record is in the local store and on its way to the other homes.
+struct Writing<E: Env> {
+    node: Node<E>,
+    partition: PartitionId,
+    key: Key,
+    minted: Minted,
+    quorum: Quorum,
+    gather: Gather<E>,
+    /// The batch in which this node's own copy becomes durable, until that has happened.
+    own: Option<BatchId>,
+    own_failed: bool,
+    fallback_at: Mono,
+    /// Homes that were not reached and for whom nobody has been asked yet.
+    missing: Vec<NodeId>,
+    /// Fallbacks that were asked, and for which home.
+    standing_in: Vec<(NodeId, NodeId)>,
+    explain: Explain<E>,
+}
+
+impl<E: Env> Writing<E> {
+    #[allow(clippy::too_many_arguments, reason = "the parts of one put, used once, on the line above")]
+    fn start(
+        node: &Node<E>,
+        key: Key,
+        partition: PartitionId,
+        minted: Minted,
+        need: usize,
+        pw: u8,
+        deadline: Mono,
+        explain: Explain<E>,
+    ) -> Writing<E> {
+        let homes = node.layout().homes(partition);
+        let others: Vec<NodeId> = homes.iter().copied().filter(|&home| home != node.id()).collect();
+        let mut quorum = Quorum::new(need, pw as usize);
+        homes.iter().for_each(|&home| quorum.asked(home, true));
+        let body = Body::Merge { key: key.clone(), record: minted.kept.encoded.clone(), hint_for: None };
+        let gather = node.0.routes.fan_out(&others, partition, body, deadline);
+        let patience = others.iter().map(|&home| node.0.detector.borrow().fallback_after(home)).max();
+        Writing {
+            own: Some(minted.batch),
+            fallback_at: patience.map_or(deadline, |patience| node.0.env.now() + patience),
+            missing: others.into_iter().filter(|&home| node.health(home) == Health::Down).collect(),
+            standing_in: Vec::new(),
+            node: node.clone(),
+            own_failed: false,
+            partition,
+            key,
+            minted,
+            quorum,
+            gather,
+            explain,
+        }
+    }
+
+    /// Resolves once W nodes have it, or never will.
+    async fn until_reached(&mut self) -> Result<Done, Failure> {
+        loop {
+            self.replace_missing();
+            let own = self.quorum.has_acked(self.node.id()) || planted::on(Bug::AckBeforeSync);
+            match self.quorum.verdict() {
+                Verdict::Reached if own => return Ok(self.done()),
+                Verdict::Impossible if self.missing.is_empty() => return Err(self.failure()),
+                _ if self.own_failed => return Err(self.failure()),
+                _ => {}
+            }
+            if !self.step(self.fallback_at).await {
+                return Err(self.failure());
+            }
+        }
+    }
+
+    /// Until every home has answered or the deadline has come; then hints for those that have not.
+    async fn collect_late(&mut self) {
+        let homes: Vec<NodeId> = self.node.layout().homes(self.partition).to_vec();
+        self.fallback_at = self.gather.deadline();
+        while homes.iter().any(|&home| self.quorum.is_pending(home)) && self.step(self.fallback_at).await {
+            self.node.0.env.probe(Probe::LateAnswer);
+        }
+        let silent = |home: &NodeId| *home != self.node.id() && !self.quorum.has_acked(*home);
+        let served: Vec<NodeId> = self.standing_in.iter().map(|pair| pair.1).collect();
+        self.missing = homes.into_iter().filter(silent).filter(|home| !served.contains(home)).collect();
+        self.replace_missing();
+    }
+
+    /// Takes one thing that happens; `false` if the deadline has come or nothing can happen any more.
+    async fn step(&mut self, until: Mono) -> bool {
+        match self.next(until).await {
+            Happened::Own(Ok(())) => {
+                self.explain.line(|| "durable here".to_string());
+                self.quorum.ack(self.node.id(), true);
+            }
+            Happened::Own(Err(cause)) => {
+                self.explain.line(|| format!("not durable here: {cause}"));
+                self.quorum.fail(self.node.id());
+                self.own_failed = true;
+            }
+            Happened::Peer(Step::Answer(peer, answer)) => self.take(peer, answer),
+            Happened::Peer(Step::Time) if self.node.0.env.now() < self.gather.deadline() => {
+                self.give_up_waiting()
+            }
+            Happened::Peer(Step::Time | Step::Exhausted) => return false,
+        }
+        true
+    }
+
+    async fn next(&mut self, until: Mono) -> Happened {
+        let Writing { own, gather, node, .. } = self;
+        poll_fn(|cx| {
+            if let Some(batch) = *own
+                && let Poll::Ready(result) = node.0.store.poll_durable(cx, batch)
+            {
+                *own = None;
+                return Poll::Ready(Happened::Own(result));
+            }
+            match gather.poll_next(cx, until) {
+                // The own sync is still to come, however few peers are.
+                Poll::Ready(Step::Exhausted) if own.is_some() => {
+                    gather.poll_time(cx, until).map(|()| Happened::Peer(Step::Time))
+                }
+                other => other.map(Happened::Peer),
+            }
+        })
+        .await
+    }
+
+    fn take(&mut self, from: NodeId, answer: Answer) {
+        let home = self.node.layout().is_home(self.partition, from);
+        match answer {
+            Answer::Said(Body::MergeReply) => {
+                self.explain.line(|| format!("durable at {}", describe(&self.node, self.partition, from)));
+                self.quorum.ack(from, home);
+            }
+            other => {
+                self.explain.line(|| {
+                    format!(
+                        "{} does not have it: {}",
+                        describe(&self.node, self.partition, from),
+                        say(&other)
+                    )
+                });
+                self.quorum.fail(from);
+                let place = self.standing_in.iter().position(|pair| pair.0 == from);
+                match place {
+                    // A fallback that failed is followed by the next one.
+                    Some(at) => self.missing.push(self.standing_in[at].1),
+                    None if home => self.missing.push(from),
+                    None => {}
+                }
+            }
+        }
+    }
+
+    /// The patience for silent homes is over: their places are taken while the put still waits.
+    fn give_up_waiting(&mut self) {
+        self.fallback_at = self.gather.deadline();
+        let homes: Vec<NodeId> = self.node.layout().homes(self.partition).to_vec();
+        for home in homes {
+            let served = self.standing_in.iter().any(|pair| pair.1 == home) || self.missing.contains(&home);
+            if home != self.node.id() && self.quorum.is_pending(home) && !served {
+                self.missing.push(home);
+            }
+        }
+    }
+
+    /// Asks the next fallback for every home that is missing.
+    fn replace_missing(&mut self) {
+        for home in std::mem::take(&mut self.missing) {
+            let used = |id: &NodeId| self.standing_in.iter().any(|pair| pair.0 == *id);
+            let fallbacks = self.node.layout().fallbacks(self.partition);
+            let next = fallbacks
+                .iter()
+                .copied()
+                .filter(|id| *id != self.node.id() && !used(id))
+                .min_by_key(|&id| self.node.health(id));
+            let Some(fallback) = next else { continue };
+            self.node.0.env.probe(Probe::HintAsked);
+            self.standing_in.push((fallback, home));
+            self.quorum.asked(fallback, false);
+            let record = self.minted.kept.encoded.clone();
+            let body = Body::Merge { key: self.key.clone(), record, hint_for: Some(home) };
+            self.gather.ask(fallback, body);
+            self.explain.line(|| {
+                format!(
+                    "{} was asked to keep it for {}",
+                    describe(&self.node, self.partition, fallback),
+                    describe(&self.node, self.partition, home)
+                )
+            });
+        }
+    }
+
+    fn done(&mut self) -> Done {
+        let Minted { dot, kept, saw, .. } = &self.minted;
+        let mut context = saw.after_put(*dot, self.node.id());
+        if dot.n == 0 {
+            // A retry of a write that someone has since overwritten: there is no dot left to have seen.
+            context = saw.clone();
+        }
+        if planted::on(Bug::AnswerRecordClock) {
+            context.clock = kept.record.clock.clone();
+        }
+        Done {
+            dot: *dot,
+            context,
+            acks: acks(&self.quorum),
+            siblings: kept.record.siblings().len() as u32,
+            coordinator: self.node.id(),
+            explain: self.explain.take(),
+        }
+    }
+
+    fn failure(&mut self) -> Failure {
+        let reason = match self.node.0.store.broken() {
+            Some(cause) if self.own_failed => Reason::Disk(cause.to_string()),
+            _ => Reason::Unavailable,
+        };
+        let needed = self.quorum.need() as u8;
+        let explain = self.explain.take();
+        Failure { reason, outcome: Outcome::MaybeApplied, acks: acks(&self.quorum), needed, explain }
+    }
+}
+
+enum Happened {
+    Own(Result<(), EngineError>),
+    Peer(Step),
+}
+
+fn describe<E: Env>(node: &Node<E>, partition: PartitionId, id: NodeId) -> String {
+    let kind = if node.layout().is_home(partition, id) { "home" } else { "fallback" };
+    format!("{} ({kind})", node.name_of(id))
+}
+
+fn say(answer: &Answer) -> String {
+    match answer {
+        Answer::Said(Body::Refused { failure }) => failure.to_string(),
+        Answer::Said(_) => "it gave an answer of another kind".to_string(),
+        Answer::Lost => "its connection broke".to_string(),
+        Answer::Unsent => "it cannot be reached".to_string(),
+    }
+}

@@ -1,0 +1,435 @@
+//! One shard of one node: what it owns, how it starts, and the loop that serves peers and clients.
+//!
+//! Invariant: a partition's records change only on the shard that owns it, one row at a time; everything that
+//! this node acknowledges is durable before the acknowledgement leaves.
+
+use crate::coordinate;
+use crate::detector::Detector;
+use crate::env::{Env, Event, Fact, Mono};
+use crate::fan_out::Routes;
+use crate::gossip;
+use crate::probe::Probe;
+use crate::pulse::Pulse;
+use crate::replica::{Replica, Role};
+use crate::request::{Call, Get, Got, Health, PeerStatus, Request, Response, Status};
+use crate::rows::{self, KIND_HINT};
+use crate::serve;
+use crate::signal::Signal;
+use crate::store::Store;
+use crate::transit::Transit;
+use gramme_core::bucket::{BucketSettings, Buckets, Mode};
+use gramme_core::context::Secret;
+use gramme_core::limits::{FREEZE_MS, IN_FLIGHT_MAX, PING_MS};
+use gramme_core::{Hlc, Key, Layout, NodeId, PartitionId, StoreId, ring};
+use gramme_storage::{Engine, EngineError, Scan};
+use gramme_wire::{Body, Done, Failure, Message, Put, Reason, Standing};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// What a shard is told at its start.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Which node.
+    pub id: NodeId,
+    /// The layout in force.
+    pub layout: Rc<Layout>,
+    /// The cluster's secret, under which contexts are signed.
+    pub secret: Secret,
+    /// Which of the node's shards.
+    pub shard: usize,
+    /// How many there are.
+    pub shards: usize,
+    /// The data directory's life.
+    pub store: StoreId,
+    /// What this node's silence proves.
+    pub standing: Standing,
+    /// Decoded records kept at hand, in bytes.
+    pub cache_bytes: usize,
+    /// A request's time if its client says nothing, in milliseconds.
+    pub request_ms: u64,
+}
+
+/// A handle to one shard; clones share it.
+pub struct Node<E: Env>(pub(crate) Rc<Inner<E>>);
+
+impl<E: Env> Clone for Node<E> {
+    fn clone(&self) -> Node<E> {
+        Node(self.0.clone())
+    }
+}
+
+pub(crate) struct Inner<E: Env> {
+    pub(crate) env: E,
+    pub(crate) options: Options,
+    pub(crate) store: Rc<Store<E>>,
+    pub(crate) hlc: Rc<RefCell<Hlc>>,
+    pub(crate) homes: BTreeMap<PartitionId, Rc<Replica<E>>>,
+    pub(crate) hint_stores: RefCell<BTreeMap<PartitionId, Rc<Replica<E>>>>,
+    pub(crate) hints: Cell<u64>,
+    pub(crate) buckets: RefCell<Buckets>,
+    pub(crate) detector: Rc<RefCell<Detector>>,
+    pub(crate) routes: Rc<Routes<E>>,
+    pub(crate) transit: RefCell<Transit>,
+    pub(crate) pulse: RefCell<Pulse>,
+    pub(crate) standing: Cell<Standing>,
+    pub(crate) hedges: Cell<u64>,
+    in_flight: Cell<usize>,
+    draining: Cell<bool>,
+    idle: Signal,
+}
+
+impl<E: Env> Node<E> {
+    /// Opens the shard: reads its seen clocks and bucket settings back, and gives every partition replica a new
+    /// incarnation, durable in one batch before this resolves.
+    pub async fn open(env: E, options: Options) -> Result<Node<E>, EngineError> {
+        let store = Store::new(env.clone(), options.cache_bytes);
+        env.spawn("commit", store.clone().commit_for_ever());
+        let hlc = Rc::new(RefCell::new(Hlc::default()));
+        let mut homes = BTreeMap::new();
+        let mut hint_stores = BTreeMap::new();
+        let mut hints = 0;
+        for partition in own_partitions(&options) {
+            if options.layout.is_home(partition, options.id) {
+                let replica =
+                    Replica::open(env.clone(), store.clone(), hlc.clone(), partition, Role::Home).await?;
+                homes.insert(partition, Rc::new(replica));
+                continue;
+            }
+            let found = count_hints(&env, partition).await?;
+            if found > 0 {
+                hints += found;
+                let kept =
+                    Replica::open(env.clone(), store.clone(), hlc.clone(), partition, Role::Fallback).await?;
+                hint_stores.insert(partition, Rc::new(kept));
+            }
+        }
+        let buckets = gossip::load_buckets(&env).await?;
+        store.wait_all().await?;
+        let peers = options.layout.members().iter().map(|m| m.id).filter(|&id| id != options.id);
+        let detector = Rc::new(RefCell::new(Detector::new(peers)));
+        let routes = Routes::new(env.clone(), options.shard, detector.clone());
+        let pulse = RefCell::new(Pulse::new(env.now()));
+        Ok(Node(Rc::new(Inner {
+            standing: Cell::new(options.standing),
+            env,
+            options,
+            store,
+            hlc,
+            homes,
+            hint_stores: RefCell::new(hint_stores),
+            hints: Cell::new(hints),
+            buckets: RefCell::new(buckets),
+            detector,
+            routes,
+            transit: RefCell::default(),
+            pulse,
+            hedges: Cell::new(0),
+            in_flight: Cell::new(0),
+            draining: Cell::new(false),
+            idle: Signal::default(),
+        })))
+    }
+
+    /// Serves peers for ever; to be spawned once the shard is open.
+    pub async fn run(self) {
+        self.0.env.spawn("pulse", self.clone().beat_for_ever());
+        if self.0.options.shard == 0 {
+            self.0.env.spawn("gossip", gossip::for_ever(self.clone()));
+        }
+        let mut events = Vec::new();
+        loop {
+            self.0.env.recv_many(&mut events, EVENTS_MAX).await;
+            self.beat();
+            for event in events.drain(..) {
+                self.take(event);
+            }
+        }
+    }
+
+    /// Serves one call and resolves with its answer. The work goes on if the caller goes away: a put is never
+    /// abandoned after its append.
+    pub async fn call(&self, call: Call) -> Response {
+        if self.0.draining.get() {
+            return failed(Failure::not_applied(Reason::Unsuitable));
+        }
+        if self.0.in_flight.get() >= IN_FLIGHT_MAX {
+            self.0.env.probe(Probe::Shed);
+            return failed(Failure::not_applied(Reason::Overloaded));
+        }
+        let deadline = self.0.env.now() + Duration::from_millis(call.timeout_ms);
+        match call.request {
+            Request::Get(get) => match self.get(get, deadline).await {
+                Ok(got) => Response::Got(Box::new(got)),
+                Err(failure) => failed(failure),
+            },
+            Request::Put(put) => match self.put(*put, deadline).await {
+                Ok(done) => Response::Done(Box::new(done)),
+                Err(failure) => failed(failure),
+            },
+            Request::List(page) => {
+                let node = self.clone();
+                let listed = self.task("list", async move { coordinate::list(&node, page, deadline).await });
+                match listed.await {
+                    Ok(listed) => Response::Listed(listed),
+                    Err(failure) => failed(failure),
+                }
+            }
+            Request::Locate(key) => Response::Located(coordinate::locate(self, key, deadline).await),
+            Request::Bucket(name) => Response::Bucket(self.settings(&name)),
+            Request::SetBucket(name, settings) => match gossip::set_bucket(self, &name, settings).await {
+                Ok(settings) => Response::Bucket(settings),
+                Err(failure) => failed(failure),
+            },
+            Request::Status => Response::Status(self.status()),
+        }
+    }
+
+    /// Reads a key; see [`crate::coordinate`].
+    pub async fn get(&self, get: Get, deadline: Mono) -> Result<Got, Failure> {
+        let node = self.clone();
+        self.task("get", async move { coordinate::get(&node, get, deadline).await }).await
+    }
+
+    /// Writes a key; see [`crate::coordinate`].
+    pub async fn put(&self, put: Put, deadline: Mono) -> Result<Done, Failure> {
+        let (answer, answered) = oneshot::channel();
+        let node = self.clone();
+        self.enter();
+        self.0.env.spawn("put", async move {
+            let rest = coordinate::put(&node, put, deadline, answer).await;
+            node.leave();
+            rest.finish().await;
+        });
+        // A put's task answers before it ends; only the end of the shard itself takes it away unanswered.
+        answered.await.unwrap_or_else(|_| {
+            Err(Failure {
+                outcome: gramme_core::Outcome::MaybeApplied,
+                ..Failure::not_applied(Reason::Unavailable)
+            })
+        })
+    }
+
+    /// Refuses new calls; resolves once those in flight have been answered and everything is durable.
+    pub async fn drain(&self) {
+        self.0.draining.set(true);
+        self.0.idle.wait_for(|| (self.0.in_flight.get() == 0).then_some(())).await;
+        // A broken store has nothing left to make durable, and has said so.
+        let _ = self.0.store.wait_all().await;
+    }
+
+    /// How a bucket's siblings are shown.
+    pub fn mode_of(&self, bucket: &str) -> Mode {
+        self.0.buckets.borrow().settings(bucket).mode
+    }
+
+    /// The settings in force for a bucket.
+    pub fn settings(&self, bucket: &str) -> BucketSettings {
+        self.0.buckets.borrow().settings(bucket)
+    }
+
+    /// The cluster's secret.
+    pub fn secret(&self) -> &Secret {
+        &self.0.options.secret
+    }
+
+    /// The layout in force.
+    pub fn layout(&self) -> &Layout {
+        &self.0.options.layout
+    }
+
+    /// What this shard knows of itself and its peers.
+    pub fn status(&self) -> Status {
+        let inner = &self.0;
+        let now = inner.env.now();
+        let detector = inner.detector.borrow();
+        let peer = |id: NodeId| {
+            let (p50_us, p99_us) = detector.latency_us(id);
+            let connected = detector.is_connected(id);
+            PeerStatus { node: id, connected, health: detector.health(id, now), p50_us, p99_us }
+        };
+        Status {
+            node: inner.options.id,
+            store: inner.options.store,
+            standing: inner.standing.get(),
+            layout: inner.options.layout.hash(),
+            peers: self.peers().map(peer).collect(),
+            homes: inner.homes.len(),
+            hints: inner.hints.get(),
+            in_flight: inner.in_flight.get(),
+            broken: inner.store.broken().map(|cause| cause.to_string()),
+        }
+    }
+
+    /// The home replica of a partition, if this node is a home of it and this shard owns it.
+    pub(crate) fn home(&self, partition: PartitionId) -> Option<&Rc<Replica<E>>> {
+        self.0.homes.get(&partition)
+    }
+
+    /// The hint store of a partition; created, under an incarnation of its own, when first asked for.
+    pub(crate) async fn hint_store(&self, partition: PartitionId) -> Result<Rc<Replica<E>>, EngineError> {
+        if let Some(found) = self.0.hint_stores.borrow().get(&partition) {
+            return Ok(found.clone());
+        }
+        let inner = &self.0;
+        let opened = Replica::open(
+            inner.env.clone(),
+            inner.store.clone(),
+            inner.hlc.clone(),
+            partition,
+            Role::Fallback,
+        )
+        .await?;
+        // Whoever opened it meanwhile was first.
+        let mut stores = inner.hint_stores.borrow_mut();
+        Ok(stores.entry(partition).or_insert_with(|| Rc::new(opened)).clone())
+    }
+
+    /// The partition of a key.
+    pub(crate) fn partition_of(&self, key: &Key) -> PartitionId {
+        ring::partition_of(key, self.0.options.layout.partitions())
+    }
+
+    /// Every other member.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.0.options.layout.members().iter().map(|m| m.id).filter(|&id| id != self.id())
+    }
+
+    /// This node.
+    pub(crate) fn id(&self) -> NodeId {
+        self.0.options.id
+    }
+
+    /// What people call a node.
+    pub(crate) fn name_of(&self, id: NodeId) -> String {
+        self.layout().member(id).map_or_else(|| id.to_string(), |member| member.name.clone())
+    }
+
+    /// The local opinion of a node; of itself it thinks well.
+    pub(crate) fn health(&self, node: NodeId) -> Health {
+        if node == self.id() { Health::Up } else { self.0.detector.borrow().health(node, self.0.env.now()) }
+    }
+
+    /// Runs a flow on a task of its own and resolves with what it says.
+    pub(crate) async fn task<T: 'static>(
+        &self,
+        name: &'static str,
+        flow: impl Future<Output = Result<T, Failure>> + 'static,
+    ) -> Result<T, Failure> {
+        let (answer, answered) = oneshot::channel();
+        let node = self.clone();
+        self.enter();
+        self.0.env.spawn(name, async move {
+            // Nobody listens any more if the client has gone away.
+            let _ = answer.send(flow.await);
+            node.leave();
+        });
+        answered.await.unwrap_or_else(|_| Err(Failure::not_applied(Reason::Unavailable)))
+    }
+
+    /// Whether writes are refused because they may have waited through a gap of this node's loop.
+    pub(crate) fn is_thawing(&self) -> bool {
+        self.beat();
+        self.0.pulse.borrow().refuses(self.0.env.now())
+    }
+
+    fn take(&self, event: Event) {
+        match event {
+            Event::Message { from, connection, message } => self.take_message(from, connection, message),
+            Event::PeerUp(peer) => {
+                self.0.detector.borrow_mut().connected(peer, self.0.env.now());
+                if self.0.options.shard == 0 {
+                    gossip::greet(self, peer);
+                }
+            }
+            Event::PeerDown(peer) => {
+                self.0.detector.borrow_mut().disconnected(peer);
+                self.0.routes.lost(peer);
+            }
+            Event::Fact(Fact::Buckets(buckets)) => {
+                self.0.buckets.borrow_mut().merge(&buckets);
+            }
+            Event::Fact(Fact::Standing(standing)) => self.0.standing.set(standing),
+        }
+    }
+
+    fn take_message(&self, from: NodeId, connection: u64, message: Message) {
+        if message.body.is_reply() {
+            return self.0.routes.answered(from, message.correlation, message.body);
+        }
+        let now = self.0.env.now();
+        self.0.detector.borrow_mut().heard(from, now);
+        let (sent, left) = (message.sent_ns, message.remaining_us);
+        let deadline = self.0.transit.borrow_mut().deadline(from, connection, sent, left, now);
+        serve::serve(self, from, message, deadline);
+    }
+
+    fn beat(&self) {
+        let now = self.0.env.now();
+        if self.0.pulse.borrow_mut().beat(now) {
+            self.0.env.probe(Probe::Thawed);
+            self.0.detector.borrow_mut().thawed(now);
+        }
+    }
+
+    async fn beat_for_ever(self) {
+        let env = &self.0.env;
+        loop {
+            env.sleep_until(env.now() + BEAT).await;
+            self.beat();
+            self.ping_the_quiet();
+        }
+    }
+
+    fn ping_the_quiet(&self) {
+        let now = self.0.env.now();
+        let quiet = |peer: &NodeId| {
+            let detector = self.0.detector.borrow();
+            detector.is_connected(*peer) && detector.quiet_for(*peer, now) >= Duration::from_millis(PING_MS)
+        };
+        for peer in self.peers().filter(quiet) {
+            let deadline = now + Duration::from_millis(PING_MS);
+            self.0.routes.tell(peer, Message::NO_PARTITION, Body::Ping, deadline);
+        }
+    }
+
+    fn enter(&self) {
+        self.0.in_flight.set(self.0.in_flight.get() + 1);
+    }
+
+    fn leave(&self) {
+        self.0.in_flight.set(self.0.in_flight.get() - 1);
+        if self.0.in_flight.get() == 0 {
+            self.0.idle.notify();
+        }
+    }
+}
+
+fn failed(failure: Failure) -> Response {
+    Response::Failed(Box::new(failure))
+}
+
+fn own_partitions(options: &Options) -> impl Iterator<Item = PartitionId> {
+    (options.shard..options.layout.partitions()).step_by(options.shards).map(|p| PartitionId(p as u16))
+}
+
+async fn count_hints<E: Env>(env: &E, partition: PartitionId) -> Result<u64, EngineError> {
+    let mut count = 0;
+    let mut after = None;
+    loop {
+        let prefix = rows::row(partition.0, KIND_HINT, &[]);
+        let page = env.engine().scan(Scan { prefix, after, rows_max: 1024, bytes_max: 4 << 20 }).await?;
+        count += page.rows.len() as u64;
+        after = page.rows.last().map(|(row, _)| row.clone());
+        if !page.more {
+            return Ok(count);
+        }
+    }
+}
+
+const EVENTS_MAX: usize = 256;
+const BEAT: Duration = Duration::from_millis(100);
+const _: () = assert!(BEAT.as_millis() < FREEZE_MS as u128 / 2, "an idle loop must not look frozen");

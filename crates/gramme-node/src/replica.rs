@@ -1,0 +1,341 @@
+//! One partition on one node: its incarnation, its counter, its seen clock, and the two ways in which a
+//! record changes there: a put that it coordinates, and a merge of what others made.
+//!
+//! A *home* keeps data; a *fallback* keeps hints, in rows of their own, under an incarnation of its own, and
+//! never among home data (the paper, 4.6). Both are the same code over different row kinds.
+//!
+//! Invariant: a dot is minted from a live counter and never from a stored clock; it is in the seen clock, and
+//! its record is in the store, in the same batch.
+//!
+//! It refuses to take a read error for "not found".
+
+use crate::env::Env;
+use crate::probe::Probe;
+use crate::rows::{self, KIND_DATA, KIND_HINT, KIND_HINT_SEEN, KIND_HINT_STORE, KIND_REPLICA, KIND_SEEN};
+use crate::store::{BatchId, Kept, Store};
+use bytes::Bytes;
+use gramme_core::bucket::{BucketSettings, Mode};
+use gramme_core::codec::decode_record;
+use gramme_core::limits::{SIBLING_BYTES_VALUES_MAX, SIBLINGS_SOFT_MAX};
+use gramme_core::planted::{self, Bug};
+use gramme_core::record::checksum;
+use gramme_core::{
+    Context, Dot, Hlc, Incarnation, Key, NodeId, PartitionId, Record, RequestId, Seen, Sibling, Stamp,
+};
+use gramme_storage::{Engine, EngineError, Scan};
+use gramme_wire::{Put, Reason};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+/// What a replica keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Home data.
+    Home,
+    /// Hints.
+    Fallback,
+}
+
+/// See the module.
+pub(crate) struct Replica<E: Env> {
+    env: E,
+    store: Rc<Store<E>>,
+    hlc: Rc<RefCell<Hlc>>,
+    partition: PartitionId,
+    role: Role,
+    incarnation: Cell<Incarnation>,
+    counter: Cell<u64>,
+    seen: RefCell<Seen>,
+}
+
+/// A write that has taken its place in the store, durable once `batch` is.
+pub(crate) struct Minted {
+    pub(crate) dot: Dot,
+    pub(crate) kept: Rc<Kept>,
+    pub(crate) batch: BatchId,
+    /// What the writer had seen: the given context, or what a put without one is taken to have seen.
+    pub(crate) saw: Context,
+}
+
+/// A record that was joined into the store, durable once `batch` is.
+pub(crate) struct Merged {
+    pub(crate) batch: BatchId,
+    /// Whether the row was not there before.
+    pub(crate) created: bool,
+}
+
+impl<E: Env> Replica<E> {
+    /// Reads the seen clock back and takes a fresh incarnation, which is part of the batch being filled.
+    pub(crate) async fn open(
+        env: E,
+        store: Rc<Store<E>>,
+        hlc: Rc<RefCell<Hlc>>,
+        partition: PartitionId,
+        role: Role,
+    ) -> Result<Replica<E>, EngineError> {
+        let (seen, last_stamp) = load_seen(&env, partition, role).await?;
+        // A stored stamp that is too far ahead is dropped: it only advises.
+        if hlc.borrow_mut().observe(last_stamp, env.wall_ms()).is_err() {
+            env.probe(Probe::StampAhead);
+        }
+        let replica = Replica {
+            incarnation: Cell::default(),
+            counter: Cell::new(0),
+            seen: RefCell::new(seen),
+            env,
+            store,
+            hlc,
+            partition,
+            role,
+        };
+        let reused = replica.seen.borrow().rows().last().map(|(incarnation, row)| (incarnation, row.top()));
+        match reused {
+            Some((incarnation, top)) if planted::on(Bug::IncarnationReused) => {
+                replica.incarnation.set(incarnation);
+                replica.counter.set(top);
+            }
+            _ => replica.renew()?,
+        }
+        Ok(replica)
+    }
+
+    /// A new life: no dot of it was ever given, whatever the disk says.
+    pub(crate) fn renew(&self) -> Result<(), EngineError> {
+        let incarnation = Incarnation(self.env.random());
+        self.incarnation.set(incarnation);
+        self.counter.set(0);
+        let kind = if self.role == Role::Home { KIND_REPLICA } else { KIND_HINT_STORE };
+        let row = rows::row(self.partition.0, kind, &[]);
+        self.store.append_plain([(row, rows::encode_incarnation(incarnation))])?;
+        Ok(())
+    }
+
+    /// What is durable here of a key.
+    pub(crate) async fn read(&self, key: &Key) -> Result<Rc<Kept>, EngineError> {
+        self.store.durable(&self.row(key)).await
+    }
+
+    /// Coordinates a write: mints its dot, replaces what its context covers, and makes both part of the batch
+    /// being filled. A retry of a write that is there adopts it.
+    pub(crate) async fn put(&self, put: &Put, settings: &BucketSettings) -> Result<Minted, Reason> {
+        let row = self.row(&put.key);
+        let _lock = self.store.lock(&row).await;
+        let local = self.store.latest(&row).await.map_err(disk)?;
+        if let Some(minted) = self.adopt(put, &row, &local) {
+            self.env.probe(Probe::RetryAdopted);
+            return Ok(minted);
+        }
+        let saw = context_of(put, &local.record, settings.mode);
+        let sibling = self.sibling(put, settings);
+        let dot = sibling.dot;
+        let mut record = local.record.put(&saw, sibling);
+        record.collapse_retries();
+        check_siblings(&local.record, &record, settings)?;
+        if record.siblings().len() > SIBLINGS_SOFT_MAX {
+            self.env.probe(Probe::SiblingsMany);
+        }
+        self.counter.set(dot.n);
+        self.seen.borrow_mut().add(dot);
+        let kept = Rc::new(Kept::new(&record));
+        let seen = self.seen_row(dot.incarnation);
+        let batch = self.store.append(row, kept.clone(), [seen]).map_err(disk)?;
+        let batch = if planted::on(Bug::AckBeforeSync) { 0 } else { batch };
+        Ok(Minted { dot, kept, batch, saw })
+    }
+
+    /// Joins a record that others made into what is here; says in which batch the result is. `hint_for` is
+    /// the home that this fallback stands in for.
+    pub(crate) async fn merge(
+        &self,
+        key: &Key,
+        encoded: &Bytes,
+        hint_for: Option<NodeId>,
+    ) -> Result<Merged, Reason> {
+        let incoming = self.receive(encoded)?;
+        let row = self.row(key);
+        let _lock = self.store.lock(&row).await;
+        let local = self.store.latest(&row).await.map_err(disk)?;
+        self.trip_if_amnesiac(&local.record, &incoming.record)?;
+        self.follow(&incoming.record);
+        let mut joined = local.record.join(&incoming.record);
+        joined.collapse_retries();
+        let mut homes = local.hint_for.clone();
+        if let Some(home) = hint_for
+            && !homes.contains(&home)
+        {
+            homes.push(home);
+            homes.sort_unstable();
+        }
+        let fresh = self.note_seen(&incoming.record);
+        if joined == local.record && homes == local.hint_for && fresh.is_empty() {
+            return Ok(Merged { batch: self.store.batch_of(&row), created: false });
+        }
+        let created = local.record.is_empty();
+        if joined.siblings().len() > local.record.siblings().len().max(incoming.record.siblings().len()) {
+            self.env.probe(Probe::SiblingsJoined);
+        }
+        let mut kept = if joined == incoming.record { incoming } else { Kept::new(&joined) };
+        kept.hint_for = homes;
+        let batch = self
+            .store
+            .append(row, Rc::new(kept), fresh.into_iter().map(|i| self.seen_row(i)))
+            .map_err(disk)?;
+        let batch = if planted::on(Bug::ReplicaAckBeforeSync) { 0 } else { batch };
+        Ok(Merged { batch, created })
+    }
+
+    /// One page of records in order of key, from what is durable.
+    pub(crate) async fn scan(&self, scan: Scan) -> Result<(Vec<(Key, Bytes)>, bool), EngineError> {
+        let page = self.env.engine().scan(scan).await?;
+        let mut found = Vec::with_capacity(page.rows.len());
+        for (row, bytes) in page.rows {
+            let key = Key::from_joined(rows::rest(&row)).map_err(|bad| {
+                EngineError::Corrupt(format!("the key of a row in partition {}: {bad}", self.partition))
+            })?;
+            found.push((key, bytes));
+        }
+        Ok((found, page.more))
+    }
+
+    /// The row of a key here.
+    pub(crate) fn row(&self, key: &Key) -> Bytes {
+        let kind = match self.role {
+            Role::Home => KIND_DATA,
+            Role::Fallback if planted::on(Bug::HintAmongHomes) => KIND_DATA,
+            Role::Fallback => KIND_HINT,
+        };
+        rows::key_row(self.partition, kind, key)
+    }
+
+    fn adopt(&self, put: &Put, row: &Bytes, local: &Rc<Kept>) -> Option<Minted> {
+        if planted::on(Bug::RetryForgotten) {
+            return None;
+        }
+        let sum = checksum(&put.content);
+        let saw = put.context.clone().unwrap_or_default();
+        let dot = match local.record.sibling_of(put.request) {
+            Some(sibling) if sibling.checksum == sum => sibling.dot,
+            _ if was_spent(&local.record, put.request, sum) => Dot::default(),
+            _ => return None,
+        };
+        Some(Minted { dot, kept: local.clone(), batch: self.store.batch_of(row), saw })
+    }
+
+    fn sibling(&self, put: &Put, settings: &BucketSettings) -> Sibling {
+        Sibling {
+            dot: Dot::new(self.incarnation.get(), self.counter.get() + 1),
+            checksum: checksum(&put.content),
+            content: put.content.clone(),
+            stamp: self.hlc.borrow_mut().next(self.env.wall_ms()),
+            request: put.request,
+            ttl_ms: put.ttl_ms.unwrap_or(settings.ttl_ms),
+            content_type: put.content_type.clone(),
+            meta: put.meta.clone(),
+        }
+    }
+
+    /// Decodes what came from elsewhere into bytes of its own, and refuses what its coordinator did not write.
+    fn receive(&self, encoded: &Bytes) -> Result<Kept, Reason> {
+        let own = Bytes::copy_from_slice(encoded);
+        let refused = |what: String| {
+            self.env.probe(Probe::Corrupt);
+            Reason::Invalid(format!("a peer sent a record that cannot be stored: {what}"))
+        };
+        let record = decode_record(&own).map_err(|bad| refused(bad.to_string()))?;
+        match record.siblings().iter().find(|sibling| !sibling.verifies()) {
+            Some(sibling) => Err(refused(format!("the value of {} fails its checksum", sibling.dot))),
+            None => Ok(Kept { record, encoded: own, hint_for: Vec::new() }),
+        }
+    }
+
+    /// Dots of my live incarnation that I do not remember: I have lost something (correctness.md 1.3).
+    fn trip_if_amnesiac(&self, local: &Record, incoming: &Record) -> Result<(), Reason> {
+        let top = |record: &Record| record.clock.last_of(self.incarnation.get()).map_or(0, |run| run.hi);
+        if top(incoming) > top(local) && !planted::on(Bug::NoTripwire) {
+            self.env.probe(Probe::Tripwire);
+            self.renew().map_err(disk)?;
+        }
+        Ok(())
+    }
+
+    fn follow(&self, record: &Record) {
+        let newest = record.siblings().iter().map(|sibling| sibling.stamp).max().unwrap_or_default();
+        if self.hlc.borrow_mut().observe(newest, self.env.wall_ms()).is_err() {
+            self.env.probe(Probe::StampAhead);
+        }
+    }
+
+    /// Adds a record's siblings to the seen clock; which rows of it have changed.
+    fn note_seen(&self, record: &Record) -> Vec<Incarnation> {
+        let mut seen = self.seen.borrow_mut();
+        let mut changed = Vec::new();
+        for sibling in record.siblings() {
+            if seen.add(sibling.dot) && !changed.contains(&sibling.dot.incarnation) {
+                changed.push(sibling.dot.incarnation);
+            }
+        }
+        changed
+    }
+
+    fn seen_row(&self, incarnation: Incarnation) -> (Bytes, Bytes) {
+        let kind = if self.role == Role::Home { KIND_SEEN } else { KIND_HINT_SEEN };
+        let seen = self.seen.borrow();
+        let runs = seen.row(incarnation).cloned().unwrap_or_default();
+        let value = rows::encode_seen(&runs, self.hlc.borrow().last());
+        (rows::seen_row(self.partition, kind, incarnation), value)
+    }
+}
+
+/// What a put is taken to have seen: its context; without one, nothing in a `siblings` bucket, and what the
+/// coordinator sees in an `lww` bucket.
+fn context_of(put: &Put, local: &Record, mode: Mode) -> Context {
+    match (&put.context, mode) {
+        (Some(context), _) => context.clone(),
+        (None, Mode::Siblings) if !planted::on(Bug::BlindSupersedes) => Context::blind(),
+        (None, _) => Context::of(local, None),
+    }
+}
+
+fn was_spent(record: &Record, request: RequestId, checksum: u64) -> bool {
+    record.spent().iter().any(|spent| spent.request == request && spent.checksum == checksum)
+}
+
+/// Sibling limits bind coordinators, and only puts that do not shrink the set (design section 3).
+fn check_siblings(before: &Record, after: &Record, settings: &BucketSettings) -> Result<(), Reason> {
+    let bytes_max = settings.value_bytes_max as usize * SIBLING_BYTES_VALUES_MAX;
+    let too_many = after.siblings().len() as u64 > settings.siblings_max
+        && after.siblings().len() >= before.siblings().len();
+    let too_large = after.content_bytes() > bytes_max && after.content_bytes() >= before.content_bytes();
+    if too_many || too_large { Err(Reason::TooManySiblings(before.siblings().len() as u32)) } else { Ok(()) }
+}
+
+async fn load_seen<E: Env>(
+    env: &E,
+    partition: PartitionId,
+    role: Role,
+) -> Result<(Seen, Stamp), EngineError> {
+    let kind = if role == Role::Home { KIND_SEEN } else { KIND_HINT_SEEN };
+    let mut seen = Seen::new();
+    let mut last_stamp = Stamp::default();
+    let mut after = None;
+    loop {
+        let scan =
+            Scan { prefix: rows::row(partition.0, kind, &[]), after, rows_max: 512, bytes_max: 1 << 20 };
+        let page = env.engine().scan(scan).await?;
+        for (row, bytes) in &page.rows {
+            let garbled = || EngineError::Corrupt(format!("a seen-clock row of partition {partition}"));
+            let incarnation: [u8; 8] = rows::rest(row)[..].try_into().map_err(|_| garbled())?;
+            let (runs, stamp) = rows::decode_seen(bytes).map_err(|_| garbled())?;
+            seen.set_row(Incarnation(u64::from_be_bytes(incarnation)), runs);
+            last_stamp = last_stamp.max(stamp);
+        }
+        after = page.rows.last().map(|(row, _)| row.clone());
+        if !page.more {
+            return Ok((seen, last_stamp));
+        }
+    }
+}
+
+fn disk(cause: EngineError) -> Reason {
+    Reason::Disk(cause.to_string())
+}

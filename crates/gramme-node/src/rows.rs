@@ -1,0 +1,143 @@
+//! How a node's state becomes engine rows. Byte tables: `docs/format/rows.md`.
+//!
+//! Every row key is `partition u16 big-endian, kind u8, rest`. A partition's rows stand together, so that it
+//! can be scanned, moved and dropped as a unit (the paper, 6.2 strategy 3).
+
+use bytes::Bytes;
+use gramme_core::codec::{BadBytes, Reader, Writer, checksum32, decode_record};
+use gramme_core::seen::SeenRow;
+use gramme_core::{Incarnation, Key, NodeId, PartitionId, Record, Stamp};
+use gramme_storage::NODE_ROWS;
+
+/// The store's identity; written by the server, `rest` empty.
+pub const KIND_IDENTITY: u8 = 0x01;
+/// What this node remembers of a peer; written by the server, `rest` = node id.
+pub const KIND_PEER: u8 = 0x02;
+/// A bucket's settings; node-wide, `rest` = its name.
+pub const KIND_BUCKET: u8 = 0x03;
+/// A home's record of a key: `rest` = the key, joined with its bucket.
+pub const KIND_DATA: u8 = 0x11;
+/// A hint: a fallback's record of a key and the homes it stands in for.
+pub const KIND_HINT: u8 = 0x12;
+/// A row of a replica's seen clock: `rest` = incarnation.
+pub const KIND_SEEN: u8 = 0x13;
+/// A replica's live incarnation: `rest` empty.
+pub const KIND_REPLICA: u8 = 0x14;
+/// A hint store's live incarnation: `rest` empty.
+pub const KIND_HINT_STORE: u8 = 0x15;
+/// A row of a hint store's seen clock: `rest` = incarnation.
+pub const KIND_HINT_SEEN: u8 = 0x16;
+
+/// The row of a key.
+pub fn key_row(partition: PartitionId, kind: u8, key: &Key) -> Bytes {
+    row(partition.0, kind, key.as_bytes())
+}
+
+/// The row of an incarnation's part of a seen clock.
+pub fn seen_row(partition: PartitionId, kind: u8, incarnation: Incarnation) -> Bytes {
+    row(partition.0, kind, &incarnation.0.to_be_bytes())
+}
+
+/// A row of the node as a whole.
+pub fn node_row(kind: u8, rest: &[u8]) -> Bytes {
+    row(NODE_ROWS, kind, rest)
+}
+
+/// `partition, kind, rest`.
+pub fn row(partition: u16, kind: u8, rest: &[u8]) -> Bytes {
+    let mut bytes = Vec::with_capacity(3 + rest.len());
+    bytes.extend_from_slice(&partition.to_be_bytes());
+    bytes.push(kind);
+    bytes.extend_from_slice(rest);
+    bytes.into()
+}
+
+/// The `rest` of a row key.
+pub fn rest(row: &Bytes) -> Bytes {
+    row.slice(3.min(row.len())..)
+}
+
+/// A seen-clock row: the runs, and the last stamp that its replica gave, so that a restart's stamps are
+/// greater than every durable one.
+pub fn encode_seen(row: &SeenRow, last_stamp: Stamp) -> Bytes {
+    let mut w = Writer::with_capacity(32);
+    w.u8(VERSION);
+    w.u64(last_stamp.0);
+    w.varint(row.runs().len() as u64);
+    for &(lo, hi) in row.runs() {
+        w.varint(lo);
+        w.varint(hi - lo);
+    }
+    close(w)
+}
+
+/// Reads [`encode_seen`] back.
+pub fn decode_seen(bytes: &[u8]) -> Result<(SeenRow, Stamp), BadBytes> {
+    let mut r = open(bytes)?;
+    let last_stamp = Stamp(r.u64()?);
+    let count = r.count_of(2)?;
+    let mut runs = Vec::with_capacity(count);
+    for _ in 0..count {
+        let lo = r.varint()?;
+        runs.push((lo, lo.checked_add(r.varint()?).ok_or(BadBytes::Malformed)?));
+    }
+    r.end()?;
+    Ok((SeenRow::from_runs(runs), last_stamp))
+}
+
+/// A live incarnation.
+pub fn encode_incarnation(incarnation: Incarnation) -> Bytes {
+    let mut w = Writer::new();
+    w.u8(VERSION);
+    w.u64(incarnation.0);
+    close(w)
+}
+
+/// A hint: the homes it is for, then the encoded record.
+pub fn encode_hint(homes: &[NodeId], record: &[u8]) -> Bytes {
+    let mut w = Writer::with_capacity(record.len() + 8 * homes.len() + 8);
+    w.u8(VERSION);
+    w.varint(homes.len() as u64);
+    for home in homes {
+        w.u64(home.0);
+    }
+    w.raw(record);
+    w.into_bytes()
+}
+
+/// Reads [`encode_hint`] back; the record carries its own checksum.
+pub fn decode_hint(bytes: &Bytes) -> Result<(Vec<NodeId>, Record, Bytes), BadBytes> {
+    let mut r = Reader::new(bytes);
+    match r.u8()? {
+        VERSION => {}
+        newer => return Err(BadBytes::Version(newer)),
+    }
+    let count = r.count(gramme_core::limits::MEMBERS_MAX)?;
+    let mut homes = Vec::with_capacity(count);
+    for _ in 0..count {
+        homes.push(NodeId(r.u64()?));
+    }
+    let encoded = bytes.slice(r.position()..);
+    Ok((homes, decode_record(&encoded)?, encoded))
+}
+
+fn close(mut w: Writer) -> Bytes {
+    let sum = checksum32(w.as_slice());
+    w.u32(sum);
+    w.into_bytes()
+}
+
+fn open(bytes: &[u8]) -> Result<Reader<'_>, BadBytes> {
+    let body_len = bytes.len().checked_sub(4).ok_or(BadBytes::Malformed)?;
+    let (body, sum) = bytes.split_at(body_len);
+    if checksum32(body).to_le_bytes() != *sum {
+        return Err(BadBytes::Checksum);
+    }
+    let mut r = Reader::new(body);
+    match r.u8()? {
+        VERSION => Ok(r),
+        newer => Err(BadBytes::Version(newer)),
+    }
+}
+
+const VERSION: u8 = 1;

@@ -1,0 +1,222 @@
+//! Being asked: what a node does for its peers. Most requests end without waiting and are served in the
+//! receive loop; one that must wait for the disk goes on in a task of its own, so that it holds up nobody.
+//!
+//! A late replica merge is always taken; late coordination is refused (design section 5).
+
+use crate::coordinate;
+use crate::env::{Env, Mono};
+use crate::gossip;
+use crate::node::Node;
+use crate::probe::Probe;
+use crate::replica::{Merged, Replica};
+use crate::rows;
+use bytes::Bytes;
+use gramme_core::bucket::Buckets;
+use gramme_core::codec::{decode_record, encode_record};
+use gramme_core::limits::{LIST_PAGE_BYTES_MAX, LIST_PAGE_KEYS_MAX};
+use gramme_core::planted::{self, Bug};
+use gramme_core::{Key, NodeId, PartitionId};
+use gramme_storage::Scan;
+use gramme_wire::{Body, Entry, Failure, Message, Put, Reason, Standing};
+use std::future::Future;
+use std::rc::Rc;
+use std::task::{Context, Waker};
+
+/// Serves one request of a peer.
+pub(crate) fn serve<E: Env>(node: &Node<E>, from: NodeId, message: Message, deadline: Mono) {
+    let Message { correlation, partition, body, .. } = message;
+    let late = node.0.env.now() >= deadline;
+    let answer = {
+        let node = node.clone();
+        move |body: Body| reply(&node, from, correlation, partition, body)
+    };
+    match body {
+        Body::Read { .. } | Body::Forward { .. } | Body::List { .. } if late => {
+            answer(refused(Reason::TooLate))
+        }
+        Body::Read { key } => {
+            let node = node.clone();
+            now_or_later(&node.clone(), "read", async move { answer(read(&node, partition, &key).await) });
+        }
+        Body::Merge { key, record, hint_for } => {
+            let node = node.clone();
+            now_or_later(&node.clone(), "merge", async move {
+                answer(merge(&node, partition, key, record, hint_for).await);
+            });
+        }
+        Body::Forward { put } => forward(node, *put, deadline, answer),
+        Body::List { .. } => {
+            let node = node.clone();
+            now_or_later(&node.clone(), "list", async move {
+                answer(list_here(&node, partition, &body).await);
+            });
+        }
+        Body::Ping => answer(Body::Pong),
+        Body::BucketsDigest { digest } => gossip::compare(node, from, digest),
+        Body::Buckets { facts, reply } => gossip::receive(node, from, facts.into_iter().collect(), reply),
+        // Replies are routed before they come here.
+        Body::ReadReply { .. }
+        | Body::MergeReply
+        | Body::ForwardReply { .. }
+        | Body::ListReply { .. }
+        | Body::Pong
+        | Body::Refused { .. } => {}
+    }
+}
+
+/// What this node holds of a key: home data, or as a fallback its hints.
+pub(crate) async fn read<E: Env>(node: &Node<E>, partition: PartitionId, key: &Key) -> Body {
+    let (found, standing) = match node.home(partition) {
+        Some(replica) => (replica.read(key).await, node.0.standing.get()),
+        None => match node.hint_store_if_any(partition) {
+            Some(hints) => (hints.read(key).await, Standing::Unproven),
+            None => return Body::ReadReply { standing: Standing::Unproven, record: None },
+        },
+    };
+    match found {
+        Ok(kept) => {
+            let record = (!kept.encoded.is_empty()).then(|| kept.encoded.clone());
+            let standing = if planted::on(Bug::QuarantineAnswers) { Standing::Continuous } else { standing };
+            Body::ReadReply { standing, record }
+        }
+        Err(cause) => refused(Reason::Disk(cause.to_string())),
+    }
+}
+
+async fn merge<E: Env>(
+    node: &Node<E>,
+    partition: PartitionId,
+    key: Key,
+    record: Bytes,
+    hint_for: Option<NodeId>,
+) -> Body {
+    let key = key.detached();
+    let merged = match (node.home(partition), hint_for) {
+        // A home needs no hint: what was meant for another's place is data here.
+        (Some(replica), _) => replica.merge(&key, &record, None).await,
+        (None, Some(home)) => keep_hint(node, partition, &key, &record, home).await,
+        (None, None) => Err(Reason::Unsuitable),
+    };
+    match merged {
+        Ok(Merged { batch, .. }) => match node.0.store.wait(batch).await {
+            Ok(()) => Body::MergeReply,
+            Err(cause) => refused(Reason::Disk(cause.to_string())),
+        },
+        Err(reason) => refused(reason),
+    }
+}
+
+async fn keep_hint<E: Env>(
+    node: &Node<E>,
+    partition: PartitionId,
+    key: &Key,
+    record: &Bytes,
+    home: NodeId,
+) -> Result<Merged, Reason> {
+    let hints = node.hint_store(partition).await.map_err(|cause| Reason::Disk(cause.to_string()))?;
+    let merged = hints.merge(key, record, Some(home)).await?;
+    node.0.env.probe(Probe::HintStored);
+    node.0.hints.set(node.0.hints.get() + u64::from(merged.created));
+    Ok(merged)
+}
+
+/// A page of the keys of a partition that this node holds as a home; `asked` is a [`Body::List`].
+pub(crate) async fn list_here<E: Env>(node: &Node<E>, partition: PartitionId, asked: &Body) -> Body {
+    let Body::List { bucket, prefix, after, keys_max, values } = asked else {
+        return refused(Reason::Invalid("a list was expected".to_string()));
+    };
+    let Some(replica) = node.home(partition) else { return refused(Reason::Unsuitable) };
+    let asked = PageOf { bucket, prefix, after: after.as_deref(), keys_max: *keys_max, values: *values };
+    match page_of(replica, partition, asked).await {
+        Ok((entries, more)) => Body::ListReply { standing: node.0.standing.get(), entries, more },
+        Err(reason) => refused(reason),
+    }
+}
+
+struct PageOf<'a> {
+    bucket: &'a str,
+    prefix: &'a [u8],
+    after: Option<&'a [u8]>,
+    keys_max: u32,
+    values: bool,
+}
+
+async fn page_of<E: Env>(
+    replica: &Replica<E>,
+    partition: PartitionId,
+    asked: PageOf<'_>,
+) -> Result<(Vec<Entry>, bool), Reason> {
+    let row = |key: &[u8]| {
+        let mut joined = Vec::with_capacity(1 + asked.bucket.len() + key.len());
+        joined.push(asked.bucket.len() as u8);
+        joined.extend_from_slice(asked.bucket.as_bytes());
+        joined.extend_from_slice(key);
+        rows::row(partition.0, rows::KIND_DATA, &joined)
+    };
+    let scan = Scan {
+        prefix: row(asked.prefix),
+        after: asked.after.map(row),
+        rows_max: (asked.keys_max as usize).clamp(1, LIST_PAGE_KEYS_MAX),
+        bytes_max: LIST_PAGE_BYTES_MAX,
+    };
+    let (found, more) = replica.scan(scan).await.map_err(|cause| Reason::Disk(cause.to_string()))?;
+    let mut entries = Vec::with_capacity(found.len());
+    for (key, mut record) in found {
+        if !asked.values {
+            let whole =
+                decode_record(&record).map_err(|bad| Reason::Disk(format!("a stored record: {bad}")))?;
+            record = encode_record(&whole.without_values());
+        }
+        entries.push(Entry { key: Bytes::copy_from_slice(key.key()), record });
+    }
+    Ok((entries, more))
+}
+
+fn forward<E: Env>(node: &Node<E>, put: Put, deadline: Mono, answer: impl FnOnce(Body) + 'static) {
+    let coordinator = node.clone();
+    node.0.env.spawn("forwarded put", async move {
+        if coordinator.home(coordinator.partition_of(&put.key)).is_none() {
+            return answer(refused(Reason::Unsuitable));
+        }
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let work = coordinator.clone();
+        coordinator.0.env.spawn("put", async move {
+            coordinate::put_here(&work, put, deadline, tell).await.finish().await;
+        });
+        if let Ok(result) = told.await {
+            answer(Body::ForwardReply { result: result.map(Box::new).map_err(Box::new) });
+        }
+    });
+}
+
+fn reply<E: Env>(node: &Node<E>, to: NodeId, correlation: u64, partition: PartitionId, body: Body) {
+    let sent_ns = node.0.env.now().0;
+    // An answer that cannot be sent is the asker's time-out.
+    let _ = node.0.env.send(to, Message { correlation, partition, remaining_us: 0, sent_ns, body });
+}
+
+fn refused(reason: Reason) -> Body {
+    Body::Refused { failure: Box::new(Failure::not_applied(reason)) }
+}
+
+/// Serves at once what need not wait, and lets the rest go on in a task.
+fn now_or_later<E: Env>(node: &Node<E>, name: &'static str, work: impl Future<Output = ()> + 'static) {
+    let mut work = Box::pin(work);
+    let ready = work.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
+    if !ready {
+        // The task polls again from where it stands, and is woken itself from then on.
+        node.0.env.spawn(name, work);
+    }
+}
+
+impl<E: Env> Node<E> {
+    /// The hint store of a partition, if there is one.
+    pub(crate) fn hint_store_if_any(&self, partition: PartitionId) -> Option<Rc<Replica<E>>> {
+        self.0.hint_stores.borrow().get(&partition).cloned()
+    }
+}
+
+/// Bucket facts as they travel.
+pub(crate) fn facts_of(buckets: &Buckets) -> Vec<(String, gramme_core::bucket::BucketFact)> {
+    buckets.facts().map(|(name, fact)| (name.to_string(), fact.clone())).collect()
+}

@@ -1,0 +1,336 @@
+//! One shard's rows, between the flows and the engine: an overlay of what is not yet durable, a bounded
+//! cache of what recently was, and the group commit that turns one into the other.
+//!
+//! Everything that is appended while a batch is on its way to the disk becomes the next batch: one durable
+//! sync for all that waits. Later appends build on the overlay; reads of a row in the overlay wait for its
+//! batch, so that nobody is shown what a crash could still take back.
+//!
+//! Invariant: a row in the overlay is newer than what the engine shows for it, and a row in the cache is
+//! exactly what the engine would show.
+//!
+//! It refuses every append after a batch has failed: what the disk then holds is unknown until the store is
+//! opened again under new incarnations.
+
+use crate::cache::Cache;
+use crate::env::Env;
+use crate::probe::Probe;
+use crate::signal::Signal;
+use bytes::Bytes;
+use gramme_core::codec::{decode_record, encode_record};
+use gramme_core::planted::{self, Bug};
+use gramme_core::{NodeId, Record};
+use gramme_storage::{Batch, Engine, EngineError};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use tokio::sync::oneshot;
+
+/// A record as it is kept: decoded, and the bytes that it is on disk and on the wire.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Kept {
+    pub(crate) record: Record,
+    /// Empty if the record says nothing.
+    pub(crate) encoded: Bytes,
+    /// In a hint store: the homes that it stands in for.
+    pub(crate) hint_for: Vec<NodeId>,
+}
+
+impl Kept {
+    /// Encodes a record into bytes of its own, so that nothing kept pins a socket buffer.
+    pub(crate) fn new(record: &Record) -> Kept {
+        let encoded = encode_record(record);
+        let record = decode_record(&encoded).expect("what was just encoded decodes");
+        Kept { record, encoded, hint_for: Vec::new() }
+    }
+
+    fn cost_bytes(&self) -> usize {
+        2 * self.encoded.len() + 256
+    }
+}
+
+/// The number of a batch; batches become durable in this order.
+pub(crate) type BatchId = u64;
+
+/// See the module.
+pub(crate) struct Store<E: Env> {
+    env: E,
+    state: RefCell<State>,
+    work: Signal,
+    settled: Signal,
+}
+
+struct State {
+    filling: BatchId,
+    durable: BatchId,
+    pending: BTreeMap<Bytes, Bytes>,
+    overlay: BTreeMap<Bytes, (BatchId, Rc<Kept>)>,
+    cache: Cache,
+    locks: BTreeMap<Bytes, VecDeque<oneshot::Sender<()>>>,
+    broken: Option<EngineError>,
+}
+
+impl<E: Env> Store<E> {
+    /// An empty overlay over the environment's engine, and a cache of so many bytes.
+    pub(crate) fn new(env: E, cache_bytes: usize) -> Rc<Store<E>> {
+        let state = State {
+            filling: 1,
+            durable: 0,
+            pending: BTreeMap::new(),
+            overlay: BTreeMap::new(),
+            cache: Cache::new(cache_bytes),
+            locks: BTreeMap::new(),
+            broken: None,
+        };
+        Rc::new(Store {
+            env,
+            state: RefCell::new(state),
+            work: Signal::default(),
+            settled: Signal::default(),
+        })
+    }
+
+    /// What broke the store, if anything did.
+    pub(crate) fn broken(&self) -> Option<EngineError> {
+        self.state.borrow().broken.clone()
+    }
+
+    /// The latest state of a row, durable or not, for whoever will build on it. Call under [`Store::lock`].
+    pub(crate) async fn latest(&self, row: &Bytes) -> Result<Rc<Kept>, EngineError> {
+        if let Some(kept) = self.at_hand(row) {
+            return Ok(kept);
+        }
+        let found = self.fetch(row).await?;
+        // Whoever appended meanwhile knows better.
+        Ok(self.at_hand(row).unwrap_or(found))
+    }
+
+    /// The durable state of a row: waits for the batch that holds it.
+    pub(crate) async fn durable(&self, row: &Bytes) -> Result<Rc<Kept>, EngineError> {
+        loop {
+            match self.batch_of(row) {
+                0 => {}
+                batch => {
+                    self.wait(batch).await?;
+                    continue;
+                }
+            }
+            if let Some(kept) = self.state.borrow_mut().cache.get(row) {
+                return Ok(kept);
+            }
+            let found = self.fetch(row).await?;
+            // The engine may already show a batch that is not yet durable.
+            if self.batch_of(row) == 0 {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Makes these rows part of the batch being filled; `kept` is what `row` decodes to.
+    pub(crate) fn append(
+        &self,
+        row: Bytes,
+        kept: Rc<Kept>,
+        others: impl IntoIterator<Item = (Bytes, Bytes)>,
+    ) -> Result<BatchId, EngineError> {
+        let batch = self.append_plain(others)?;
+        let mut state = self.state.borrow_mut();
+        let value = match kept.hint_for.as_slice() {
+            [] => kept.encoded.clone(),
+            homes => crate::rows::encode_hint(homes, &kept.encoded),
+        };
+        state.pending.insert(row.clone(), value);
+        state.cache.remove(&row);
+        state.overlay.insert(row, (batch, kept));
+        Ok(batch)
+    }
+
+    /// Makes rows that are not records part of the batch being filled.
+    pub(crate) fn append_plain(
+        &self,
+        rows: impl IntoIterator<Item = (Bytes, Bytes)>,
+    ) -> Result<BatchId, EngineError> {
+        let mut state = self.state.borrow_mut();
+        if let Some(cause) = &state.broken {
+            return Err(cause.clone());
+        }
+        state.pending.extend(rows);
+        self.work.notify();
+        Ok(state.filling)
+    }
+
+    /// The batch in which a row's latest state is, if that is not yet durable.
+    pub(crate) fn batch_of(&self, row: &Bytes) -> BatchId {
+        self.state.borrow().overlay.get(row).map_or(0, |entry| entry.0)
+    }
+
+    /// Resolves once a batch is durable.
+    pub(crate) async fn wait(&self, batch: BatchId) -> Result<(), EngineError> {
+        poll_fn(|cx| self.poll_durable(cx, batch)).await
+    }
+
+    /// Ready once a batch is durable, or never will be.
+    pub(crate) fn poll_durable(&self, cx: &Context<'_>, batch: BatchId) -> Poll<Result<(), EngineError>> {
+        let state = self.state.borrow();
+        if state.durable >= batch {
+            return Poll::Ready(Ok(()));
+        }
+        match &state.broken {
+            Some(cause) => Poll::Ready(Err(cause.clone())),
+            None => {
+                self.settled.register(cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Resolves once everything appended so far is durable.
+    pub(crate) async fn wait_all(&self) -> Result<(), EngineError> {
+        let last = {
+            let state = self.state.borrow();
+            if state.pending.is_empty() { state.filling - 1 } else { state.filling }
+        };
+        self.wait(last).await
+    }
+
+    /// The sole right to read, change and append one row. Those who wait get it in their order.
+    pub(crate) async fn lock(self: &Rc<Self>, row: &Bytes) -> RowLock<E> {
+        let turn = {
+            let mut state = self.state.borrow_mut();
+            match state.locks.get_mut(row) {
+                Some(queue) => {
+                    let (give, turn) = oneshot::channel();
+                    queue.push_back(give);
+                    Some(turn)
+                }
+                None => {
+                    state.locks.insert(row.clone(), VecDeque::new());
+                    None
+                }
+            }
+        };
+        if let Some(turn) = turn {
+            turn.await.expect("a row's holder hands it on before it lets go");
+        }
+        RowLock { store: self.clone(), row: row.clone() }
+    }
+
+    /// Commits batch after batch for as long as the shard lives.
+    pub(crate) async fn commit_for_ever(self: Rc<Self>) {
+        loop {
+            let (id, batch) = self.work.wait_for(|| self.take_batch()).await;
+            let rows: Vec<Bytes> = batch.changes.iter().map(|change| change.key().clone()).collect();
+            let result = self.env.engine().commit(batch).await;
+            self.settle(id, &rows, result);
+        }
+    }
+
+    fn take_batch(&self) -> Option<(BatchId, Batch)> {
+        let mut state = self.state.borrow_mut();
+        if state.pending.is_empty() {
+            return None;
+        }
+        let id = state.filling;
+        state.filling += 1;
+        let mut batch = Batch::new();
+        for (row, value) in std::mem::take(&mut state.pending) {
+            batch.set(row, value);
+        }
+        Some((id, batch))
+    }
+
+    fn settle(&self, id: BatchId, rows: &[Bytes], result: Result<(), EngineError>) {
+        let mut state = self.state.borrow_mut();
+        match result {
+            Ok(()) => {
+                state.durable = id;
+                for row in rows {
+                    if state.overlay.get(row).is_some_and(|entry| entry.0 == id)
+                        && let Some((_, kept)) = state.overlay.remove(row)
+                    {
+                        let cost = kept.cost_bytes();
+                        state.cache.insert(row.clone(), kept, cost);
+                    }
+                }
+            }
+            Err(cause) => {
+                self.env.probe(Probe::StoreBroken);
+                state.overlay.clear();
+                state.pending.clear();
+                state.broken = Some(cause);
+            }
+        }
+        drop(state);
+        self.settled.notify();
+    }
+
+    fn at_hand(&self, row: &Bytes) -> Option<Rc<Kept>> {
+        let mut state = self.state.borrow_mut();
+        match state.overlay.get(row) {
+            Some((_, kept)) => Some(kept.clone()),
+            None => state.cache.get(row),
+        }
+    }
+
+    async fn fetch(&self, row: &Bytes) -> Result<Rc<Kept>, EngineError> {
+        let started_at = self.state.borrow().durable;
+        let found = match self.env.engine().get(row).await {
+            Ok(found) => found,
+            Err(_) if planted::on(Bug::ErrorIsNotFound) => None,
+            Err(cause) => return Err(cause),
+        };
+        let kept = Rc::new(match found {
+            None => Kept::default(),
+            Some(bytes) => self.decode(row, bytes)?,
+        });
+        let mut state = self.state.borrow_mut();
+        // A batch that settled while the engine was reading may have overtaken what it read.
+        if state.durable == started_at && !state.overlay.contains_key(row) {
+            let cost = kept.cost_bytes();
+            state.cache.insert(row.clone(), kept.clone(), cost);
+        }
+        Ok(kept)
+    }
+
+    fn decode(&self, row: &Bytes, bytes: Bytes) -> Result<Kept, EngineError> {
+        let decoded = if row.get(2) == Some(&crate::rows::KIND_HINT) {
+            crate::rows::decode_hint(&bytes).map(|(hint_for, record, encoded)| Kept {
+                record,
+                encoded,
+                hint_for,
+            })
+        } else {
+            decode_record(&bytes).map(|record| Kept { record, encoded: bytes, hint_for: Vec::new() })
+        };
+        decoded.map_err(|bad| {
+            self.env.probe(Probe::Corrupt);
+            EngineError::Corrupt(format!("a record of {} bytes: {bad}", row.len()))
+        })
+    }
+}
+
+/// The sole right to one row, until it is dropped.
+pub(crate) struct RowLock<E: Env> {
+    store: Rc<Store<E>>,
+    row: Bytes,
+}
+
+impl<E: Env> Drop for RowLock<E> {
+    fn drop(&mut self) {
+        let mut state = self.store.state.borrow_mut();
+        while let Some(queue) = state.locks.get_mut(&self.row) {
+            match queue.pop_front() {
+                Some(next) => {
+                    if next.send(()).is_ok() {
+                        return;
+                    }
+                }
+                None => {
+                    state.locks.remove(&self.row);
+                    return;
+                }
+            }
+        }
+    }
+}
