@@ -57,3 +57,52 @@ impl Cache {
         self.old.remove(row);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str) -> Bytes {
+        Bytes::copy_from_slice(name.as_bytes())
+    }
+
+    #[test]
+    fn what_is_used_stays_and_what_is_not_is_forgotten() {
+        let mut cache = Cache::new(1000);
+        cache.insert(row("used"), Rc::default(), 100);
+        for n in 0..100 {
+            cache.insert(row(&format!("passing {n}")), Rc::default(), 100);
+            assert!(cache.get(&row("used")).is_some(), "after {n} others");
+        }
+        assert!(cache.get(&row("passing 0")).is_none());
+    }
+
+    #[test]
+    fn it_never_holds_more_than_it_may() {
+        let mut cache = Cache::new(1000);
+        for n in 0..1000 {
+            cache.insert(row(&n.to_string()), Rc::default(), 90);
+            let held: usize = cache.young.values().chain(cache.old.values()).map(|entry| entry.1).sum();
+            assert!(held <= 1100, "{held} bytes after {n}");
+        }
+    }
+
+    #[test]
+    fn a_row_too_large_to_keep_is_not_kept_and_its_older_state_goes() {
+        let mut cache = Cache::new(1000);
+        cache.insert(row("k"), Rc::default(), 10);
+        cache.insert(row("k"), Rc::default(), 900);
+        assert!(cache.get(&row("k")).is_none());
+    }
+
+    #[test]
+    fn a_removed_row_is_gone_from_both_generations() {
+        let mut cache = Cache::new(1000);
+        cache.insert(row("old"), Rc::default(), 200);
+        cache.insert(row("turns"), Rc::default(), 200);
+        cache.insert(row("over"), Rc::default(), 200);
+        cache.remove(&row("old"));
+        cache.remove(&row("over"));
+        assert!(cache.get(&row("old")).is_none() && cache.get(&row("over")).is_none());
+    }
+}

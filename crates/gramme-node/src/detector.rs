@@ -175,3 +175,79 @@ const GENERATION: u64 = 4096;
 const SUSPECT_AFTER: Duration = Duration::from_millis(600);
 const DOWN_AFTER: Duration = Duration::from_millis(1500);
 const SUSPECT_SILENCES: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: NodeId = NodeId(1);
+
+    fn at(ms: u64) -> Mono {
+        Mono(ms * 1_000_000)
+    }
+
+    fn connected_at(ms: u64) -> Detector {
+        let mut detector = Detector::new([PEER]);
+        detector.connected(PEER, at(ms));
+        detector
+    }
+
+    #[test]
+    fn a_peer_is_down_until_a_connection_stands_and_when_it_breaks() {
+        let mut detector = Detector::new([PEER]);
+        assert_eq!(detector.health(PEER, at(0)), Health::Down);
+        detector.connected(PEER, at(1));
+        assert_eq!(detector.health(PEER, at(2)), Health::Up);
+        detector.disconnected(PEER);
+        assert_eq!(detector.health(PEER, at(3)), Health::Down);
+    }
+
+    #[test]
+    fn silence_makes_suspect_then_down_and_a_word_makes_up() {
+        let mut detector = connected_at(0);
+        assert_eq!(detector.health(PEER, at(599)), Health::Up);
+        assert_eq!(detector.health(PEER, at(700)), Health::Suspect);
+        assert_eq!(detector.health(PEER, at(1600)), Health::Down);
+        detector.heard(PEER, at(1700));
+        assert_eq!(detector.health(PEER, at(1701)), Health::Up);
+    }
+
+    #[test]
+    fn unanswered_questions_make_suspect_even_while_it_talks() {
+        let mut detector = connected_at(0);
+        for _ in 0..3 {
+            detector.silent(PEER);
+        }
+        assert_eq!(detector.health(PEER, at(10)), Health::Suspect);
+    }
+
+    #[test]
+    fn a_node_that_was_frozen_itself_blames_nobody() {
+        let mut detector = connected_at(0);
+        assert_eq!(detector.health(PEER, at(9_000)), Health::Down);
+        detector.thawed(at(9_000));
+        assert_eq!(detector.health(PEER, at(9_001)), Health::Up);
+    }
+
+    #[test]
+    fn patience_follows_the_peer_within_its_bounds() {
+        let mut detector = connected_at(0);
+        assert_eq!(detector.fallback_after(PEER), Duration::from_millis(FALLBACK_AFTER_MS_MIN));
+        for ms in 0..200 {
+            detector.answered(PEER, at(ms), Duration::from_millis(60));
+        }
+        let patience = detector.fallback_after(PEER).as_millis();
+        assert!((59..=62).contains(&patience), "{patience} ms");
+        for ms in 0..9_000 {
+            detector.answered(PEER, at(ms), Duration::from_secs(5));
+        }
+        assert_eq!(detector.fallback_after(PEER), Duration::from_millis(FALLBACK_AFTER_MS_MAX));
+    }
+
+    #[test]
+    fn a_stranger_is_down_and_changes_nothing() {
+        let mut detector = connected_at(0);
+        detector.heard(NodeId(99), at(5));
+        assert_eq!(detector.health(NodeId(99), at(5)), Health::Down);
+    }
+}

@@ -141,3 +141,77 @@ fn open(bytes: &[u8]) -> Result<Reader<'_>, BadBytes> {
 }
 
 const VERSION: u8 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(hex: &str) -> Bytes {
+        let digits: Vec<u8> = hex.bytes().filter(u8::is_ascii_hexdigit).collect();
+        let byte =
+            |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect("ascii"), 16).expect("hex");
+        digits.chunks(2).map(byte).collect::<Vec<u8>>().into()
+    }
+
+    /// Rows that were written by the first release; they must be read for ever.
+    const SEEN: &str = "01 0700000000000000 02 00 05 09 01 CHECKSUM";
+    const INCARNATION: &str = "01 efcdab8967452301 CHECKSUM";
+
+    fn golden(text: &str, sum: &str) -> Bytes {
+        bytes(&text.replace("CHECKSUM", sum))
+    }
+
+    #[test]
+    fn a_stored_seen_row_opens_for_ever() {
+        let stored = golden(SEEN, SEEN_SUM);
+        let row = SeenRow::from_runs([(0, 5), (9, 10)]);
+        assert_eq!(decode_seen(&stored), Ok((row.clone(), Stamp(7))));
+        assert_eq!(encode_seen(&row, Stamp(7)), stored);
+    }
+
+    #[test]
+    fn a_stored_incarnation_is_written_as_it_always_was() {
+        assert_eq!(
+            encode_incarnation(Incarnation(0x0123_4567_89ab_cdef)),
+            golden(INCARNATION, INCARNATION_SUM)
+        );
+    }
+
+    #[test]
+    fn every_altered_byte_and_every_cut_of_a_seen_row_is_refused() {
+        let stored = golden(SEEN, SEEN_SUM);
+        for at in 0..stored.len() {
+            let mut altered = stored.to_vec();
+            altered[at] ^= 0x40;
+            assert!(decode_seen(&altered).is_err(), "byte {at}");
+            assert!(decode_seen(&stored[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_hint_names_its_homes_and_carries_its_record() {
+        let encoded = gramme_core::codec::encode_record(&Record::new());
+        let stored = encode_hint(&[NodeId(3), NodeId(9)], &encoded);
+        let (homes, record, again) = decode_hint(&stored).expect("what was encoded decodes");
+        assert_eq!((homes, record, again), (vec![NodeId(3), NodeId(9)], Record::new(), encoded));
+        for cut in 0..stored.len() {
+            assert!(decode_hint(&stored.slice(..cut)).is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn rows_of_a_partition_stand_together_in_order_of_kind() {
+        let key = Key::new("b", b"k").expect("a sound key");
+        let data = key_row(PartitionId(0x0102), KIND_DATA, &key);
+        assert_eq!(&data[..], b"\x01\x02\x11\x01bk");
+        assert_eq!(&rest(&data)[..], b"\x01bk");
+        assert!(key_row(PartitionId(0x0102), KIND_HINT, &key) > data);
+        assert!(
+            key_row(PartitionId(0x0103), KIND_DATA, &key)
+                > key_row(PartitionId(0x0102), KIND_HINT_SEEN, &key)
+        );
+    }
+
+    const SEEN_SUM: &str = "75936371";
+    const INCARNATION_SUM: &str = "734b7a5f";
+}
