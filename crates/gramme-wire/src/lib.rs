@@ -11,6 +11,7 @@ pub mod message;
 pub mod outgoing;
 pub mod peer;
 pub mod refusal;
+pub mod resp;
 
 pub use frame::{Frame, FrameReader, Kind, WireError};
 pub use message::{Acks, Body, Done, Entry, Failure, Message, Put, Reason, Standing};
