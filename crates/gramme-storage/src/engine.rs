@@ -32,6 +32,15 @@ pub enum Change {
     Remove(Bytes),
 }
 
+impl Change {
+    /// The key it changes.
+    pub fn key(&self) -> &Bytes {
+        match self {
+            Change::Set(key, _) | Change::Remove(key) => key,
+        }
+    }
+}
+
 impl Batch {
     /// A batch with nothing in it.
     pub fn new() -> Batch {
