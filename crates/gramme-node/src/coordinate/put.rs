@@ -156,8 +156,8 @@ struct Writing<E: Env> {
     fallback_at: Mono,
     /// Homes that were not reached and for whom nobody has been asked yet.
     missing: Vec<NodeId>,
-    /// Fallbacks that were asked, and for which home.
-    standing_in: Vec<(NodeId, NodeId)>,
+    /// Fallbacks that were asked.
+    standing_in: Vec<Place>,
     explain: Explain<E>,
 }
 
@@ -200,7 +200,7 @@ impl<E: Env> Writing<E> {
     async fn until_reached(&mut self) -> Result<Done, Failure> {
         loop {
             self.replace_missing();
-            let own = self.quorum.has_acked(self.node.id()) || planted::on(Bug::AckBeforeSync);
+            let own = self.quorum.has_acked(self.node.id());
             match self.quorum.verdict() {
                 Verdict::Reached if own => return Ok(self.done()),
                 Verdict::Impossible if self.missing.is_empty() => return Err(self.failure()),
@@ -220,9 +220,11 @@ impl<E: Env> Writing<E> {
         while homes.iter().any(|&home| self.quorum.is_pending(home)) && self.step(self.fallback_at).await {
             self.node.0.env.probe(Probe::LateAnswer);
         }
-        let silent = |home: &NodeId| *home != self.node.id() && !self.quorum.has_acked(*home);
-        let served: Vec<NodeId> = self.standing_in.iter().map(|pair| pair.1).collect();
-        self.missing = homes.into_iter().filter(silent).filter(|home| !served.contains(home)).collect();
+        for home in homes {
+            if home != self.node.id() && !self.quorum.has_acked(home) {
+                self.miss(home);
+            }
+        }
         self.replace_missing();
     }
 
@@ -283,14 +285,25 @@ impl<E: Env> Writing<E> {
                     )
                 });
                 self.quorum.fail(from);
-                let place = self.standing_in.iter().position(|pair| pair.0 == from);
-                match place {
+                match self.standing_in.iter().position(|place| place.fallback == from) {
                     // A fallback that failed is followed by the next one.
-                    Some(at) => self.missing.push(self.standing_in[at].1),
-                    None if home => self.missing.push(from),
+                    Some(at) => {
+                        self.standing_in[at].failed = true;
+                        let home = self.standing_in[at].home;
+                        self.miss(home);
+                    }
+                    None if home => self.miss(from),
                     None => {}
                 }
             }
+        }
+    }
+
+    /// A home has not got it, or not in time: someone is to take its place, unless someone has.
+    fn miss(&mut self, home: NodeId) {
+        let served = self.standing_in.iter().any(|place| place.home == home && !place.failed);
+        if !served && !self.missing.contains(&home) {
+            self.missing.push(home);
         }
     }
 
@@ -299,9 +312,8 @@ impl<E: Env> Writing<E> {
         self.fallback_at = self.gather.deadline();
         let homes: Vec<NodeId> = self.node.layout().homes(self.partition).to_vec();
         for home in homes {
-            let served = self.standing_in.iter().any(|pair| pair.1 == home) || self.missing.contains(&home);
-            if home != self.node.id() && self.quorum.is_pending(home) && !served {
-                self.missing.push(home);
+            if home != self.node.id() && self.quorum.is_pending(home) {
+                self.miss(home);
             }
         }
     }
@@ -309,7 +321,7 @@ impl<E: Env> Writing<E> {
     /// Asks the next fallback for every home that is missing.
     fn replace_missing(&mut self) {
         for home in std::mem::take(&mut self.missing) {
-            let used = |id: &NodeId| self.standing_in.iter().any(|pair| pair.0 == *id);
+            let used = |id: &NodeId| self.standing_in.iter().any(|place| place.fallback == *id);
             let fallbacks = self.node.layout().fallbacks(self.partition);
             let next = fallbacks
                 .iter()
@@ -318,7 +330,7 @@ impl<E: Env> Writing<E> {
                 .min_by_key(|&id| self.node.health(id));
             let Some(fallback) = next else { continue };
             self.node.0.env.probe(Probe::HintAsked);
-            self.standing_in.push((fallback, home));
+            self.standing_in.push(Place { fallback, home, failed: false });
             self.quorum.asked(fallback, false);
             let record = self.minted.kept.encoded.clone();
             let body = Body::Merge { key: self.key.clone(), record, hint_for: Some(home) };
@@ -362,6 +374,13 @@ impl<E: Env> Writing<E> {
         let explain = self.explain.take();
         Failure { reason, outcome: Outcome::MaybeApplied, acks: acks(&self.quorum), needed, explain }
     }
+}
+
+/// Who was asked to stand in for whom.
+struct Place {
+    fallback: NodeId,
+    home: NodeId,
+    failed: bool,
 }
 
 enum Happened {
