@@ -49,7 +49,7 @@ impl Outgoing {
     }
 
     /// Everything that waits, copied together and taken: for tests and for transports without sockets.
-    pub fn take(&mut self) -> Bytes {
+    pub fn take_bytes(&mut self) -> Bytes {
         self.copy_to_bytes(self.remaining())
     }
 

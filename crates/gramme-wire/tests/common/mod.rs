@@ -1,0 +1,401 @@
+//! What the tests of this crate share: values of every kind, cuts of a stream, golden files.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use bytes::{Bytes, BytesMut};
+use gramme_core::bucket::{BucketFact, BucketSettings, Level, Mode};
+use gramme_core::record::{Content, Spent};
+use gramme_core::{
+    Clock, Context, Dot, Incarnation, Interval, Key, NodeId, Outcome, PartitionId, RequestId, Stamp,
+};
+use gramme_wire::{Acks, Body, Done, Entry, Failure, Message, Put, Reason, Standing};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use std::fmt::Write as _;
+
+/// Compares named bytes with those that are committed, one `name hex` per line. They must never change: other
+/// releases have them on their disks and wires. New names are added by running with GRAMME_GOLDEN=add.
+pub(crate) fn golden(file: &str, current: &[(String, Vec<u8>)]) -> Vec<(String, Bytes)> {
+    let committed = golden_names(file, current);
+    for ((name, bytes), (_, old)) in current.iter().zip(&committed) {
+        assert_eq!(to_hex(old), to_hex(bytes), "{file}: the bytes of {name} have changed");
+    }
+    committed
+}
+
+/// The committed bytes of these names, where some of the bytes are words for people and may be said better.
+pub(crate) fn golden_names(file: &str, current: &[(String, Vec<u8>)]) -> Vec<(String, Bytes)> {
+    let path = format!("{}/tests/golden/{file}", env!("CARGO_MANIFEST_DIR"));
+    let mut text = std::fs::read_to_string(&path).unwrap_or_default();
+    if std::env::var_os("GRAMME_GOLDEN").is_some_and(|mode| mode == "add") {
+        for (name, bytes) in current {
+            if !text.lines().any(|line| line.split(' ').next() == Some(name)) {
+                writeln!(text, "{name} {}", to_hex(bytes)).unwrap();
+            }
+        }
+        std::fs::write(&path, &text).unwrap();
+    }
+    let committed: Vec<(String, Bytes)> = text
+        .lines()
+        .map(|line| {
+            let (name, hex) = line.split_once(' ').expect("a name and its bytes");
+            (name.to_owned(), from_hex(hex))
+        })
+        .collect();
+    let names = |pairs: Vec<&String>| pairs.into_iter().cloned().collect::<Vec<_>>();
+    assert_eq!(
+        names(committed.iter().map(|(name, _)| name).collect()),
+        names(current.iter().map(|(name, _)| name).collect()),
+        "{file} has other names than are made: for a new one, run with GRAMME_GOLDEN=add"
+    );
+    committed
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").unwrap();
+        hex
+    })
+}
+
+fn from_hex(hex: &str) -> Bytes {
+    assert!(hex.len().is_multiple_of(2));
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+}
+
+/// A stream in pieces: each cut is a share of what is left.
+pub(crate) fn pieces<'a>(stream: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
+    let mut left = stream;
+    let mut pieces = Vec::new();
+    for cut in cuts {
+        let (head, rest) = left.split_at(cut % (left.len() + 1));
+        pieces.push(head);
+        left = rest;
+    }
+    pieces.push(left);
+    pieces
+}
+
+/// The message as one frame.
+pub(crate) fn framed(message: &Message) -> BytesMut {
+    let mut out = BytesMut::new();
+    gramme_wire::peer::encode(message, &mut out).unwrap();
+    out
+}
+
+/// One message of every variant, with every optional part present and absent: the golden files.
+pub(crate) fn one_of_each() -> Vec<(String, Message)> {
+    let key = Key::new("carts", b"alice\0\xff").unwrap();
+    let record = Bytes::from_static(b"an encoded record");
+    let context = Context {
+        clock: Clock::from_intervals([
+            Interval { incarnation: Incarnation(0xa1), lo: 0, hi: 7 },
+            Interval { incarnation: Incarnation(0xb2), lo: 299, hi: 300 },
+        ]),
+        preferred: Some(NodeId(3)),
+        requests: vec![Spent { request: RequestId(77), checksum: 88, stamp: Stamp(99) }],
+    };
+    let put = Put {
+        key: key.clone(),
+        content: Content::Value(Bytes::from_static(b"apples")),
+        content_type: Bytes::from_static(b"text/plain"),
+        meta: vec![(Bytes::from_static(b"colour"), Bytes::from_static(b"red"))],
+        ttl_ms: Some(60_000),
+        context: Some(context.clone()),
+        w: Some(Level::Quorum),
+        pw: 1,
+        request: RequestId(0x0123_4567_89ab_cdef_0011_2233_4455_6677),
+        retry: true,
+        explain: true,
+    };
+    let bare_put = Put {
+        content: Content::Tombstone,
+        content_type: Bytes::new(),
+        meta: Vec::new(),
+        ttl_ms: None,
+        context: None,
+        w: None,
+        pw: 0,
+        retry: false,
+        explain: false,
+        ..put.clone()
+    };
+    let done = Done {
+        dot: Dot::new(Incarnation(0xa1), 8),
+        context: Context { preferred: None, ..context },
+        acks: Acks { homes: 2, fallbacks: 1 },
+        siblings: 4,
+        coordinator: NodeId(2),
+        explain: vec!["0 ms asked 1, 2, 3".to_owned(), "2 ms 2 answered".to_owned()],
+    };
+    let failure = |reason| {
+        Box::new(Failure {
+            reason,
+            outcome: Outcome::MaybeApplied,
+            acks: Acks { homes: 1, fallbacks: 0 },
+            needed: 2,
+            explain: vec!["1000 ms gave up".to_owned()],
+        })
+    };
+    let fact = |mode| BucketFact {
+        settings: BucketSettings { mode, ttl_ms: 5000, ..BucketSettings::default_of("x") },
+        stamp: Stamp(1 << 40),
+        author: NodeId(9),
+    };
+    let bodies = [
+        ("read", Body::Read { key: key.clone() }),
+        ("read_reply", Body::ReadReply { standing: Standing::Continuous, record: Some(record.clone()) }),
+        ("read_reply_nothing", Body::ReadReply { standing: Standing::Unproven, record: None }),
+        ("merge", Body::Merge { key: key.clone(), record: record.clone(), hint_for: None }),
+        ("merge_hint", Body::Merge { key, record: record.clone(), hint_for: Some(NodeId(5)) }),
+        ("merge_reply", Body::MergeReply),
+        ("forward", Body::Forward { put: Box::new(put) }),
+        ("forward_bare", Body::Forward { put: Box::new(bare_put) }),
+        ("forward_reply", Body::ForwardReply { result: Ok(Box::new(done)) }),
+        ("forward_reply_failed", Body::ForwardReply { result: Err(failure(Reason::Unavailable)) }),
+        (
+            "list",
+            Body::List {
+                bucket: "carts".to_owned(),
+                prefix: Bytes::from_static(b"al"),
+                after: Some(Bytes::from_static(b"alice")),
+                keys_max: 100,
+                values: true,
+            },
+        ),
+        (
+            "list_reply",
+            Body::ListReply {
+                standing: Standing::Continuous,
+                entries: vec![
+                    Entry { key: Bytes::from_static(b"bob"), record: record.clone() },
+                    Entry { key: Bytes::from_static(b"carol"), record },
+                ],
+                more: true,
+            },
+        ),
+        ("ping", Body::Ping),
+        ("pong", Body::Pong),
+        ("buckets_digest", Body::BucketsDigest { digest: 0xfeed }),
+        (
+            "buckets",
+            Body::Buckets {
+                facts: vec![
+                    ("carts".to_owned(), fact(Mode::Siblings)),
+                    ("flags".to_owned(), fact(Mode::Lww)),
+                ],
+                reply: true,
+            },
+        ),
+        ("refused_stale", Body::Refused { failure: failure(Reason::Stale) }),
+        ("refused_overloaded", Body::Refused { failure: failure(Reason::Overloaded) }),
+        ("refused_frozen", Body::Refused { failure: failure(Reason::Frozen) }),
+        ("refused_too_late", Body::Refused { failure: failure(Reason::TooLate) }),
+        ("refused_too_many_siblings", Body::Refused { failure: failure(Reason::TooManySiblings(100)) }),
+        ("refused_context_required", Body::Refused { failure: failure(Reason::ContextRequired) }),
+        (
+            "refused_value_too_large",
+            Body::Refused { failure: failure(Reason::ValueTooLarge { bytes: 1 << 24, max: 1 << 20 }) },
+        ),
+        ("refused_disk", Body::Refused { failure: failure(Reason::Disk("no space left".to_owned())) }),
+        ("refused_invalid", Body::Refused { failure: failure(Reason::Invalid("w=4, but N=3".to_owned())) }),
+        ("refused_unsuitable", Body::Refused { failure: failure(Reason::Unsuitable) }),
+    ];
+    bodies
+        .into_iter()
+        .map(|(name, body)| {
+            let message = Message {
+                correlation: 0x0100_0000_0000_002a,
+                partition: PartitionId(0x1234),
+                remaining_us: 950_000,
+                sent_ns: 123_456_789_012,
+                body,
+            };
+            (name.to_owned(), message)
+        })
+        .collect()
+}
+
+/// Any message.
+pub(crate) fn message() -> impl Strategy<Value = Message> {
+    (any::<u64>(), any::<u16>(), any::<u32>(), any::<u64>(), body()).prop_map(
+        |(correlation, partition, remaining_us, sent_ns, body)| Message {
+            correlation,
+            partition: PartitionId(partition),
+            remaining_us,
+            sent_ns,
+            body,
+        },
+    )
+}
+
+fn body() -> impl Strategy<Value = Body> {
+    prop_oneof![
+        key().prop_map(|key| Body::Read { key }),
+        (standing(), option::of(value())).prop_map(|(standing, record)| Body::ReadReply { standing, record }),
+        (key(), value(), option::of(node())).prop_map(|(key, record, hint_for)| Body::Merge {
+            key,
+            record,
+            hint_for
+        }),
+        Just(Body::MergeReply),
+        put().prop_map(|put| Body::Forward { put: Box::new(put) }),
+        done().prop_map(|done| Body::ForwardReply { result: Ok(Box::new(done)) }),
+        failure().prop_map(|failure| Body::ForwardReply { result: Err(Box::new(failure)) }),
+        ("[a-z]{1,9}", short(), option::of(short()), any::<u32>(), any::<bool>()).prop_map(
+            |(bucket, prefix, after, keys_max, values)| Body::List {
+                bucket,
+                prefix,
+                after,
+                keys_max,
+                values
+            }
+        ),
+        (standing(), vec((short(), value()), 0..20), any::<bool>()).prop_map(|(standing, entries, more)| {
+            let entries = entries.into_iter().map(|(key, record)| Entry { key, record }).collect();
+            Body::ListReply { standing, entries, more }
+        }),
+        Just(Body::Ping),
+        Just(Body::Pong),
+        any::<u64>().prop_map(|digest| Body::BucketsDigest { digest }),
+        (vec(("[a-z]{1,9}", fact()), 0..5), any::<bool>())
+            .prop_map(|(facts, reply)| Body::Buckets { facts, reply }),
+        failure().prop_map(|failure| Body::Refused { failure: Box::new(failure) }),
+    ]
+}
+
+fn put() -> impl Strategy<Value = Put> {
+    let content = prop_oneof![Just(Content::Tombstone), value().prop_map(Content::Value)];
+    (
+        (key(), content, short(), vec((short(), short()), 0..4), option::of(any::<u64>())),
+        (
+            option::of(context()),
+            option::of(level()),
+            any::<u8>(),
+            any::<u128>(),
+            any::<bool>(),
+            any::<bool>(),
+        ),
+    )
+        .prop_map(
+            |((key, content, content_type, meta, ttl_ms), (context, w, pw, request, retry, explain))| Put {
+                key,
+                content,
+                content_type,
+                meta,
+                ttl_ms,
+                context,
+                w,
+                pw,
+                request: RequestId(request),
+                retry,
+                explain,
+            },
+        )
+}
+
+fn done() -> impl Strategy<Value = Done> {
+    (any::<u64>(), any::<u64>(), context(), acks(), any::<u32>(), node(), lines()).prop_map(
+        |(incarnation, n, context, acks, siblings, coordinator, explain)| Done {
+            dot: Dot::new(Incarnation(incarnation), n),
+            context,
+            acks,
+            siblings,
+            coordinator,
+            explain,
+        },
+    )
+}
+
+fn failure() -> impl Strategy<Value = Failure> {
+    let reason = prop_oneof![
+        Just(Reason::Unavailable),
+        Just(Reason::Stale),
+        Just(Reason::Overloaded),
+        Just(Reason::Frozen),
+        Just(Reason::TooLate),
+        any::<u32>().prop_map(Reason::TooManySiblings),
+        Just(Reason::ContextRequired),
+        (any::<u64>(), any::<u64>()).prop_map(|(bytes, max)| Reason::ValueTooLarge { bytes, max }),
+        ".{0,30}".prop_map(Reason::Disk),
+        ".{0,30}".prop_map(Reason::Invalid),
+        Just(Reason::Unsuitable),
+    ];
+    let outcome = prop_oneof![Just(Outcome::NotApplied), Just(Outcome::MaybeApplied), Just(Outcome::Applied)];
+    (reason, outcome, acks(), any::<u8>(), lines()).prop_map(|(reason, outcome, acks, needed, explain)| {
+        Failure { reason, outcome, acks, needed, explain }
+    })
+}
+
+fn fact() -> impl Strategy<Value = BucketFact> {
+    let mode = prop_oneof![Just(Mode::Siblings), Just(Mode::Lww)];
+    (level(), level(), mode, any::<u64>(), any::<bool>(), any::<u64>(), node()).prop_map(
+        |(r, w, mode, ttl_ms, require_context, stamp, author)| BucketFact {
+            settings: BucketSettings {
+                r,
+                w,
+                mode,
+                ttl_ms,
+                require_context,
+                ..BucketSettings::default_of("x")
+            },
+            stamp: Stamp(stamp),
+            author,
+        },
+    )
+}
+
+fn context() -> impl Strategy<Value = Context> {
+    let interval = (any::<u64>(), 0..u64::MAX / 2, 1..1000u64).prop_map(|(incarnation, lo, len)| Interval {
+        incarnation: Incarnation(incarnation),
+        lo,
+        hi: lo + len,
+    });
+    let spent = (any::<u128>(), any::<u64>(), any::<u64>()).prop_map(|(request, checksum, stamp)| Spent {
+        request: RequestId(request),
+        checksum,
+        stamp: Stamp(stamp),
+    });
+    (vec(interval, 0..6), option::of(node()), vec(spent, 0..4)).prop_map(
+        |(intervals, preferred, requests)| Context {
+            clock: Clock::from_intervals(intervals),
+            preferred,
+            requests,
+        },
+    )
+}
+
+fn key() -> impl Strategy<Value = Key> {
+    ("[a-z][a-z0-9_.-]{0,20}", vec(any::<u8>(), 1..40))
+        .prop_map(|(bucket, key)| Key::new(&bucket, &key).unwrap())
+}
+
+fn level() -> impl Strategy<Value = Level> {
+    prop_oneof![Just(Level::One), Just(Level::Quorum), Just(Level::All), (1..=252u8).prop_map(Level::Count)]
+}
+
+fn acks() -> impl Strategy<Value = Acks> {
+    (any::<u8>(), any::<u8>()).prop_map(|(homes, fallbacks)| Acks { homes, fallbacks })
+}
+
+fn standing() -> impl Strategy<Value = Standing> {
+    prop_oneof![Just(Standing::Continuous), Just(Standing::Unproven)]
+}
+
+fn lines() -> impl Strategy<Value = Vec<String>> {
+    vec(".{0,20}", 0..4)
+}
+
+fn node() -> impl Strategy<Value = NodeId> {
+    any::<u64>().prop_map(NodeId)
+}
+
+fn short() -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), 0..20).prop_map(Bytes::from)
+}
+
+/// Mostly small; now and then larger than what is copied together.
+fn value() -> impl Strategy<Value = Bytes> {
+    let large = (65_530..70_000usize, any::<u8>()).prop_map(|(len, byte)| Bytes::from(vec![byte; len]));
+    prop_oneof![9 => vec(any::<u8>(), 0..300).prop_map(Bytes::from), 1 => large]
+}
