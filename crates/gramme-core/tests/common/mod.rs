@@ -1,5 +1,5 @@
 //! The words that the tests of versions share: short ways to say "a put of this at that replica".
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use bytes::Bytes;
 use gramme_core::record::checksum;
@@ -117,4 +117,10 @@ pub fn joined<'a>(records: impl IntoIterator<Item = &'a Record>) -> Record {
 
 pub fn key(name: &str) -> Key {
     Key::new("carts", name.as_bytes()).expect("a test's key is valid")
+}
+
+/// So many cases of a property, or as many as PROPTEST_CASES asks for.
+pub fn cases(default: u32) -> proptest::test_runner::Config {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok());
+    proptest::test_runner::Config::with_cases(asked.unwrap_or(default))
 }

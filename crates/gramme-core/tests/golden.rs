@@ -1,0 +1,159 @@
+//! Bytes that releases have written, kept for ever: each must open, and mean what it meant (design section 3
+//! and `docs/format/`). A format that changes gets a new version and a new file beside these.
+//!
+//! `GRAMME_GOLDEN=write cargo test -p gramme-core --test golden` writes the files of formats that have none;
+//! it never changes one that is there.
+
+mod common;
+
+use bytes::Bytes;
+use common::{dot, joined, key};
+use gramme_core::bucket::{BucketFact, BucketSettings, Level, Mode, read_bucket_fact, write_bucket_fact};
+use gramme_core::codec::{BadBytes, Reader, Writer, decode_record, encode_record};
+use gramme_core::record::checksum;
+use gramme_core::{Content, Context, Layout, Member, NodeId, PartitionId, Record, RequestId, Sibling, Stamp};
+use std::path::PathBuf;
+
+const SECRET: [u8; 16] = *b"0123456789abcdef";
+
+/// Everything that a record can hold: two runs of one life, three siblings of which one is a tombstone and
+/// one has every field, and a write that was overwritten.
+fn record() -> Record {
+    let sibling = |incarnation, n, content: Content| Sibling {
+        dot: dot(incarnation, n),
+        checksum: checksum(&content),
+        content,
+        stamp: Stamp(Stamp::from_ms(1_760_000_000_000 + n).0 + 5),
+        request: RequestId(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f00 + u128::from(n)),
+        ttl_ms: 0,
+        content_type: Bytes::new(),
+        meta: Vec::new(),
+    };
+    let value = |text: &'static str| Content::Value(Bytes::from_static(text.as_bytes()));
+    let full = Sibling {
+        ttl_ms: 86_400_000,
+        content_type: Bytes::from_static(b"text/plain; charset=utf-8"),
+        meta: vec![
+            (Bytes::from_static(b"colour"), Bytes::from_static("grün".as_bytes())),
+            (Bytes::from_static(b"empty"), Bytes::new()),
+        ],
+        ..sibling(0xfeed_0000_0000_0001, 300, value("a value with every field"))
+    };
+    let first = Record::new().put(&Context::blind(), sibling(0xfeed_0000_0000_0001, 7, value("overwritten")));
+    let left = first.put(&Context::of(&first, None), full);
+    let right = Record::new().put(&Context::blind(), sibling(0x0bee_0000_0000_0002, 1, Content::Tombstone));
+    let third = Record::new().put(&Context::blind(), sibling(0xfeed_0000_0000_0001, 1_000, value("")));
+    joined([&left, &right, &third])
+}
+
+fn layout() -> Layout {
+    let member = |id: u64, name: &str, zone: &str, weight| Member {
+        id: NodeId(id),
+        name: name.into(),
+        address: format!("{name}.example:7402"),
+        http: format!("{name}.example:7400"),
+        zone: zone.into(),
+        weight,
+    };
+    let members = vec![
+        member(0x1111_1111_1111_1111, "ada", "north", 2),
+        member(0x9999_9999_9999_9999, "bob", "north", 1),
+        member(0x3333_3333_3333_3333, "cyd", "south", 1),
+        member(0xffff_ffff_ffff_fffe, "dee", "west", 1),
+        member(0x0000_0000_0000_0007, "eve", "süd", 3),
+    ];
+    Layout::first(members, 3, 16).expect("five members keep three copies")
+}
+
+fn context() -> Context {
+    Context::of(&record(), Some(NodeId(0x1111_1111_1111_1111)))
+}
+
+fn bucket_fact() -> (&'static str, BucketFact) {
+    let settings = BucketSettings {
+        r: Level::Count(2),
+        w: Level::All,
+        mode: Mode::Lww,
+        ttl_ms: 3_600_000,
+        require_context: true,
+        value_bytes_max: 1 << 20,
+        siblings_max: 50,
+    };
+    let stamp = Stamp(Stamp::from_ms(1_760_000_000_000).0 + 3);
+    ("carts.v2", BucketFact { settings, stamp, author: NodeId(0x9999_9999_9999_9999) })
+}
+
+fn bucket_bytes() -> Vec<u8> {
+    let (name, fact) = bucket_fact();
+    let mut w = Writer::new();
+    write_bucket_fact(&mut w, name, &fact);
+    w.into_vec()
+}
+
+/// The committed bytes; with GRAMME_GOLDEN=write, and only if there are none yet, these.
+fn golden(name: &str, bytes: &[u8]) -> Vec<u8> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var("GRAMME_GOLDEN").as_deref() == Ok("write") && !path.exists() {
+        std::fs::write(&path, bytes).expect("the golden directory can be written");
+    }
+    std::fs::read(&path).unwrap_or_else(|e| panic!("golden file {name}: {e}"))
+}
+
+#[test]
+fn the_record_of_format_1_opens_and_is_written_alike() {
+    let bytes = Bytes::from(golden("record_v1.bin", &encode_record(&record())));
+    assert_eq!(decode_record(&bytes), Ok(record()));
+    assert_eq!(encode_record(&record()), bytes);
+    assert!(record().siblings().iter().all(Sibling::verifies), "values bear the checksums they always had");
+}
+
+#[test]
+fn the_golden_record_cut_short_or_altered_anywhere_is_refused() {
+    let bytes = golden("record_v1.bin", &encode_record(&record()));
+    for len in 0..bytes.len() {
+        assert!(decode_record(&Bytes::copy_from_slice(&bytes[..len])).is_err(), "cut to {len}");
+    }
+    for bit in 0..bytes.len() * 8 {
+        let mut altered = bytes.clone();
+        altered[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(decode_record(&altered.into()), Err(BadBytes::Checksum), "bit {bit}");
+    }
+}
+
+#[test]
+fn the_layout_of_format_1_opens_and_is_written_alike() {
+    let bytes = golden("layout_v1.bin", &layout().encode());
+    let opened = Layout::decode(&bytes).expect("a golden layout opens");
+    assert_eq!(opened, layout(), "placement gives the same homes as ever");
+    assert_eq!(opened.encode(), bytes);
+    assert_eq!(opened.hash().to_string(), LAYOUT_HASH, "nodes of two releases agree on the hash");
+    let orders: Vec<String> = (0..16)
+        .map(|p| {
+            let names = opened.preference_list(PartitionId(p)).iter();
+            names.map(|&id| opened.member(id).expect("a member").name.as_str()).collect::<Vec<_>>().join(" ")
+        })
+        .collect();
+    let orders = orders.join("\n") + "\n";
+    let kept = golden("layout_v1.preferences", orders.as_bytes());
+    assert_eq!(orders, String::from_utf8(kept).expect("text"), "fallbacks are the same as ever");
+}
+
+#[test]
+fn the_context_of_format_1_opens_and_is_written_alike() {
+    let token = context().to_token(&key("golden"), &SECRET);
+    let kept = String::from_utf8(golden("context_v1.txt", token.as_bytes())).expect("text");
+    assert_eq!(Context::from_token(&kept, &key("golden"), &SECRET), Ok(context()));
+    assert_eq!(token, kept);
+}
+
+#[test]
+fn the_bucket_fact_of_format_1_opens_and_is_written_alike() {
+    let bytes = golden("bucket_v1.bin", &bucket_bytes());
+    let mut r = Reader::new(&bytes);
+    let (name, fact) = bucket_fact();
+    assert_eq!(read_bucket_fact(&mut r), Ok((name.to_string(), fact)));
+    assert_eq!(r.end(), Ok(()));
+    assert_eq!(bucket_bytes(), bytes);
+}
+
+const LAYOUT_HASH: &str = "b8ec49ffc1d745def64d83390e48650a";
