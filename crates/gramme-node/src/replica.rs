@@ -250,8 +250,7 @@ impl<E: Env> Replica<E> {
 
     /// Dots of my live incarnation that I do not remember: I have lost something (correctness.md 1.3).
     fn trip_if_amnesiac(&self, local: &Record, incoming: &Record) -> Result<(), Reason> {
-        let top = |record: &Record| record.clock.last_of(self.incarnation.get()).map_or(0, |run| run.hi);
-        if top(incoming) > top(local) && !planted::on(Bug::NoTripwire) {
+        if local.remembers_less_than(incoming, self.incarnation.get()) && !planted::on(Bug::NoTripwire) {
             self.env.probe(Probe::Tripwire);
             self.renew().map_err(disk)?;
         }

@@ -347,11 +347,11 @@ impl<E: Env> Writing<E> {
 
     fn done(&mut self) -> Done {
         let Minted { dot, kept, saw, .. } = &self.minted;
-        let mut context = saw.after_put(*dot, self.node.id());
-        if dot.n == 0 {
-            // A retry of a write that someone has since overwritten: there is no dot left to have seen.
-            context = saw.clone();
-        }
+        let mut context = match kept.record.sibling(*dot) {
+            Some(written) => saw.after_put_of(written, self.node.id()),
+            // A retry of a write that someone has since overwritten: there is nothing of it left to have seen.
+            None => saw.clone(),
+        };
         if planted::on(Bug::AnswerRecordClock) {
             context.clock = kept.record.clock.clone();
         }
