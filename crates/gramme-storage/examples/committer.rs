@@ -3,10 +3,10 @@
 //!
 //! ```text
 //! cargo run --release -p gramme-storage --example committer -- --dir DIR [--writers 128] [--threads 1]
-//!     [--seconds 5 | --ops 100000] [--bytes 1024] [--keys 100000] [--read]
+//!     [--seconds 5 | --ops 100000] [--bytes 1024] [--keys 100000] [--read] [--no-bell]
 //! ```
 //! Each writer commits one row at a random key, waits until it is durable, and goes on; `--read` lets it
-//! read the row first, as a replica that merges does. Writers are tasks of one single-threaded runtime
+//! read the row first, as a replica that merges does; `--no-bell` wakes every writer by itself. Writers are tasks of one single-threaded runtime
 //! per thread, like the shards of a server.
 
 use gramme_storage::fjall::{FjallEngine, FjallOptions};
@@ -25,6 +25,7 @@ struct Load {
     bytes: usize,
     keys: u64,
     read: bool,
+    bell: bool,
 }
 
 fn main() {
@@ -32,10 +33,12 @@ fn main() {
         eprintln!("committer: {wrong}; the head of this example's source shows its options");
         std::process::exit(2);
     });
+    let opening = Instant::now();
     let engine = FjallEngine::open(FjallOptions::new(&load.dir)).unwrap_or_else(|refusal| {
         eprintln!("committer: {refusal}");
         std::process::exit(1);
     });
+    println!("opened in      {:?}, resident {} KiB", opening.elapsed(), resident_kib("VmRSS:"));
     let cpu_before = cpu_seconds();
     let started = Instant::now();
     let threads: Vec<_> = (0..load.threads)
@@ -64,11 +67,17 @@ fn main() {
         percentile(0.999)
     );
     println!("CPU per op     {:.1} us ({:.2} cores)", cpu * 1e6 / ops, cpu / elapsed);
+    println!("resident       {} KiB, at most {} KiB", resident_kib("VmRSS:"), resident_kib("VmHWM:"));
 }
 
 fn run_thread(thread: u64, load: &Load, engine: &FjallEngine) -> Vec<u64> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime starts");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
     let tasks = tokio::task::LocalSet::new();
+    let (engine, deliveries) = engine.for_shard();
+    if load.bell {
+        tasks.spawn_local(deliveries);
+    }
     let deadline = Instant::now() + Duration::from_secs(load.seconds);
     let left = Rc::new(Cell::new(load.ops / load.threads));
     let writers: Vec<_> = (thread..load.writers)
@@ -124,10 +133,15 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Load, String> {
         bytes: 1024,
         keys: 100_000,
         read: false,
+        bell: true,
     };
     while let Some(name) = args.next() {
         if name == "--read" {
             load.read = true;
+            continue;
+        }
+        if name == "--no-bell" {
+            load.bell = false;
             continue;
         }
         let value = args.next().ok_or_else(|| format!("{name} needs a value"))?;
@@ -155,4 +169,11 @@ fn cpu_seconds() -> f64 {
         after_name.split_whitespace().skip(11).take(2).filter_map(|n| n.parse().ok()).collect();
     // Linux counts these in hundredths of a second on every platform it reports to user space.
     ticks.iter().sum::<f64>() / 100.0
+}
+
+/// Resident memory of this process, from Linux; 0 elsewhere.
+fn resident_kib(field: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap_or("0");
+    line.chars().filter(char::is_ascii_digit).collect::<String>().parse().unwrap_or(0)
 }

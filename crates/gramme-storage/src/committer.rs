@@ -9,10 +9,11 @@
 //! The committer refuses to grow: past [`Bounds`] a batch is turned away before anything of it was done.
 //! It knows nothing of any database; it drives a [`Log`].
 
+use crate::bell::{Answer, Answered, Bell};
 use crate::engine::{Batch, Change, EngineError};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::oneshot;
 
@@ -91,7 +92,9 @@ struct Queue {
 struct Waiting {
     work: Work,
     bytes: usize,
-    done: oneshot::Sender<Result<(), EngineError>>,
+    done: Answer<()>,
+    /// The bell of the shard that waits, if it has one.
+    bell: Option<Arc<Bell>>,
 }
 
 enum Work {
@@ -106,15 +109,15 @@ impl Committer {
 
     /// Fixes the batch's place in the order; never blocks on the disk. An empty batch is a barrier: it
     /// completes when everything before it has.
-    pub(crate) fn commit(&self, batch: Batch) -> Result<Completion, EngineError> {
+    pub(crate) fn commit(&self, batch: Batch, bell: Option<&Arc<Bell>>) -> Result<Completion, EngineError> {
         check_rows(&batch)?;
         let bytes = batch.size_bytes() + ROW_OVERHEAD_BYTES * batch.changes.len();
-        self.submit(Work::Commit(batch), bytes)
+        self.submit(Work::Commit(batch), bytes, bell)
     }
 
     /// Submits the removal of every row that earlier batches left in this partition.
     pub(crate) fn remove_partition(&self, partition: u16) -> Result<Completion, EngineError> {
-        self.submit(Work::RemovePartition(partition), 0)
+        self.submit(Work::RemovePartition(partition), 0, None)
     }
 
     /// What to answer when a completion was dropped unanswered: the committer's thread is gone.
@@ -179,7 +182,7 @@ impl Committer {
                 self.timed_sync(log)?;
                 if let Some((_, waiting)) = removals.pop_front() {
                     self.counts.batches.fetch_add(1, Relaxed);
-                    complete(waiting, Ok(()));
+                    complete_all([waiting], &Ok(()));
                 }
             }
             if !to_the_end {
@@ -192,9 +195,7 @@ impl Committer {
     /// Append all, sync once, complete all.
     fn commit_group(&self, log: &mut impl Log, group: Vec<Waiting>) -> Result<(), Fault> {
         let (group, refused) = self.admit(log, group);
-        for waiting in refused {
-            complete(waiting, Err(EngineError::Full));
-        }
+        complete_all(refused, &Err(EngineError::Full));
         let batches: Vec<&Batch> =
             group.iter().filter_map(batch_of).filter(|b| !b.changes.is_empty()).collect();
         // A group of barriers alone follows a sync that covered everything before it.
@@ -207,9 +208,7 @@ impl Committer {
             }
             self.counts.batches.fetch_add(batches.len() as u64, Relaxed);
         }
-        for waiting in group {
-            complete(waiting, Ok(()));
-        }
+        complete_all(group, &Ok(()));
         Ok(())
     }
 
@@ -264,7 +263,7 @@ impl Committer {
         Some(group)
     }
 
-    fn submit(&self, work: Work, bytes: usize) -> Result<Completion, EngineError> {
+    fn submit(&self, work: Work, bytes: usize, bell: Option<&Arc<Bell>>) -> Result<Completion, EngineError> {
         let mut queue = self.queue();
         if let Some(end) = &queue.end {
             return Err(end.clone());
@@ -277,7 +276,7 @@ impl Committer {
         }
         let (done, completion) = oneshot::channel();
         queue.waiting_bytes += bytes;
-        queue.waiting.push_back(Waiting { work, bytes, done });
+        queue.waiting.push_back(Waiting { work, bytes, done, bell: bell.cloned() });
         let must_wake = std::mem::take(&mut queue.is_idle);
         drop(queue);
         if must_wake {
@@ -373,14 +372,26 @@ fn check_rows(batch: &Batch) -> Result<(), EngineError> {
     Ok(())
 }
 
-fn complete(waiting: Waiting, result: Result<(), EngineError>) {
-    // Whoever dropped the future does not want the answer; the batch is durable all the same.
-    let _ = waiting.done.send(result);
+fn fail_all(group: impl IntoIterator<Item = Waiting>, fault: &Fault) {
+    complete_all(group, &Err(EngineError::Poisoned(fault.0.clone())));
 }
 
-fn fail_all(group: impl IntoIterator<Item = Waiting>, fault: &Fault) {
+/// Answers in heaps: neighbours in the queue mostly share a bell.
+fn complete_all(group: impl IntoIterator<Item = Waiting>, result: &Result<(), EngineError>) {
+    let mut heaps: Vec<(Arc<Bell>, Vec<Answered>)> = Vec::new();
     for waiting in group {
-        complete(waiting, Err(EngineError::Poisoned(fault.0.clone())));
+        let answered = Answered::Commit(waiting.done, result.clone());
+        let Some(bell) = waiting.bell else {
+            answered.deliver();
+            continue;
+        };
+        match heaps.iter_mut().find(|(of, _)| Arc::ptr_eq(of, &bell)) {
+            Some((_, heap)) => heap.push(answered),
+            None => heaps.push((bell, vec![answered])),
+        }
+    }
+    for (bell, heap) in heaps {
+        bell.ring(heap);
     }
 }
 

@@ -8,6 +8,8 @@
 //! The engine refuses to write below its reserve of free space, since fjall ends a database for good when
 //! a write or a background flush meets a full disk; and it refuses everything after a failed sync.
 
+use crate::bell::Bell;
+pub use crate::bell::Deliveries;
 use crate::committer::{Bounds, Committer, Fault, Log, Removal};
 use crate::directory::Directory;
 pub use crate::directory::{FORMAT_VERSION, OpenError};
@@ -30,7 +32,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 /// Where a store lies and what it may use. The defaults suit a small node: idle it stays well below
-/// 60 MiB, under load below about 100 MiB.
+/// 60 MiB, under load at about 60 MiB.
 #[derive(Clone, Debug)]
 pub struct FjallOptions {
     /// The store's directory; created if it does not exist. Nothing else may live in it.
@@ -80,6 +82,8 @@ impl FjallOptions {
 #[derive(Clone)]
 pub struct FjallEngine {
     store: Arc<Store>,
+    /// Clones of a shard's handle answer through the shard's bell.
+    bell: Option<Arc<Bell>>,
 }
 
 struct Store {
@@ -125,7 +129,14 @@ impl FjallEngine {
             let (reads, rows) = (reads.clone(), rows.clone());
             store.start("gramme-read", move || reads.run(&rows))?;
         }
-        Ok(FjallEngine { store: Arc::new(store) })
+        Ok(FjallEngine { store: Arc::new(store), bell: None })
+    }
+
+    /// A handle for one shard, and the task that delivers its answers, to be spawned on the shard's own
+    /// runtime: a group commit then wakes each shard once and not each of its tasks.
+    pub fn for_shard(&self) -> (FjallEngine, Deliveries) {
+        let (bell, deliveries) = Bell::new();
+        (FjallEngine { store: self.store.clone(), bell: Some(bell) }, deliveries)
     }
 
     /// What the look at the journals found: worth a line in the log when something was cut.
@@ -148,18 +159,18 @@ impl FjallEngine {
 
 impl Engine for FjallEngine {
     fn get(&self, key: &[u8]) -> impl Future<Output = Result<Option<Bytes>, EngineError>> {
-        let asked = self.store.reads.get(key);
+        let asked = self.store.reads.get(key, self.bell.as_ref());
         async move { asked?.await.unwrap_or(Err(EngineError::Closed)) }
     }
 
     fn commit(&self, batch: Batch) -> impl Future<Output = Result<(), EngineError>> + 'static {
-        let submitted = self.store.committer.commit(batch);
+        let submitted = self.store.committer.commit(batch, self.bell.as_ref());
         let committer = self.store.committer.clone();
         async move { submitted?.await.unwrap_or_else(|_| Err(committer.end())) }
     }
 
     fn scan(&self, scan: Scan) -> impl Future<Output = Result<Page, EngineError>> {
-        let asked = self.store.reads.scan(scan);
+        let asked = self.store.reads.scan(scan, self.bell.as_ref());
         async move { asked?.await.unwrap_or(Err(EngineError::Closed)) }
     }
 
@@ -322,17 +333,11 @@ impl Log for Writer {
         true
     }
 
-    /// As one fjall batch. All its rows get one sequence number, so of several changes of one key only the
-    /// last may be handed over.
+    /// As one fjall batch.
     fn append(&mut self, batches: &[&Batch]) -> Result<(), Fault> {
-        let mut changes: Vec<&Change> = batches.iter().flat_map(|batch| &batch.changes).collect();
-        // Stable: of equal keys the latest stays last.
-        changes.sort_by(|a, b| a.key().cmp(b.key()));
+        let changes = last_changes(batches);
         let mut rows = OwnedWriteBatch::with_capacity(self.rows.database.clone(), changes.len());
-        for (index, change) in changes.iter().enumerate() {
-            if changes.get(index + 1).is_some_and(|next| next.key() == change.key()) {
-                continue;
-            }
+        for change in changes {
             match change {
                 Change::Set(key, value) => {
                     rows.insert(&self.rows.keyspace, Slice::from(own(key)), Slice::from(own(value)));
@@ -365,6 +370,17 @@ impl Log for Writer {
     fn stored_bytes(&mut self) -> u64 {
         self.rows.database.disk_space().unwrap_or(0)
     }
+}
+
+/// Of each key the last change. All rows of one fjall batch get one sequence number, and what two changes
+/// of one key under one number mean is nowhere promised.
+fn last_changes<'a>(batches: &[&'a Batch]) -> Vec<&'a Change> {
+    let mut changes: Vec<&Change> = batches.iter().flat_map(|batch| &batch.changes).collect();
+    // Backwards, and stable: of equal keys the latest comes first and is kept.
+    changes.reverse();
+    changes.sort_by(|a, b| a.key().cmp(b.key()));
+    changes.dedup_by(|later, first| later.key() == first.key());
+    changes
 }
 
 /// The least key that is greater than every key with this prefix; `None` if there is no such key.
@@ -414,3 +430,32 @@ fn write_fault(error: &::fjall::Error) -> Fault {
 const JOURNAL_BYTES: u64 = 64 << 20;
 /// Free space is looked up again after this many bytes: every few groups, and far less than any reserve.
 const SPARE_BYTES_MAX: u64 = 4 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_changes_of_one_key_only_the_last_is_handed_over() {
+        let mut first = Batch::new();
+        first.set(&b"\0\x01b"[..], &b"1"[..]);
+        first.set(&b"\0\x01a"[..], &b"1"[..]);
+        first.remove(&b"\0\x01b"[..]);
+        let mut second = Batch::new();
+        second.set(&b"\0\x01a"[..], &b"2"[..]);
+        second.set(&b"\0\x01c"[..], &b"2"[..]);
+        let mut expected = Batch::new();
+        expected.set(&b"\0\x01a"[..], &b"2"[..]);
+        expected.remove(&b"\0\x01b"[..]);
+        expected.set(&b"\0\x01c"[..], &b"2"[..]);
+        let last: Vec<Change> = last_changes(&[&first, &second]).into_iter().cloned().collect();
+        assert_eq!(last, expected.changes);
+    }
+
+    #[test]
+    fn the_first_key_after_a_prefix_carries_over_bytes_of_all_ones() {
+        assert_eq!(first_key_after(b"\0\x01"), Some(b"\0\x02".to_vec()));
+        assert_eq!(first_key_after(b"\0\xff"), Some(b"\x01".to_vec()));
+        assert_eq!(first_key_after(b"\xff\xff"), None);
+    }
+}

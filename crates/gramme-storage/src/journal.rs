@@ -7,8 +7,8 @@
 //! tells the two apart:
 //!
 //! - Damage with a whole group anywhere after it is damage to synced bytes: the store is refused.
-//! - Damage with nothing whole after it, in the last journal, after a crash, is the group that was being
-//!   written: it is cut, whole. (Rot of exactly the last synced group looks the same, and is cut too.)
+//! - Damage with nothing whole after it, after a crash, is the group that was being written: it is cut,
+//!   whole. (Rot of exactly the last synced group looks the same, and is cut too.)
 //! - After a clean close the `CLEAN` file says where the journal ends: any other end is refused.
 //!
 //! Journal files are only ever read here, or cut at the end of a whole group; never written.
@@ -42,30 +42,35 @@ pub(crate) fn check(store: &Path, database: &Path) -> Result<JournalCheck, OpenE
     let clean = read_clean_mark(store)?;
     let journals = journals_of(database)?;
     let mut seqno = None;
-    let mut cut_bytes = 0;
+    let mut torn: Option<(&Path, Extent)> = None;
     for (index, (number, path)) in journals.iter().enumerate() {
         let extent = extent_of(path, &mut seqno).map_err(|e| refused(path, &e))?;
-        let is_last = index + 1 == journals.len();
-        let damage = |cause: &str| OpenError::Corrupt {
-            path: store.to_owned(),
-            cause: format!("{} {cause} at byte {}", path.display(), extent.whole),
+        let damage = |path: &Path, cause: &str, at: u64| {
+            let cause = format!("{} {cause} at byte {at}", path.display());
+            Err(OpenError::Corrupt { path: store.to_owned(), cause })
         };
-        if !is_last && extent.rest > 0 {
-            return Err(damage("was synced and sealed, and is unreadable"));
+        if let Some((torn_path, torn_extent)) = torn
+            && extent != (Extent { whole: 0, rest: 0 })
+        {
+            return damage(torn_path, "is unreadable, with a journal after it,", torn_extent.whole);
         }
         if let Some((clean_number, clean_length)) = clean
-            && is_last
-            && ((*number, extent.whole) != (clean_number, clean_length) || extent.rest > 0)
+            && index + 1 == journals.len()
+            && (*number, extent.whole, extent.rest) != (clean_number, clean_length, 0)
         {
-            return Err(damage(&format!("should be whole up to byte {clean_length}, and is unreadable")));
+            let cause = format!("should be whole up to byte {clean_length}, and is unreadable");
+            return damage(path, &cause, extent.whole);
         }
         if extent.rest > 0 {
             if holds_whole_group(path, extent.whole).map_err(|e| refused(path, &e))? {
-                return Err(damage("is unreadable, with whole groups after that,"));
+                return damage(path, "is unreadable, with whole groups after that,", extent.whole);
             }
-            cut(path, extent.whole).map_err(|e| refused(path, &e))?;
-            cut_bytes = extent.rest;
+            torn = Some((path, extent));
         }
+    }
+    let cut_bytes = torn.map_or(0, |(_, extent)| extent.rest);
+    if let Some((path, extent)) = torn {
+        cut(path, extent.whole).map_err(|e| refused(path, &e))?;
     }
     Ok(JournalCheck { was_clean: clean.is_some(), cut_bytes })
 }
@@ -279,3 +284,41 @@ const TAG_CLEAR: u8 = 4;
 const END_MAGIC: [u8; 4] = [b'F', b'J', b'L', 3];
 const CLEAN_BYTES: usize = 32;
 const READ_BYTES: usize = 256 << 10;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // a test's unwrap is its assertion
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_golden_clean_mark_is_read_and_written() {
+        let golden = include_bytes!("../tests/golden/CLEAN-1");
+        assert_eq!(clean_bytes(7, 123_456), *golden);
+        let place = tempfile::tempdir().unwrap();
+        fs::write(place.path().join("CLEAN"), golden).unwrap();
+        assert_eq!(read_clean_mark(place.path()).unwrap(), Some((7, 123_456)));
+    }
+
+    #[test]
+    fn a_garbled_clean_mark_proves_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        for bit in 0..CLEAN_BYTES * 8 {
+            let mut bytes = clean_bytes(7, 123_456);
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            fs::write(place.path().join("CLEAN"), bytes).unwrap();
+            assert_eq!(read_clean_mark(place.path()).unwrap(), None, "bit {bit}");
+        }
+        fs::write(place.path().join("CLEAN"), b"").unwrap();
+        assert_eq!(read_clean_mark(place.path()).unwrap(), None);
+    }
+
+    #[test]
+    fn a_length_out_of_thin_air_costs_no_memory_and_ends_the_group() {
+        let mut group = vec![TAG_START, 1, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, TAG_CHANGE, 0, 0];
+        group.extend([0; 8]);
+        group.extend([3, 0]);
+        group.extend([0xff; 8]);
+        group.extend(b"key and some of the value");
+        assert_eq!(read_group(&mut &group[..]).unwrap(), None);
+    }
+}

@@ -11,6 +11,8 @@ pub mod memory;
 pub mod conformance;
 
 #[cfg(feature = "fjall")]
+mod bell;
+#[cfg(feature = "fjall")]
 mod committer;
 #[cfg(feature = "fjall")]
 pub mod directory;

@@ -2,7 +2,7 @@
 //! is almost free.
 //!
 //! One store per process, as with a disk: handles are clones and may be used from every shard thread.
-//! Rows lie in one ordered map per partition (modulo [`SLOTS`]), each behind its own lock; a partition
+//! Rows lie in one ordered map per partition (modulo 256), each behind its own lock; a partition
 //! belongs to one shard, so a lock is all but never contended, and none is held over an await. A commit
 //! takes effect inside the call and its future is ready, which makes it "durable" for as long as the
 //! process lives. The store refuses to outgrow the bytes it was given.

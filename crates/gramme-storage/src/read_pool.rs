@@ -4,11 +4,12 @@
 //! read for a caller that has gone away, and turns a panic of the database on damaged bytes into an
 //! answer.
 
+use crate::bell::{Answer, Answered, Bell};
 use crate::engine::{EngineError, Page, Scan};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 /// What the pool reads from.
@@ -26,9 +27,15 @@ pub(crate) struct ReadPool {
 
 #[derive(Default)]
 struct Queue {
-    waiting: VecDeque<Read>,
+    waiting: VecDeque<Waiting>,
     idle_threads: usize,
     is_closed: bool,
+}
+
+struct Waiting {
+    read: Read,
+    /// The bell of the shard that waits, if it has one.
+    bell: Option<Arc<Bell>>,
 }
 
 enum Read {
@@ -36,7 +43,6 @@ enum Read {
     Scan(Scan, Answer<Page>),
 }
 
-type Answer<T> = oneshot::Sender<Result<T, EngineError>>;
 type Asked<T> = Result<oneshot::Receiver<Result<T, EngineError>>, EngineError>;
 
 impl ReadPool {
@@ -44,15 +50,15 @@ impl ReadPool {
         ReadPool { waiting_max, queue: Mutex::default(), work_came: Condvar::new() }
     }
 
-    pub(crate) fn get(&self, key: &[u8]) -> Asked<Option<Bytes>> {
+    pub(crate) fn get(&self, key: &[u8], bell: Option<&Arc<Bell>>) -> Asked<Option<Bytes>> {
         let (answer, asked) = oneshot::channel();
-        self.submit(Read::Get(Bytes::copy_from_slice(key), answer))?;
+        self.submit(Read::Get(Bytes::copy_from_slice(key), answer), bell)?;
         Ok(asked)
     }
 
-    pub(crate) fn scan(&self, scan: Scan) -> Asked<Page> {
+    pub(crate) fn scan(&self, scan: Scan, bell: Option<&Arc<Bell>>) -> Asked<Page> {
         let (answer, asked) = oneshot::channel();
-        self.submit(Read::Scan(scan, answer))?;
+        self.submit(Read::Scan(scan, answer), bell)?;
         Ok(asked)
     }
 
@@ -64,19 +70,25 @@ impl ReadPool {
 
     /// Reads until the pool is closed; the body of each of its threads.
     pub(crate) fn run(&self, tables: &impl Tables) {
-        while let Some(read) = self.next() {
-            match read {
-                Read::Get(key, answer) => answer_with(answer, || tables.get(&key)),
-                Read::Scan(scan, answer) => answer_with(answer, || tables.scan(&scan)),
+        while let Some(Waiting { read, bell }) = self.next() {
+            let answered = match read {
+                Read::Get(_, answer) if answer.is_closed() => continue,
+                Read::Scan(_, answer) if answer.is_closed() => continue,
+                Read::Get(key, answer) => Answered::Get(answer, guarded(|| tables.get(&key))),
+                Read::Scan(scan, answer) => Answered::Scan(answer, guarded(|| tables.scan(&scan))),
+            };
+            match bell {
+                Some(bell) => bell.ring([answered]),
+                None => answered.deliver(),
             }
         }
     }
 
-    fn next(&self) -> Option<Read> {
+    fn next(&self) -> Option<Waiting> {
         let mut queue = self.queue();
         loop {
-            if let Some(read) = queue.waiting.pop_front() {
-                return Some(read);
+            if let Some(waiting) = queue.waiting.pop_front() {
+                return Some(waiting);
             }
             if queue.is_closed {
                 return None;
@@ -87,7 +99,7 @@ impl ReadPool {
         }
     }
 
-    fn submit(&self, read: Read) -> Result<(), EngineError> {
+    fn submit(&self, read: Read, bell: Option<&Arc<Bell>>) -> Result<(), EngineError> {
         let mut queue = self.queue();
         if queue.is_closed {
             return Err(EngineError::Closed);
@@ -95,7 +107,7 @@ impl ReadPool {
         if queue.waiting.len() >= self.waiting_max {
             return Err(EngineError::Busy);
         }
-        queue.waiting.push_back(read);
+        queue.waiting.push_back(Waiting { read, bell: bell.cloned() });
         let must_wake = queue.idle_threads > 0;
         drop(queue);
         if must_wake {
@@ -110,14 +122,9 @@ impl ReadPool {
     }
 }
 
-fn answer_with<T>(answer: Answer<T>, read: impl FnOnce() -> Result<T, EngineError>) {
-    if answer.is_closed() {
-        return;
-    }
-    let result = catch_unwind(AssertUnwindSafe(read))
-        .unwrap_or_else(|_| Err(EngineError::Corrupt("the database panicked on what it read".to_owned())));
-    // Whoever dropped the future does not want the answer.
-    let _ = answer.send(result);
+fn guarded<T>(read: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
+    catch_unwind(AssertUnwindSafe(read))
+        .unwrap_or_else(|_| Err(EngineError::Corrupt("the database panicked on what it read".to_owned())))
 }
 
 #[cfg(test)]
@@ -141,11 +148,11 @@ mod tests {
     #[test]
     fn a_queue_at_its_bound_turns_a_read_away() {
         let pool = ReadPool::new(2);
-        let first = pool.get(b"a").unwrap();
-        let _second = pool.get(b"b").unwrap();
-        assert_eq!(pool.get(b"c").unwrap_err(), EngineError::Busy);
+        let first = pool.get(b"a", None).unwrap();
+        let _second = pool.get(b"b", None).unwrap();
+        assert_eq!(pool.get(b"c", None).unwrap_err(), EngineError::Busy);
         pool.close();
-        assert_eq!(pool.get(b"d").unwrap_err(), EngineError::Closed);
+        assert_eq!(pool.get(b"d", None).unwrap_err(), EngineError::Closed);
         pool.run(&Scripted);
         assert_eq!(first.blocking_recv().unwrap(), Ok(Some(Bytes::from_static(b"a"))));
     }
@@ -153,8 +160,8 @@ mod tests {
     #[test]
     fn a_panic_over_one_row_is_that_rows_error_and_no_other() {
         let pool = ReadPool::new(2);
-        let damaged = pool.get(b"damaged").unwrap();
-        let sound = pool.get(b"sound").unwrap();
+        let damaged = pool.get(b"damaged", None).unwrap();
+        let sound = pool.get(b"sound", None).unwrap();
         pool.close();
         pool.run(&Scripted);
         assert!(matches!(damaged.blocking_recv().unwrap(), Err(EngineError::Corrupt(_))));

@@ -239,6 +239,37 @@ fn damage_before_a_synced_group_is_refused_wherever_it_lies() {
 }
 
 #[test]
+fn damage_in_a_journal_is_refused_if_a_later_journal_holds_anything() {
+    for (is_damaged, is_later_empty) in [(false, false), (true, false), (true, true)] {
+        let place = tempfile::tempdir().unwrap();
+        let engine = open(place.path());
+        write_batches(&engine, 0..4);
+        engine.close();
+        forget_clean_close(place.path());
+        // As if the database had begun its second journal after the third batch.
+        let bytes = fs::read(journal(place.path())).unwrap();
+        let third_end = (journal_end(place.path()) + 1) / 4 * 3;
+        let (mut first, second) = (bytes[..third_end].to_vec(), bytes[third_end..third_end + 5000].to_vec());
+        if is_damaged {
+            first[third_end - 100] ^= 1;
+        }
+        fs::write(journal(place.path()), first).unwrap();
+        let later = if is_later_empty { vec![0; 5000] } else { second };
+        fs::write(place.path().join("fjall/1.jnl"), later).unwrap();
+
+        if is_damaged && !is_later_empty {
+            let cause = damage_of(place.path());
+            assert!(cause.contains("with a journal after it"), "{cause}");
+            continue;
+        }
+        let engine = open(place.path());
+        assert_eq!(block_on(engine.get(&[0, 1, 1])), Ok(Some(Bytes::from(vec![1; 600]))));
+        assert_eq!(block_on(engine.get(&[0, 1, 2])).unwrap().is_some(), !is_damaged);
+        assert_eq!(block_on(engine.get(&[0, 1, 3])).unwrap().is_some(), !is_later_empty);
+    }
+}
+
+#[test]
 fn after_a_clean_close_damage_to_the_very_last_group_is_refused() {
     for at_from_end in [0, 3, 10, 100, 500] {
         let place = tempfile::tempdir().unwrap();

@@ -71,7 +71,7 @@ fn answer(completion: Completion) -> Result<(), EngineError> {
 #[test]
 fn all_that_waits_shares_one_sync_in_the_order_of_the_calls() {
     let (committer, mut log) = (committer(), List::default());
-    let done: Vec<_> = ["a", "b", "c"].map(|name| committer.commit(set(1, name, 0)).unwrap()).into();
+    let done: Vec<_> = ["a", "b", "c"].map(|name| committer.commit(set(1, name, 0), None).unwrap()).into();
     committer.close();
     committer.run(&mut log);
     assert_eq!(log.appended, [["a", "b", "c"]]);
@@ -88,7 +88,7 @@ fn all_that_waits_shares_one_sync_in_the_order_of_the_calls() {
 fn a_group_ends_at_its_bytes_and_a_larger_batch_still_goes() {
     let (committer, mut log) = (committer(), List::default());
     for (name, bytes) in [("a", 100), ("b", 100), ("c", 500), ("d", 0)] {
-        committer.commit(set(1, name, bytes)).unwrap();
+        committer.commit(set(1, name, bytes), None).unwrap();
     }
     committer.close();
     committer.run(&mut log);
@@ -99,16 +99,16 @@ fn a_group_ends_at_its_bytes_and_a_larger_batch_still_goes() {
 #[test]
 fn past_its_bounds_the_queue_turns_a_batch_away_whole() {
     let (committer, mut log) = (committer(), List::default());
-    let huge = committer.commit(set(1, "huge", 5000)).unwrap();
-    assert_eq!(committer.commit(set(1, "more", 0)).unwrap_err(), EngineError::Busy);
+    let huge = committer.commit(set(1, "huge", 5000), None).unwrap();
+    assert_eq!(committer.commit(set(1, "more", 0), None).unwrap_err(), EngineError::Busy);
     committer.close();
     committer.run(&mut log);
     assert_eq!(answer(huge), Ok(()));
     assert_eq!(log.appended, [["huge"]]);
 
     let committer = self::committer();
-    let waiting: Vec<_> = (0..10).map(|_| committer.commit(set(1, "k", 0)).unwrap()).collect();
-    assert_eq!(committer.commit(set(1, "k", 0)).unwrap_err(), EngineError::Busy);
+    let waiting: Vec<_> = (0..10).map(|_| committer.commit(set(1, "k", 0), None).unwrap()).collect();
+    assert_eq!(committer.commit(set(1, "k", 0), None).unwrap_err(), EngineError::Busy);
     drop(waiting);
 }
 
@@ -118,16 +118,16 @@ fn a_row_no_engine_can_hold_is_refused_before_it_waits() {
     for key in [vec![], vec![0], vec![0; 65_536]] {
         let mut batch = Batch::new();
         batch.remove(key);
-        assert!(matches!(committer.commit(batch), Err(EngineError::Refused(_))));
+        assert!(matches!(committer.commit(batch, None), Err(EngineError::Refused(_))));
     }
 }
 
 #[test]
 fn after_a_failed_sync_nothing_is_written_again() {
     let (committer, mut log) = (committer(), List { fail_sync_at: Some(1), ..List::default() });
-    let first = committer.commit(set(1, "a", 200)).unwrap();
-    let second = committer.commit(set(1, "b", 200)).unwrap();
-    let third = committer.commit(set(1, "c", 200)).unwrap();
+    let first = committer.commit(set(1, "a", 200), None).unwrap();
+    let second = committer.commit(set(1, "b", 200), None).unwrap();
+    let third = committer.commit(set(1, "c", 200), None).unwrap();
     let removal = committer.remove_partition(9).unwrap();
     committer.run(&mut log);
     let poisoned = Err(EngineError::Poisoned("sync: no".to_owned()));
@@ -136,7 +136,10 @@ fn after_a_failed_sync_nothing_is_written_again() {
     assert_eq!(answer(third), poisoned);
     assert_eq!(answer(removal), poisoned);
     assert_eq!(log.appended, [["a"], ["b"]]);
-    assert_eq!(committer.commit(set(1, "d", 0)).unwrap_err(), EngineError::Poisoned("sync: no".to_owned()));
+    assert_eq!(
+        committer.commit(set(1, "d", 0), None).unwrap_err(),
+        EngineError::Poisoned("sync: no".to_owned())
+    );
     assert_eq!(committer.end(), EngineError::Poisoned("sync: no".to_owned()));
 }
 
@@ -145,8 +148,8 @@ fn after_a_failed_append_nothing_is_written_again() {
     // The removal's three steps come first, since the batch touches its partition.
     let (committer, mut log) = (committer(), List { fail_append_at: Some(3), ..List::default() });
     let removal = committer.remove_partition(9).unwrap();
-    let failed = committer.commit(set(9, "a", 200)).unwrap();
-    let waiting = committer.commit(set(1, "b", 200)).unwrap();
+    let failed = committer.commit(set(9, "a", 200), None).unwrap();
+    let waiting = committer.commit(set(1, "b", 200), None).unwrap();
     committer.run(&mut log);
     assert_eq!(log.removed, [9, 9, 9]);
     assert_eq!(answer(removal), Ok(()));
@@ -158,8 +161,8 @@ fn after_a_failed_append_nothing_is_written_again() {
 #[test]
 fn a_panic_of_the_log_fails_all_that_waits() {
     let (committer, mut log) = (committer(), List { panics: true, ..List::default() });
-    let caught = committer.commit(set(1, "a", 200)).unwrap();
-    let waiting = committer.commit(set(1, "b", 200)).unwrap();
+    let caught = committer.commit(set(1, "a", 200), None).unwrap();
+    let waiting = committer.commit(set(1, "b", 200), None).unwrap();
     let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| committer.run(&mut log)));
     assert!(panic.is_err());
     assert!(caught.blocking_recv().is_err(), "dropped unanswered, so its future asks for the end");
@@ -170,10 +173,10 @@ fn a_panic_of_the_log_fails_all_that_waits() {
 #[test]
 fn a_full_disk_refuses_what_sets_rows_and_takes_what_removes_them() {
     let (committer, mut log) = (committer(), List { is_full: true, ..List::default() });
-    let set = committer.commit(set(1, "a", 0)).unwrap();
+    let set = committer.commit(set(1, "a", 0), None).unwrap();
     let mut removal = Batch::new();
     removal.remove(Bytes::from_static(b"\0\x01b"));
-    let removal = committer.commit(removal).unwrap();
+    let removal = committer.commit(removal, None).unwrap();
     committer.close();
     committer.run(&mut log);
     assert_eq!(answer(set), Err(EngineError::Full));
@@ -184,10 +187,10 @@ fn a_full_disk_refuses_what_sets_rows_and_takes_what_removes_them() {
 #[test]
 fn other_partitions_do_not_wait_for_a_removal_and_its_own_partition_does() {
     let (committer, mut log) = (committer(), List::default());
-    committer.commit(set(9, "before", 0)).unwrap();
+    committer.commit(set(9, "before", 0), None).unwrap();
     let removal = committer.remove_partition(9).unwrap();
-    committer.commit(set(1, "other", 200)).unwrap();
-    let after = committer.commit(set(9, "after", 200)).unwrap();
+    committer.commit(set(1, "other", 200), None).unwrap();
+    let after = committer.commit(set(9, "after", 200), None).unwrap();
     committer.close();
     committer.run(&mut log);
     assert_eq!(log.appended, [["before"], ["-9"], ["other"], ["-9"], ["-9"], ["after"]]);
@@ -198,10 +201,10 @@ fn other_partitions_do_not_wait_for_a_removal_and_its_own_partition_does() {
 #[test]
 fn a_closed_committer_finishes_what_waits_and_takes_nothing_more() {
     let (committer, mut log) = (committer(), List::default());
-    let waiting = committer.commit(set(1, "a", 0)).unwrap();
+    let waiting = committer.commit(set(1, "a", 0), None).unwrap();
     let removal = committer.remove_partition(9).unwrap();
     committer.close();
-    assert_eq!(committer.commit(set(1, "b", 0)).unwrap_err(), EngineError::Closed);
+    assert_eq!(committer.commit(set(1, "b", 0), None).unwrap_err(), EngineError::Closed);
     committer.run(&mut log);
     assert_eq!(answer(waiting), Ok(()));
     assert_eq!(answer(removal), Ok(()));
