@@ -1,1 +1,37 @@
-//! placeholder
+//! The deterministic world in which the real node code is tried: simulated network, disks and clocks, faults,
+//! clients, and checkers that read only histories and disks. How to use it: `docs/simulator.md`.
+//!
+//! Reading order: [`rng`] and [`log`]; [`executor`], [`timer`] and [`clock`]; [`net`] and [`disk`] (decisions);
+//! [`world`] (the loop); [`env`] and [`engine`] (what a node sees); [`knobs`], [`nemesis`] and [`workload`]
+//! (what is drawn); [`cluster`] and [`client`] (who acts); [`history`], [`evidence`] and [`check`] (who judges);
+//! [`run`] (one run).
+//!
+//! One seed is one run: the same on every machine, in every process, at one commit. It refuses to simulate
+//! what only real processes show: sockets, file systems, data races.
+#![forbid(unsafe_code)]
+
+pub mod armed;
+pub mod batch;
+pub mod check;
+pub mod client;
+pub mod clock;
+pub mod cluster;
+pub mod coverage;
+pub mod disk;
+pub mod engine;
+pub mod env;
+pub mod evidence;
+pub mod executor;
+pub mod history;
+pub mod knobs;
+pub mod log;
+pub mod meta;
+pub mod nemesis;
+pub mod net;
+pub mod regression;
+pub mod rng;
+pub mod run;
+pub mod shrink;
+pub mod timer;
+pub mod workload;
+pub mod world;

@@ -1,0 +1,292 @@
+//! Real nodes on simulated hosts: starts them, keeps them running as a supervisor would, lets clients call
+//! them, applies faults, and reads their disks when all is over.
+//!
+//! What the server does around a node is done here in its place: the store's identity, what a node's silence
+//! proves, and ending a process whose store is broken.
+
+use crate::env::SimEnv;
+use crate::executor::Owner;
+use crate::knobs::Knobs;
+use crate::nemesis::Fault;
+use crate::timer::Sleep;
+use crate::world::{World, name, node_id};
+use gramme_core::limits::FREEZE_MS;
+use gramme_core::{Layout, Member, StoreId};
+use gramme_node::node::{Node, Options};
+use gramme_node::request::{Call, Response};
+use gramme_node::{Event, Fact};
+use gramme_wire::Standing;
+use std::cell::RefCell;
+use std::rc::Rc;
+use tokio::sync::oneshot;
+
+/// See the module; clones share it.
+#[derive(Clone)]
+pub struct Cluster(Rc<Inner>);
+
+struct Inner {
+    world: Rc<World>,
+    layout: Rc<Layout>,
+    knobs: Knobs,
+    hosts: RefCell<Vec<Machine>>,
+}
+
+/// What the supervisor knows of one host.
+struct Machine {
+    nodes: Vec<Option<Node<SimEnv>>>,
+    store: StoreId,
+    standing: Standing,
+    /// The process cannot go on and is to be started anew.
+    unfit: bool,
+}
+
+/// How a call ended for whoever made it.
+#[derive(Debug)]
+pub enum Called {
+    /// With an answer.
+    Answered(Response),
+    /// Nobody was there: nothing of it was read.
+    Unreachable,
+    /// The connection broke before the answer.
+    Broken,
+}
+
+/// How long a call lay in a frozen host's sockets, in nanoseconds, and what the host made of it.
+pub type Heard = Box<dyn FnOnce(u64, &Response)>;
+
+impl Cluster {
+    /// A cluster whose hosts are all down.
+    pub fn new(world: Rc<World>, knobs: &Knobs) -> Cluster {
+        let member = |host: usize| Member {
+            id: node_id(host),
+            name: name(host),
+            address: format!("{}:7402", name(host)),
+            http: format!("{}:7400", name(host)),
+            zone: format!("z{}", host % knobs.zones.max(1)),
+            weight: 1,
+        };
+        let members = (0..knobs.hosts).map(member).collect();
+        let layout = Layout::first(members, knobs.n, knobs.partitions).expect("drawn knobs make a layout");
+        let standing = if knobs.begin_unproven { Standing::Unproven } else { Standing::Continuous };
+        let hosts = (0..knobs.hosts)
+            .map(|host| Machine {
+                nodes: vec![None; knobs.shards],
+                store: StoreId(host as u64 + 1),
+                standing,
+                unfit: false,
+            })
+            .collect();
+        for host in 0..knobs.hosts {
+            world.set_clock(host, |clock| {
+                clock.wall_offset_ms = knobs.wall_offset_ms.get(host).copied().unwrap_or(0);
+                clock.mono_ppm = knobs.drift_ppm.get(host).copied().unwrap_or(0);
+                clock.wall_ppm = 10 * clock.mono_ppm;
+            });
+        }
+        let knobs = knobs.clone();
+        Cluster(Rc::new(Inner { world, layout: Rc::new(layout), knobs, hosts: RefCell::new(hosts) }))
+    }
+
+    /// The world it stands in.
+    pub fn world(&self) -> &Rc<World> {
+        &self.0.world
+    }
+
+    /// Who keeps what.
+    pub fn layout(&self) -> &Rc<Layout> {
+        &self.0.layout
+    }
+
+    /// Whether a host's directory was emptied.
+    pub fn was_wiped(&self, host: usize) -> bool {
+        self.0.hosts.borrow()[host].store.0 > self.0.knobs.hosts as u64
+    }
+
+    /// Starts a host that is down.
+    pub fn start(&self, host: usize) {
+        let world = &self.0.world;
+        if world.boot_of(host).is_some() {
+            return;
+        }
+        let boot = world.start(host);
+        let (store, standing) = {
+            let mut hosts = self.0.hosts.borrow_mut();
+            hosts[host].unfit = false;
+            (hosts[host].store, hosts[host].standing)
+        };
+        for shard in 0..self.0.knobs.shards {
+            let env = SimEnv::new(world.clone(), host, boot, shard);
+            let options = Options {
+                id: node_id(host),
+                layout: self.0.layout.clone(),
+                secret: SECRET,
+                shard,
+                shards: self.0.knobs.shards,
+                store,
+                standing,
+                cache_bytes: self.0.knobs.cache_bytes,
+                request_ms: self.0.knobs.request_ms,
+            };
+            let cluster = self.clone();
+            world.spawn(env.owner(), "shard", async move {
+                match Node::open(env, options).await {
+                    Ok(node) => {
+                        cluster.0.hosts.borrow_mut()[host].nodes[shard] = Some(node.clone());
+                        node.run().await;
+                    }
+                    Err(_) => cluster.0.hosts.borrow_mut()[host].unfit = true,
+                }
+            });
+        }
+    }
+
+    /// All nodes have met and told each other that they are new: what they lack proves something.
+    pub fn prove(&self) {
+        for host in 0..self.0.knobs.hosts {
+            if self.was_wiped(host) {
+                continue;
+            }
+            self.0.hosts.borrow_mut()[host].standing = Standing::Continuous;
+            if let Some(boot) = self.0.world.boot_of(host) {
+                for shard in 0..self.0.knobs.shards {
+                    let fact = Event::Fact(Fact::Standing(Standing::Continuous));
+                    self.0.world.tell(host, boot, shard, fact);
+                }
+            }
+        }
+    }
+
+    /// Ends the process of a host.
+    pub fn stop(&self, host: usize, silently: bool) {
+        let nodes = {
+            let mut hosts = self.0.hosts.borrow_mut();
+            std::mem::replace(&mut hosts[host].nodes, vec![None; self.0.knobs.shards])
+        };
+        self.0.world.crash(host, silently);
+        drop(nodes);
+    }
+
+    /// Starts processes anew that cannot go on, as their supervisor would.
+    pub fn supervise(&self) {
+        for host in 0..self.0.knobs.hosts {
+            let unfit = self.0.hosts.borrow()[host].unfit || self.0.world.is_broken(host);
+            if unfit && !self.0.world.is_frozen(host) {
+                self.stop(host, false);
+                self.start(host);
+            }
+        }
+    }
+
+    /// Makes a fault happen.
+    pub fn suffer(&self, fault: Fault) {
+        let world = &self.0.world;
+        world.note("fault", 0, 0, || format!("{fault:?}"));
+        match fault {
+            Fault::Crash { host } => self.stop(host, false),
+            Fault::PowerOff { host } => self.stop(host, true),
+            Fault::Start { host } => self.start(host),
+            Fault::PowerLoss => {
+                world.log.borrow_mut().count("power lost");
+                (0..self.0.knobs.hosts).for_each(|host| self.stop(host, true));
+            }
+            Fault::Wipe { host } => self.wipe(host),
+            Fault::Cut { from, to } => world.with_net(|net| net.cut(from, to)),
+            Fault::Mend { from, to } => self.net(|net| net.mend(from, to)),
+            Fault::Loss { permille } => self.net(|net| net.set_weather(|w| w.loss_permille = permille)),
+            Fault::Duplicate { permille } => {
+                self.net(|net| net.set_weather(|w| w.duplicate_permille = permille))
+            }
+            Fault::Refuse { permille } => self.net(|net| net.set_weather(|w| w.refused_permille = permille)),
+            Fault::Slower { by } => self.net(|net| net.set_weather(|w| w.slower_by = by)),
+            Fault::SlowNode { host, factor } => self.net(|net| net.set_slow(host, factor)),
+            Fault::SlowDisk { host, factor } => {
+                world.with_disk(host, |disk| disk.condition.slow = factor.max(1))
+            }
+            Fault::SyncError { host } => world.with_disk(host, |disk| disk.condition.next_sync_fails = true),
+            Fault::Full { host, full } => world.with_disk(host, |disk| disk.condition.full = full),
+            Fault::Busy { host, permille } => {
+                world.with_disk(host, |disk| disk.condition.busy_permille = permille);
+            }
+            Fault::ReadErrors { host, permille } => {
+                world.with_disk(host, |disk| disk.condition.read_errors_permille = permille);
+            }
+            Fault::Freeze { host } => world.freeze(host),
+            Fault::Thaw { host } => world.thaw(host),
+            Fault::ClockJump { host, by_ms } => world.set_clock(host, |clock| clock.wall_offset_ms += by_ms),
+        }
+    }
+
+    /// Ends every fault and starts whatever is down. Clocks stay as wrong as they are.
+    pub fn heal(&self) {
+        let world = &self.0.world;
+        self.net(|net| net.mend_all());
+        for host in 0..self.0.knobs.hosts {
+            world.with_disk(host, |disk| disk.condition = Default::default());
+            if world.is_frozen(host) {
+                world.thaw(host);
+            }
+            self.start(host);
+        }
+    }
+
+    /// Calls a node as a client does. `heard` is told what the host made of it, even if the client is gone.
+    pub async fn call(&self, host: usize, call: Call, heard: Heard) -> Called {
+        let world = &self.0.world;
+        self.travel(host).await;
+        let shard = call.request.shard(self.0.knobs.partitions, self.0.knobs.shards);
+        let node = self.0.hosts.borrow()[host].nodes[shard].clone();
+        let (Some(boot), Some(node)) = (world.boot_of(host), node) else { return Called::Unreachable };
+        if shard > 0 {
+            world.log.borrow_mut().count("both shards");
+        }
+        let (answer, answered) = oneshot::channel();
+        let arrived = world.now();
+        let clock = world.clone();
+        world.spawn(Owner::Host { host, boot }, "door", async move {
+            let waited = clock.now() - arrived;
+            if waited > FREEZE_MS * 1_000_000 {
+                clock.log.borrow_mut().count("waited through a freeze");
+            }
+            let response = node.call(call).await;
+            heard(waited, &response);
+            // The client may have gone away.
+            let _ = answer.send(response);
+        });
+        match answered.await {
+            Ok(response) => {
+                self.travel(host).await;
+                Called::Answered(response)
+            }
+            Err(_) => Called::Broken,
+        }
+    }
+
+    /// Waits for a true time.
+    pub async fn sleep_ms(&self, ms: u64) {
+        Sleep::span(self.0.world.clone(), ms * 1_000_000).await;
+    }
+
+    async fn travel(&self, host: usize) {
+        let span = self.0.world.net_delay(host, host);
+        Sleep::span(self.0.world.clone(), span).await;
+    }
+
+    fn wipe(&self, host: usize) {
+        self.stop(host, false);
+        self.0.world.log.borrow_mut().count("wiped");
+        self.0.world.with_disk(host, |disk| disk.wipe());
+        let mut hosts = self.0.hosts.borrow_mut();
+        hosts[host].store = StoreId(hosts[host].store.0 + self.0.knobs.hosts as u64);
+        hosts[host].standing = Standing::Unproven;
+    }
+
+    fn net(&self, change: impl FnOnce(&mut crate::net::Net)) {
+        self.0.world.with_net(|net| {
+            change(net);
+            Default::default()
+        });
+    }
+}
+
+/// The secret of every simulated cluster.
+pub const SECRET: gramme_core::context::Secret = *b"a simulated ring";

@@ -1,0 +1,67 @@
+//! What a batch of runs must have reached to prove anything: every probe by name, with those without which a
+//! green batch is vacuous (correctness.md 10.6).
+
+use gramme_node::{Operation, Probe};
+use std::collections::BTreeMap;
+
+/// The name under which a probe is counted.
+pub fn name_of(probe: &Probe) -> &'static str {
+    match probe {
+        Probe::Coordinated { operation: Operation::Get, ok: true, .. } => "get answered",
+        Probe::Coordinated { operation: Operation::Get, ok: false, .. } => "get failed",
+        Probe::Coordinated { operation: Operation::Put, ok: true, .. } => "put answered",
+        Probe::Coordinated { operation: Operation::Put, ok: false, .. } => "put failed",
+        Probe::Coordinated { operation: Operation::List, ok: true, .. } => "list answered",
+        Probe::Coordinated { operation: Operation::List, ok: false, .. } => "list failed",
+        Probe::Forwarded => "forwarded",
+        Probe::ForwardedAgain => "forwarded again",
+        Probe::HintAsked => "hint asked",
+        Probe::HintStored => "hint stored",
+        Probe::ReadRepair => "read repair",
+        Probe::Hedged => "hedged",
+        Probe::LateAnswer => "late answer",
+        Probe::SiblingsJoined => "siblings joined",
+        Probe::SiblingsMany => "siblings many",
+        Probe::RetryAdopted => "retry adopted",
+        Probe::Tripwire => "amnesia",
+        Probe::Corrupt => "corrupt",
+        Probe::StampAhead => "stamp ahead",
+        Probe::Thawed => "thawed",
+        Probe::Shed => "shed",
+        Probe::StoreBroken => "store broken",
+        Probe::SessionWaited => "session waited",
+    }
+}
+
+/// What a batch of at least [`BATCH`] runs must have seen.
+pub const MUST_BE_SEEN: [&str; 18] = [
+    "get answered",
+    "put answered",
+    "list answered",
+    "forwarded",
+    "forwarded again",
+    "hint asked",
+    "hint stored",
+    "read repair",
+    "late answer",
+    "siblings joined",
+    "retry adopted",
+    "stamp ahead",
+    "thawed",
+    "store broken",
+    "session waited",
+    "both shards",
+    "wiped",
+    "power lost",
+];
+
+/// The size of batch from which on [`missing`] has something to say.
+pub const BATCH: u64 = 500;
+
+/// What a batch did not reach although it was large enough.
+pub fn missing(runs: u64, counts: &BTreeMap<&'static str, u64>) -> Vec<&'static str> {
+    if runs < BATCH {
+        return Vec::new();
+    }
+    MUST_BE_SEEN.into_iter().filter(|what| counts.get(what).copied().unwrap_or(0) == 0).collect()
+}

@@ -1,0 +1,160 @@
+//! What clients asked and were told, with exact times: one thread, so the order is free.
+//!
+//! Checkers read this and the dumps of the disks, and nothing else.
+
+use bytes::Bytes;
+use gramme_core::record::{Content, checksum};
+use gramme_core::{Clock, Dot, Key, Outcome, Record, RequestId};
+use gramme_wire::{Acks, Reason};
+
+/// The whole history of a run.
+#[derive(Debug, Default)]
+pub struct History {
+    /// Puts and deletes, in the order in which they were begun.
+    pub puts: Vec<PutOp>,
+    /// Reads, in the order in which they ended.
+    pub gets: Vec<GetOp>,
+    /// Pages of lists, in the order in which they ended.
+    pub lists: Vec<ListOp>,
+}
+
+/// One client write, with all its attempts.
+#[derive(Clone, Debug)]
+pub struct PutOp {
+    /// Who wrote.
+    pub client: usize,
+    /// Its name.
+    pub request: RequestId,
+    /// Where.
+    pub key: Key,
+    /// What.
+    pub content: Content,
+    /// The clock of the context that was sent, if one was.
+    pub sent: Option<Clock>,
+    /// What the client had truly been shown when it sent it; the same as `sent` if nodes are honest.
+    pub shown: Clock,
+    /// Whether it may overwrite what its coordinator sees: a delete without a context, or a put without one
+    /// in a bucket where the last writer wins.
+    pub supersedes: bool,
+    /// When it was begun.
+    pub invoked: u64,
+    /// When the client knew; `None` if the run ended first.
+    pub returned: Option<u64>,
+    /// What the client knows.
+    pub outcome: Outcome,
+    /// What it was told, if it was applied.
+    pub done: Option<DoneSeen>,
+    /// In order.
+    pub attempts: Vec<Attempt>,
+}
+
+/// The parts of a `Done` that checkers need.
+#[derive(Clone, Debug)]
+pub struct DoneSeen {
+    /// The write's dot; number 0 if a retry found it overwritten already.
+    pub dot: Dot,
+    /// The clock of the context in the answer.
+    pub clock: Clock,
+    /// Who acknowledged.
+    pub acks: Acks,
+}
+
+/// One attempt at a write.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// Who was asked.
+    pub host: usize,
+    /// How long the request lay in a frozen host's sockets, in nanoseconds.
+    pub waited: u64,
+    /// What the host made of it, told to the client or not; `None` if it never ended.
+    pub outcome: Option<Outcome>,
+    /// Why it failed there.
+    pub reason: Option<Reason>,
+}
+
+/// One read.
+#[derive(Clone, Debug)]
+pub struct GetOp {
+    /// Who read.
+    pub client: usize,
+    /// Where.
+    pub key: Key,
+    /// What it had to have seen.
+    pub min: Option<Clock>,
+    /// When it was begun.
+    pub invoked: u64,
+    /// When it ended.
+    pub returned: u64,
+    /// The answer, if there was one.
+    pub found: Option<Found>,
+}
+
+/// What a read found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The joined record.
+    pub record: Record,
+    /// The clock of the context in the answer.
+    pub context: Clock,
+    /// Who answered.
+    pub acks: Acks,
+}
+
+/// One page.
+#[derive(Clone, Debug)]
+pub struct ListOp {
+    /// The bucket.
+    pub bucket: String,
+    /// Where it began.
+    pub after: Option<Bytes>,
+    /// Keys and records; `None` if the page failed.
+    pub entries: Option<Vec<(Bytes, Record)>>,
+    /// Whether values came along.
+    pub values: bool,
+    /// When it ended.
+    pub returned: u64,
+}
+
+impl PutOp {
+    /// Whether something of it may exist.
+    pub fn may_exist(&self) -> bool {
+        self.outcome != Outcome::NotApplied
+    }
+
+    /// The checksum that its sibling bears.
+    pub fn checksum(&self) -> u64 {
+        checksum(&self.content)
+    }
+
+    /// The dot it was told, unless a retry found it overwritten.
+    pub fn told_dot(&self) -> Option<Dot> {
+        self.done.as_ref().map(|done| done.dot).filter(|dot| dot.n > 0)
+    }
+
+    /// How it is called in reports.
+    pub fn name(&self) -> String {
+        let what = match &self.content {
+            Content::Value(value) => String::from_utf8_lossy(value).trim_end_matches('.').to_string(),
+            Content::Tombstone => "delete".to_string(),
+        };
+        let dot = self.told_dot().map_or("no dot".to_string(), |dot| dot.to_string());
+        format!(
+            "{what} by client {} on {:?} at {} ms ({}, {dot}, request {})",
+            self.client,
+            self.key,
+            self.invoked / 1_000_000,
+            self.outcome,
+            self.request
+        )
+    }
+}
+
+impl History {
+    /// Operations that clients began, and how many of them were answered as asked.
+    pub fn ratio(&self) -> (usize, usize) {
+        let puts = self.puts.iter().filter(|op| op.outcome == Outcome::Applied).count();
+        let gets = self.gets.iter().filter(|op| op.found.is_some()).count();
+        let lists = self.lists.iter().filter(|op| op.entries.is_some()).count();
+        (self.puts.len() + self.gets.len() + self.lists.len(), puts + gets + lists)
+    }
+}

@@ -1,0 +1,156 @@
+//! How one run is set up: drawn from the seed, printed with every failure, kept with every regression.
+//!
+//! Swarm testing: each seed has other hosts, other limits and other kinds of faults, so that no kind hides
+//! behind another.
+
+use crate::disk::DiskProfile;
+use crate::net::NetProfile;
+use crate::rng::Rng;
+use serde::{Deserialize, Serialize};
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Knobs {
+    /// Members of the cluster.
+    pub hosts: usize,
+    /// N, copies of each partition.
+    pub n: usize,
+    /// Q, partitions of the ring.
+    pub partitions: usize,
+    /// S, shards of each host.
+    pub shards: usize,
+    /// Zones that the hosts are spread over.
+    pub zones: usize,
+    /// How long the workload lasts, in simulated milliseconds.
+    pub length_ms: u64,
+    /// Clients.
+    pub clients: usize,
+    /// Keys of each bucket.
+    pub keys: usize,
+    /// How many of a hundred steps go to the first key.
+    pub hot_percent: u32,
+    /// A request's time at a node, in milliseconds.
+    pub request_ms: u64,
+    /// A client's patience with one attempt, in milliseconds.
+    pub attempt_ms: u64,
+    /// The mean pause between two steps of a client, in milliseconds.
+    pub think_ms: u64,
+    /// Decoded records that a shard keeps at hand, in bytes.
+    pub cache_bytes: usize,
+    /// Siblings that the bucket with settings of its own allows.
+    pub siblings_max: u64,
+    /// R and W of steps that name none, or 0 for the bucket's.
+    pub r: u8,
+    /// See `r`.
+    pub w: u8,
+    /// The network.
+    pub net: NetProfile,
+    /// The disks.
+    pub disk: DiskProfile,
+    /// How far wall clocks are off at the start, in milliseconds: one number per host.
+    pub wall_offset_ms: Vec<i64>,
+    /// How much faster clocks run than true time, in millionths: one number per host.
+    pub drift_ppm: Vec<i64>,
+    /// Whether nodes begin unproven and are told otherwise once they have met.
+    pub begin_unproven: bool,
+    /// Which kinds of faults there are.
+    pub classes: Vec<Class>,
+}
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Class {
+    /// A process is killed and started again.
+    Crash,
+    /// The power of the whole cluster fails.
+    PowerLoss,
+    /// Links are cut, one way or both.
+    Cut,
+    /// Frames are lost, doubled, late, or find no room in the sender's queue.
+    Weather,
+    /// One host's network or disk is slow.
+    Slow,
+    /// Syncs fail, space runs out, the disk is busy.
+    DiskFault,
+    /// Reads fail.
+    ReadError,
+    /// One directory is emptied.
+    Wipe,
+    /// A process is frozen and goes on.
+    Freeze,
+    /// Wall clocks jump.
+    ClockJump,
+}
+
+/// All of them.
+pub const CLASSES: [Class; 10] = [
+    Class::Crash,
+    Class::PowerLoss,
+    Class::Cut,
+    Class::Weather,
+    Class::Slow,
+    Class::DiskFault,
+    Class::ReadError,
+    Class::Wipe,
+    Class::Freeze,
+    Class::ClockJump,
+];
+
+impl Knobs {
+    /// The knobs of a seed.
+    pub fn draw(seed: u64) -> Knobs {
+        let rng = &mut Rng::stream(seed, "knobs", 0);
+        let hosts = rng.pick(&[3, 3, 4, 5, 5]);
+        let n = rng.pick(&[3, 3, 3, 3, 3, 3, 2, 1]).min(hosts);
+        let mut classes: Vec<Class> = CLASSES.into_iter().filter(|_| rng.chance(350)).collect();
+        if classes.is_empty() {
+            classes.push(rng.pick(&CLASSES));
+        }
+        // With one copy a wiped disk is a lost one: no protocol survives that.
+        if n == 1 {
+            classes.retain(|class| *class != Class::Wipe);
+        }
+        let wipes = classes.contains(&Class::Wipe);
+        let quorum = n / 2 + 1;
+        let own_levels = rng.chance(300);
+        let w_min = if wipes { 2 } else { 1 };
+        let wild_clocks = rng.chance(400);
+        Knobs {
+            hosts,
+            n,
+            partitions: rng.pick(&[4, 8, 16]),
+            shards: rng.pick(&[1, 1, 2]),
+            zones: rng.pick(&[1, hosts, 3]),
+            length_ms: rng.between(2_500, 7_000),
+            clients: rng.between(2, 5) as usize,
+            keys: rng.between(1, 4) as usize,
+            hot_percent: rng.pick(&[0, 30, 60]),
+            request_ms: rng.pick(&[300, 600, 1000, 1000]),
+            attempt_ms: rng.pick(&[150, 300, 300]),
+            think_ms: rng.pick(&[20, 40, 80]),
+            cache_bytes: rng.pick(&[0, 4096, 1 << 20]),
+            siblings_max: rng.pick(&[3, 8, 100]),
+            r: if own_levels { rng.between(1, n as u64) as u8 } else { 0 },
+            w: if own_levels { rng.between(w_min.min(quorum as u64), n as u64) as u8 } else { 0 },
+            net: NetProfile {
+                base_us: rng.pick(&[50, 200, 1000]),
+                jitter_us: rng.pick(&[50, 500, 3000]),
+                straggler_permille: rng.pick(&[0, 1, 8]),
+            },
+            disk: DiskProfile {
+                sync_us: rng.pick(&[50, 500, 4000, 15_000]),
+                read_waits_permille: rng.pick(&[0, 100, 500]),
+                read_us: rng.pick(&[50, 1000]),
+                reads_see_waiting: rng.chance(500),
+            },
+            wall_offset_ms: (0..hosts)
+                .map(|_| {
+                    if wild_clocks { rng.between(0, 240_000) as i64 - 120_000 } else { rng.below(20) as i64 }
+                })
+                .collect(),
+            drift_ppm: (0..hosts).map(|_| rng.below(800) as i64 - 400).collect(),
+            begin_unproven: rng.chance(300),
+            classes,
+        }
+    }
+}

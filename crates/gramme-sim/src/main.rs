@@ -1,0 +1,306 @@
+//! The simulator's command line. How to use it: `docs/simulator.md`.
+
+mod tripwire;
+
+use clap::{Args, Parser, Subcommand};
+use gramme_sim::batch::{self, Seeds};
+use gramme_sim::log::Trace;
+use gramme_sim::regression::{self, Regression};
+use gramme_sim::run::Plan;
+use gramme_sim::{meta, shrink};
+use serde_json::json;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// Runs the real node code in a simulated world, seed by seed.
+#[derive(Parser)]
+#[command(name = "gramme-sim", version, after_help = "Example: gramme-sim run --seeds 10000 --threads 2")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run many seeds.
+    Run(Run),
+    /// Run one seed and say everything about it.
+    One {
+        /// Which.
+        #[arg(long)]
+        seed: u64,
+        /// Print what happens as it happens.
+        #[arg(long)]
+        log: bool,
+    },
+    /// Check that runs repeat: twice in this process, once in a child.
+    Meta {
+        /// How many seeds.
+        #[arg(long, default_value_t = 50)]
+        seeds: u64,
+        /// The first of them.
+        #[arg(long, default_value_t = 0)]
+        first: u64,
+    },
+    /// Print the hash of one seed's run.
+    Digest {
+        /// Which.
+        seed: u64,
+    },
+    /// Make a failing plan small, and keep it.
+    Shrink {
+        /// The seed that fails.
+        #[arg(long, conflicts_with = "file")]
+        seed: Option<u64>,
+        /// Or the plan that fails.
+        #[arg(long)]
+        file: Option<PathBuf>,
+        /// Runs that it may take.
+        #[arg(long, default_value_t = 2000)]
+        budget: u64,
+        /// Where to write it.
+        #[arg(long)]
+        keep: Option<PathBuf>,
+        /// What went wrong, in one sentence.
+        #[arg(long, default_value = "")]
+        note: String,
+    },
+    /// Run kept plans.
+    Replay {
+        /// Which; all of the crate's own if none is named.
+        files: Vec<PathBuf>,
+        /// Under how many orders of polls.
+        #[arg(long, default_value_t = 50)]
+        orders: u64,
+        /// Print what happens as it happens, in the first order.
+        #[arg(long)]
+        log: bool,
+    },
+    /// Plant each deliberate fault in turn: every one must be found within its budget.
+    #[cfg(feature = "planted")]
+    Planted {
+        /// Only this one.
+        #[arg(long)]
+        bug: Option<String>,
+        /// Seeds for each, in place of its own budget.
+        #[arg(long)]
+        budget: Option<u64>,
+        /// The first seed.
+        #[arg(long, default_value_t = 0)]
+        first: u64,
+        /// Threads.
+        #[arg(long, default_value_t = 2)]
+        threads: usize,
+    },
+}
+
+#[derive(Args)]
+struct Run {
+    /// How many seeds at most.
+    #[arg(long, default_value_t = 1000)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 0)]
+    first: u64,
+    /// Stop after so many seconds.
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Threads.
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// Say the result as one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    tripwire::lay();
+    let good = match Cli::parse().command {
+        Command::Run(run) => run_many(&run),
+        Command::One { seed, log } => run_one(&Plan::of(seed), log),
+        Command::Meta { seeds, first } => check_determinism(first, seeds),
+        Command::Digest { seed } => {
+            println!("{:x}", meta::digest(seed));
+            true
+        }
+        Command::Shrink { seed, file, budget, keep, note } => shrink_one(seed, file, budget, keep, note),
+        Command::Replay { files, orders, log } => replay(files, orders, log),
+        #[cfg(feature = "planted")]
+        Command::Planted { bug, budget, first, threads } => {
+            gramme_sim::planted::run_all(bug.as_deref(), budget, first, threads)
+        }
+    };
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run_many(run: &Run) -> bool {
+    let began = Instant::now();
+    let limit = run.seconds.map(Duration::from_secs);
+    let seeds = Seeds { first: run.first, count: run.seeds, threads: run.threads, until_failure: false };
+    let stop = || limit.is_some_and(|limit| began.elapsed() >= limit);
+    let progress = |runs: u64, failed: u64| {
+        if !run.json && runs.is_multiple_of(200) {
+            eprint!("\r{runs} runs, {failed} failed ");
+        }
+    };
+    let outcome = batch::run(seeds, stop, progress);
+    let minutes = began.elapsed().as_secs_f64() / 60.0 * run.threads as f64;
+    let rate = outcome.runs as f64 / minutes.max(1e-9);
+    let (asked, answered) = outcome.operations;
+    if run.json {
+        let failed: Vec<_> = outcome
+            .failed
+            .iter()
+            .map(|failed| {
+                let violations: Vec<_> =
+                    failed.violations.iter().map(|v| json!({"rule": v.rule, "text": v.text})).collect();
+                json!({"seed": failed.seed, "violations": violations})
+            })
+            .collect();
+        let text = json!({
+            "runs": outcome.runs, "failed": failed, "vacuous": outcome.vacuous.len(), "runs_per_thread_minute": rate as u64,
+            "operations": asked, "answered": answered, "polls_most": outcome.most.0, "events_most": outcome.most.1,
+            "missing": outcome.missing(), "counts": outcome.counts, "good": outcome.is_good(),
+        });
+        println!("{text}");
+        return outcome.is_good();
+    }
+    eprint!("\r");
+    println!(
+        "{} runs, {} failed, {} prove too little; {rate:.0} runs per thread and minute",
+        outcome.runs,
+        outcome.failed.len(),
+        outcome.vacuous.len()
+    );
+    println!(
+        "{asked} operations, {:.1} % answered as asked; at most {} polls and {} events in one run",
+        answered as f64 * 100.0 / (asked as f64).max(1.0),
+        outcome.most.0,
+        outcome.most.1
+    );
+    for (what, count) in &outcome.counts {
+        println!("  {count:>12} {what}");
+    }
+    for what in outcome.missing() {
+        println!("never seen: {what}");
+    }
+    if outcome.is_vacuous() {
+        for (seed, why) in outcome.vacuous.iter().take(10) {
+            println!("seed {seed} proves too little: {why}");
+        }
+    }
+    for failed in outcome.failed.iter().take(20) {
+        for violation in failed.violations.iter().take(3) {
+            println!("seed {}: {}: {}", failed.seed, violation.rule, violation.text);
+        }
+        println!("  again: cargo run -p gramme-sim --release -- one --seed {} --log", failed.seed);
+    }
+    outcome.is_good()
+}
+
+fn run_one(plan: &Plan, log: bool) -> bool {
+    println!("{}", serde_json::to_string(&plan.knobs).unwrap_or_default());
+    for timed in &plan.faults {
+        println!("{:>7} ms {:?}", timed.at_ms, timed.fault);
+    }
+    let trace = if log { Trace::Print } else { Trace::Off };
+    let verdict = batch::one(plan, trace);
+    let (asked, answered) = verdict.operations;
+    println!(
+        "{answered} of {asked} operations answered as asked; {} polls, {} events; hash {:x}",
+        verdict.polls, verdict.events, verdict.digest
+    );
+    for (what, count) in &verdict.counts {
+        println!("  {count:>8} {what}");
+    }
+    if let Some(why) = &verdict.vacuous {
+        println!("proves too little: {why}");
+    }
+    for violation in &verdict.violations {
+        println!("{}: {}", violation.rule, violation.text);
+    }
+    verdict.violations.is_empty()
+}
+
+fn check_determinism(first: u64, seeds: u64) -> bool {
+    let program = std::env::current_exe().ok();
+    let differences = meta::check(first..first + seeds, program.as_deref());
+    for difference in &differences {
+        println!("{difference}");
+    }
+    println!("{seeds} seeds, each twice here and once in a child: {} differences", differences.len());
+    differences.is_empty()
+}
+
+fn shrink_one(
+    seed: Option<u64>,
+    file: Option<PathBuf>,
+    budget: u64,
+    keep: Option<PathBuf>,
+    note: String,
+) -> bool {
+    let plan = match (seed, file.as_deref().map(Regression::read)) {
+        (_, Some(Ok(regression))) => regression.plan,
+        (_, Some(Err(error))) => {
+            eprintln!("{error}");
+            return false;
+        }
+        (seed, None) => Plan::of(seed.unwrap_or_default()),
+    };
+    let say = |plan: &Plan, runs: u64| {
+        let steps: usize = plan.clients.iter().map(Vec::len).sum();
+        eprintln!("{runs} runs: {} faults, {steps} steps", plan.faults.len());
+    };
+    let Some(shrunk) = shrink::shrink(&plan, budget, say) else {
+        println!("this plan breaks no rule");
+        return false;
+    };
+    println!("{}: {}", shrunk.rule, shrunk.text);
+    for timed in &shrunk.plan.faults {
+        println!("{:>7} ms {:?}", timed.at_ms, timed.fault);
+    }
+    for (client, steps) in shrunk.plan.clients.iter().enumerate() {
+        steps.iter().for_each(|step| println!("client {client}: {step:?}"));
+    }
+    let Some(directory) = keep else { return true };
+    let commit = std::process::Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
+    let commit = commit.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_string());
+    let regression =
+        Regression { note, expect: shrunk.rule, commit: commit.unwrap_or_default(), plan: shrunk.plan };
+    match regression.write(&directory) {
+        Ok(path) => println!("kept as {}", path.display()),
+        Err(error) => eprintln!("{error}"),
+    }
+    true
+}
+
+fn replay(files: Vec<PathBuf>, orders: u64, log: bool) -> bool {
+    let kept = if files.is_empty() {
+        regression::all(&regression::directory())
+    } else {
+        files.iter().map(|path| Regression::read(path).map(|kept| (path.clone(), kept))).collect()
+    };
+    let kept = match kept {
+        Ok(kept) => kept,
+        Err(error) => {
+            eprintln!("{error}");
+            return false;
+        }
+    };
+    let mut good = true;
+    for (path, regression) in kept {
+        if log {
+            good &= run_one(&regression.plan, true);
+            continue;
+        }
+        match regression.replay(orders) {
+            None => println!("{}: holds under {orders} orders", path.display()),
+            Some((order, violation)) => {
+                good = false;
+                println!("{}, order {order}: {}: {}", path.display(), violation.rule, violation.text);
+            }
+        }
+    }
+    good
+}

@@ -1,0 +1,392 @@
+//! The nodes of a walk, what travels between them, and the truth beside both: every write with its whole
+//! causal past.
+//!
+//! A write is known by its request id, which is its number here: two attempts of one write are one write.
+
+use super::{Promise, Tally};
+use crate::rng::Rng;
+use gramme_core::planted::{self, Bug};
+use gramme_core::record::checksum;
+use gramme_core::{Content, Context, Dot, Incarnation, NodeId, Record, RequestId, Seen, Sibling, Stamp};
+use std::rc::Rc;
+
+/// Homes are 0, 1 and 2; the fallback keeps hints.
+pub(super) const HOMES: [usize; 3] = [0, 1, 2];
+pub(super) const FALLBACK: usize = 3;
+pub(super) const NODES: usize = 4;
+pub(super) const KEYS: usize = 2;
+/// Writes of one walk; later ones are not made.
+const WRITES_MAX: usize = 64 * PAST_WORDS;
+const PAST_WORDS: usize = 4;
+
+/// Numbers of writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Past([u64; PAST_WORDS]);
+
+impl Past {
+    pub(super) fn has(&self, write: usize) -> bool {
+        self.0[write / 64] >> (write % 64) & 1 == 1
+    }
+
+    pub(super) fn add(&mut self, write: usize) {
+        self.0[write / 64] |= 1 << (write % 64);
+    }
+
+    pub(super) fn join(&mut self, other: &Past) {
+        self.0.iter_mut().zip(other.0).for_each(|(mine, theirs)| *mine |= theirs);
+    }
+}
+
+/// One client write, with what is true of it and no node knows.
+pub(super) struct Write {
+    pub(super) key: usize,
+    pub(super) delete: bool,
+    /// Every write that its client had seen, and theirs.
+    pub(super) past: Past,
+    pub(super) context: Rc<Context>,
+    /// One per attempt that a coordinator took.
+    pub(super) dots: Vec<Dot>,
+    /// Nodes that coordinated an attempt, and nodes that ever had it durably, as bits.
+    pub(super) coordinators: u8,
+    pub(super) holders: u8,
+    pub(super) acked: bool,
+}
+
+/// A partition replica or hint store: in memory, or as its disk has it.
+#[derive(Clone)]
+pub(super) struct Store {
+    pub(super) incarnation: Incarnation,
+    pub(super) n: u64,
+    pub(super) records: [Rc<Record>; KEYS],
+    pub(super) seen: Rc<Seen>,
+    /// It has lost its content and is no source for others until it has pulled all of another home's.
+    pub(super) joining: bool,
+}
+
+impl Store {
+    pub(super) fn new(incarnation: Incarnation) -> Store {
+        Store { incarnation, n: 0, records: Default::default(), seen: Rc::default(), joining: false }
+    }
+}
+
+pub(super) struct Node {
+    pub(super) alive: bool,
+    pub(super) live: Store,
+    pub(super) durable: Store,
+    pub(super) backup: Option<Store>,
+}
+
+#[derive(Clone)]
+pub(super) enum Message {
+    /// A record, to be joined.
+    Record { to: usize, key: usize, record: Rc<Record> },
+    /// A pull session's question: what do you have that I have not seen?
+    Pull { to: usize, from: usize, life: Incarnation, seen: Rc<Seen> },
+    /// Its answer, valid for the life that asked.
+    Pulled { to: usize, from: usize, life: Incarnation, seen: Rc<Seen>, records: Vec<(usize, Rc<Record>)> },
+}
+
+/// A context in some client's hands.
+#[derive(Clone)]
+pub(super) struct Held {
+    pub(super) key: usize,
+    pub(super) context: Rc<Context>,
+    pub(super) past: Past,
+    /// Whether a put answered with it.
+    pub(super) of_put: bool,
+}
+
+pub(super) struct World<'a> {
+    pub(super) rng: Rng,
+    pub(super) nodes: Vec<Node>,
+    pub(super) wire: Vec<Message>,
+    /// What is delayed until long after, or for ever.
+    pub(super) late: Vec<Message>,
+    pub(super) writes: Vec<Write>,
+    pub(super) contexts: Vec<Held>,
+    pub(super) tally: Tally,
+    pub(super) broken: Option<(Promise, String)>,
+    lives: u64,
+    ticks: u64,
+    told: Option<&'a mut Vec<String>>,
+}
+
+impl<'a> World<'a> {
+    pub(super) fn new(seed: u64, told: Option<&'a mut Vec<String>>) -> World<'a> {
+        let mut world = World {
+            rng: Rng::stream(seed, "walk", 0),
+            nodes: Vec::with_capacity(NODES),
+            wire: Vec::new(),
+            late: Vec::new(),
+            writes: Vec::new(),
+            contexts: Vec::new(),
+            tally: Tally { runs: 1, ..Tally::default() },
+            broken: None,
+            lives: 0,
+            ticks: 0,
+            told,
+        };
+        for _ in 0..NODES {
+            let store = Store::new(world.new_life());
+            world.nodes.push(Node { alive: true, live: store.clone(), durable: store, backup: None });
+        }
+        world
+    }
+
+    pub(super) fn tell(&mut self, line: impl FnOnce() -> String) {
+        if let Some(told) = &mut self.told {
+            told.push(line());
+        }
+    }
+
+    /// An incarnation that nobody has had.
+    pub(super) fn new_life(&mut self) -> Incarnation {
+        self.lives += 1;
+        Incarnation(self.lives)
+    }
+
+    /// What clients read from these nodes: the context, and the writes that it has in its past.
+    pub(super) fn read(&self, key: usize, of: &[usize]) -> (Record, Past) {
+        let mut merged = Record::new();
+        for &node in of {
+            merged = merged.join(&self.nodes[node].live.records[key]);
+        }
+        merged.collapse_retries();
+        let mut past = Past::default();
+        for write in writes_of(&merged) {
+            past.add(write);
+            past.join(&self.writes[write].past);
+        }
+        (merged, past)
+    }
+
+    /// A client's write at a coordinator, under what its context has seen.
+    pub(super) fn write(&mut self, at: usize, held: &Held, delete: bool) {
+        if self.writes.len() == WRITES_MAX {
+            return;
+        }
+        let number = self.writes.len();
+        self.tally.writes += 1;
+        self.tally.deletes += u64::from(delete);
+        self.tally.chained += u64::from(held.of_put);
+        self.writes.push(Write {
+            key: held.key,
+            delete,
+            past: held.past,
+            context: held.context.clone(),
+            dots: Vec::with_capacity(1),
+            coordinators: 0,
+            holders: 0,
+            acked: false,
+        });
+        self.attempt(at, number);
+    }
+
+    /// One attempt of a write: the coordinator adopts what it has of an earlier one, or mints a dot.
+    pub(super) fn attempt(&mut self, at: usize, number: usize) {
+        let (key, context) = (self.writes[number].key, self.writes[number].context.clone());
+        let local = self.nodes[at].live.records[key].clone();
+        let sibling = self.sibling(at, number, &local);
+        let taken = |s: &Sibling| s.request == sibling.request && s.checksum == sibling.checksum;
+        if local.siblings().iter().any(taken) && !planted::on(Bug::RetryForgotten) {
+            self.replicate(at, key, &local);
+            return;
+        }
+        let dot = sibling.dot;
+        if local.sibling(dot).is_some() {
+            self.broken = Some((Promise::DotsOnce, format!("write {number} would be {dot}, as another is")));
+            return;
+        }
+        self.nodes[at].live.n = dot.n;
+        let mut record = local.put(&context, sibling.clone());
+        record.collapse_retries();
+        let record = Rc::new(record);
+        let live = &mut self.nodes[at].live;
+        Rc::make_mut(&mut live.seen).add(dot);
+        live.records[key] = record.clone();
+        let write = &mut self.writes[number];
+        write.dots.push(dot);
+        write.coordinators |= 1 << at;
+        let mut past = write.past;
+        past.add(number);
+        let mut answer = context.after_put_of(&sibling, NodeId(at as u64 + 1));
+        if planted::on(Bug::AnswerRecordClock) {
+            answer.clock = record.clock.clone();
+        }
+        self.contexts.push(Held { key, context: Rc::new(answer), past, of_put: true });
+        self.tell(|| format!("node {at} takes write {number} of key {key} as {dot}: {record:?}"));
+        self.replicate(at, key, &record);
+    }
+
+    fn sibling(&mut self, at: usize, number: usize, local: &Record) -> Sibling {
+        let live = &self.nodes[at].live;
+        let n = if planted::on(Bug::PerKeyCounter) {
+            let last = |clock: &gramme_core::Clock| clock.last_of(live.incarnation).map_or(0, |run| run.hi);
+            last(&local.clock).max(last(&self.writes[number].context.clock)) + 1
+        } else {
+            live.n + 1
+        };
+        let dot = Dot::new(live.incarnation, n);
+        let content =
+            if self.writes[number].delete { Content::Tombstone } else { Content::Value(Default::default()) };
+        self.ticks += 1;
+        Sibling {
+            dot,
+            checksum: checksum(&content),
+            content,
+            stamp: Stamp::from_ms(self.ticks),
+            request: RequestId(number as u128),
+            ttl_ms: 0,
+            content_type: Default::default(),
+            meta: Vec::new(),
+        }
+    }
+
+    /// Sends a coordinator's record to the homes and, at times, to the fallback.
+    fn replicate(&mut self, at: usize, key: usize, record: &Rc<Record>) {
+        for to in HOMES.into_iter().filter(|&to| to != at) {
+            let message = Message::Record { to, key, record: record.clone() };
+            if self.rng.chance(200) {
+                self.late.push(message.clone());
+                if self.rng.chance(400) {
+                    continue;
+                }
+            }
+            self.wire.push(message);
+        }
+        if at != FALLBACK && self.rng.chance(250) {
+            self.wire.push(Message::Record { to: FALLBACK, key, record: record.clone() });
+        }
+    }
+
+    /// What a replica does with a record from another: mind the tripwire, join, remember what was seen.
+    pub(super) fn merge(&mut self, at: usize, key: usize, record: &Record) {
+        let mine = self.nodes[at].live.records[key].clone();
+        let deaf = planted::on(Bug::NoTripwire)
+            || planted::on(Bug::IncarnationReused)
+            || planted::on(Bug::PerKeyCounter);
+        if mine.remembers_less_than(record, self.nodes[at].live.incarnation) && !deaf {
+            self.tally.trips += 1;
+            self.tell(|| format!("node {at} trips over key {key}"));
+            self.renew(at);
+        }
+        let live = &mut self.nodes[at].live;
+        if record.siblings().iter().any(|s| !live.seen.has(s.dot)) {
+            let seen = Rc::make_mut(&mut live.seen);
+            for s in record.siblings() {
+                seen.add(s.dot);
+            }
+        }
+        if mine.lacks(record) {
+            let mut joined = mine.join(record);
+            joined.collapse_retries();
+            live.records[key] = Rc::new(joined);
+        }
+    }
+
+    /// A new incarnation, durable before its first use.
+    fn renew(&mut self, at: usize) {
+        let life = self.new_life();
+        let node = &mut self.nodes[at];
+        for store in [&mut node.live, &mut node.durable] {
+            store.incarnation = life;
+            store.n = 0;
+        }
+    }
+
+    pub(super) fn deliver(&mut self, message: Message) {
+        match message {
+            Message::Record { to, key, record } => {
+                if self.nodes[to].alive {
+                    self.merge(to, key, &record);
+                    self.tell(|| format!("node {to} merges {record:?} of key {key}"));
+                }
+            }
+            Message::Pull { to, from, life, seen } => {
+                let live = &self.nodes[to].live;
+                if !self.nodes[to].alive || live.joining {
+                    return;
+                }
+                let news = |record: &Record| record.siblings().iter().any(|s| !seen.has(s.dot));
+                let records = (0..KEYS)
+                    .filter(|&k| news(&live.records[k]))
+                    .map(|k| (k, live.records[k].clone()))
+                    .collect();
+                let seen = live.seen.clone();
+                self.wire.push(Message::Pulled { to: from, from: to, life, seen, records });
+            }
+            Message::Pulled { to, from, life, seen, records } => {
+                if !self.nodes[to].alive || self.nodes[to].live.incarnation != life {
+                    return;
+                }
+                for (key, record) in &records {
+                    self.merge(to, *key, record);
+                }
+                let live = &mut self.nodes[to].live;
+                Rc::make_mut(&mut live.seen).join(&seen);
+                live.joining &= from == FALLBACK;
+                self.tally.pulls += 1;
+                self.tell(|| format!("node {to} has pulled from node {from}"));
+            }
+        }
+    }
+
+    /// `from` asks `to` for what it has not seen; one that has lost its content asks for everything.
+    pub(super) fn pull(&mut self, from: usize, to: usize) {
+        let live = &self.nodes[from].live;
+        let seen = if live.joining { Rc::default() } else { live.seen.clone() };
+        self.wire.push(Message::Pull { to, from, life: live.incarnation, seen });
+    }
+
+    /// Everything in memory becomes durable, and what is durable in two places is acknowledged.
+    pub(super) fn sync(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        node.durable = node.live.clone();
+        for write in self.writes.iter_mut().filter(|w| !w.acked) {
+            let clock = &node.durable.records[write.key].clock;
+            if write.dots.iter().any(|&dot| clock.covers(dot)) {
+                write.holders |= 1 << at;
+                write.acked = write.holders & write.coordinators != 0 && write.holders.count_ones() >= 2;
+                self.tally.acked += u64::from(write.acked);
+            }
+        }
+    }
+
+    /// The process ends and begins again with what its disk has, as a new life.
+    pub(super) fn restart(&mut self, at: usize) {
+        let mut store = self.nodes[at].durable.clone();
+        if !planted::on(Bug::IncarnationReused) {
+            store.incarnation = self.new_life();
+            store.n = 0;
+        }
+        let node = &mut self.nodes[at];
+        (node.live, node.durable, node.alive) = (store.clone(), store, true);
+        self.tally.restarts += 1;
+    }
+
+    /// The replica's content is gone, replaced by a backup's or given up: it begins empty, in a new life, and
+    /// what the backup holds is offered to the others as anything old is.
+    pub(super) fn quarantine(&mut self, at: usize, backup: Option<Store>) {
+        let old = &self.nodes[at].live;
+        let mut store = Store { joining: at != FALLBACK, ..Store::new(old.incarnation) };
+        if let Some(backup) = &backup {
+            (store.incarnation, store.n) = (backup.incarnation, backup.n);
+        }
+        if !planted::on(Bug::IncarnationReused) {
+            store.incarnation = self.new_life();
+            store.n = 0;
+        }
+        for (key, record) in backup.iter().flat_map(|b| b.records.iter().enumerate()) {
+            for to in HOMES.into_iter().filter(|&to| to != at && !record.is_empty()) {
+                self.late.push(Message::Record { to, key, record: record.clone() });
+            }
+        }
+        let node = &mut self.nodes[at];
+        (node.live, node.durable, node.alive) = (store.clone(), store, true);
+    }
+}
+
+/// The writes whose siblings a record shows.
+pub(super) fn writes_of(record: &Record) -> impl Iterator<Item = usize> {
+    record.siblings().iter().map(|s| s.request.0 as usize)
+}

@@ -1,0 +1,128 @@
+//! What clients do: lists of steps, made before the run.
+//!
+//! Keys are few and hot, so that writes meet; half of the steps build on what the client holds from before, as
+//! applications do, the rest do not. Three buckets: `carts` keeps siblings, `default` lets the last writer win,
+//! `own` has settings that are spread while the run goes on.
+
+use crate::knobs::Knobs;
+use crate::rng::Rng;
+use serde::{Deserialize, Serialize};
+
+/// One step of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// The pause before it, in milliseconds.
+    pub pause_ms: u64,
+    /// The host that is asked first; the next is asked second.
+    pub host: usize,
+    /// Which key: an index into [`keys`].
+    pub key: usize,
+    /// What.
+    pub action: Action,
+}
+
+/// What a step does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// Read, and hold the context.
+    Get {
+        /// Answers to wait for; 0 leaves it to the run.
+        r: u8,
+        /// Homes among them.
+        pr: u8,
+    },
+    /// Read what this client has already seen, or later.
+    SessionGet,
+    /// Write a value.
+    Put {
+        /// With which context.
+        with: With,
+        /// Copies to wait for; 0 leaves it to the run.
+        w: u8,
+        /// Homes among them.
+        pw: u8,
+        /// How long the value lives; 0 is for ever.
+        ttl_ms: u64,
+    },
+    /// Delete.
+    Delete {
+        /// With which context.
+        with: With,
+    },
+    /// Read a page of the key's partition.
+    List {
+        /// The page's size.
+        keys_max: u32,
+        /// Whether values are wanted.
+        values: bool,
+    },
+}
+
+/// The context of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum With {
+    /// None.
+    Nothing,
+    /// What the client holds from its last read or write of the key; none if it holds nothing.
+    Held,
+    /// That of a read made just before.
+    Fresh,
+}
+
+/// The buckets and keys of a run.
+pub fn keys(knobs: &Knobs) -> Vec<(&'static str, String)> {
+    let of = |bucket: &'static str| (0..knobs.keys).map(move |k| (bucket, format!("key-{k}")));
+    of(SIBLINGS).chain(of(LWW)).chain(of(OWN)).collect()
+}
+
+/// The steps of each client.
+pub fn draw(seed: u64, knobs: &Knobs) -> Vec<Vec<Step>> {
+    (0..knobs.clients)
+        .map(|client| {
+            let mut rng = Rng::stream(seed, "workload", client as u64);
+            let mut left_ms = knobs.length_ms as i64;
+            let mut steps = Vec::new();
+            while left_ms > 0 && steps.len() < STEPS_MAX {
+                let step = step(&mut rng, knobs);
+                left_ms -= step.pause_ms as i64 + 5;
+                steps.push(step);
+            }
+            steps
+        })
+        .collect()
+}
+
+fn step(rng: &mut Rng, knobs: &Knobs) -> Step {
+    let n = knobs.n as u64;
+    let hot = rng.chance(knobs.hot_percent * 10);
+    let bucket = rng.pick(&[0, 0, 0, 1, 1, 2]);
+    let key = bucket * knobs.keys + if hot { 0 } else { rng.index(knobs.keys) };
+    let strict = rng.chance(300);
+    let level = |rng: &mut Rng, least: u64| if strict { rng.between(least.min(n), n) as u8 } else { 0 };
+    let w_least = if knobs.classes.contains(&crate::knobs::Class::Wipe) { 2 } else { 1 };
+    let action = match rng.below(20) {
+        0..=4 => {
+            let r = level(rng, 1);
+            Action::Get { r, pr: r }
+        }
+        5..=6 => Action::SessionGet,
+        7..=15 => {
+            let w = level(rng, w_least);
+            let with = rng.pick(&[With::Fresh, With::Fresh, With::Held, With::Nothing]);
+            let ttl_ms = if rng.chance(50) { 700 } else { 0 };
+            Action::Put { with, w, pw: w, ttl_ms }
+        }
+        16..=17 => Action::Delete { with: rng.pick(&[With::Held, With::Fresh, With::Nothing]) },
+        _ => Action::List { keys_max: rng.pick(&[1, 2, 100]), values: rng.chance(500) },
+    };
+    Step { pause_ms: rng.spread(knobs.think_ms), host: rng.index(knobs.hosts), key, action }
+}
+
+/// Keeps siblings.
+pub const SIBLINGS: &str = "carts";
+/// The last writer wins.
+pub const LWW: &str = "default";
+/// Has settings of its own.
+pub const OWN: &str = "own";
+
+const STEPS_MAX: usize = 160;
