@@ -110,5 +110,12 @@ pub const CLOCK_AHEAD_MS_MAX: u64 = 500;
 pub const IN_FLIGHT_MAX: usize = 4096;
 /// Bytes of the values of those operations.
 pub const IN_FLIGHT_BYTES_MAX: usize = 256 << 20;
+/// Bytes of one batch of a shard, after which the next one is begun; a single record may be larger.
+pub const BATCH_BYTES_MAX: usize = 8 << 20;
+/// Bytes that one shard keeps waiting for its disk; beyond it puts and merges are refused before anything of
+/// them is done.
+pub const UNSYNCED_BYTES_MAX: usize = 128 << 20;
+/// Between two offers of a batch to an engine that had no room for it.
+pub const BATCH_RETRY_MS: u64 = 5;
 /// Decoded records that one shard keeps at hand, in bytes, when settings say nothing.
 pub const RECORD_CACHE_BYTES: usize = 16 << 20;

@@ -118,6 +118,7 @@ impl<E: Env> Replica<E> {
     /// Coordinates a write: mints its dot, replaces what its context covers, and makes both part of the batch
     /// being filled. A retry of a write that is there adopts it.
     pub(crate) async fn put(&self, put: &Put, settings: &BucketSettings) -> Result<Minted, Reason> {
+        self.check_room()?;
         let row = self.row(&put.key);
         let _lock = self.store.lock(&row).await;
         let local = self.store.latest(&row).await.map_err(disk)?;
@@ -151,6 +152,7 @@ impl<E: Env> Replica<E> {
         encoded: &Bytes,
         hint_for: Option<NodeId>,
     ) -> Result<Merged, Reason> {
+        self.check_room()?;
         let incoming = self.receive(encoded)?;
         let row = self.row(key);
         let _lock = self.store.lock(&row).await;
@@ -205,6 +207,14 @@ impl<E: Env> Replica<E> {
             Role::Fallback => KIND_HINT,
         };
         rows::key_row(self.partition, kind, key)
+    }
+
+    fn check_room(&self) -> Result<(), Reason> {
+        if self.store.has_room() {
+            return Ok(());
+        }
+        self.env.probe(Probe::Shed);
+        Err(Reason::Overloaded)
     }
 
     fn adopt(&self, put: &Put, row: &Bytes, local: &Rc<Kept>) -> Option<Minted> {
@@ -335,6 +345,10 @@ async fn load_seen<E: Env>(
     }
 }
 
-fn disk(cause: EngineError) -> Reason {
-    Reason::Disk(cause.to_string())
+/// What a failing engine means for a request.
+pub(crate) fn disk(cause: EngineError) -> Reason {
+    match cause {
+        EngineError::Busy => Reason::Overloaded,
+        cause => Reason::Disk(cause.to_string()),
+    }
 }

@@ -8,7 +8,7 @@ use crate::env::{Env, Mono};
 use crate::gossip;
 use crate::node::Node;
 use crate::probe::Probe;
-use crate::replica::{Merged, Replica};
+use crate::replica::{Merged, Replica, disk};
 use crate::rows;
 use bytes::Bytes;
 use gramme_core::bucket::Buckets;
@@ -79,7 +79,7 @@ pub(crate) async fn read<E: Env>(node: &Node<E>, partition: PartitionId, key: &K
             let standing = if planted::on(Bug::QuarantineAnswers) { Standing::Continuous } else { standing };
             Body::ReadReply { standing, record }
         }
-        Err(cause) => refused(Reason::Disk(cause.to_string())),
+        Err(cause) => refused(disk(cause)),
     }
 }
 
@@ -100,7 +100,7 @@ async fn merge<E: Env>(
     match merged {
         Ok(Merged { batch, .. }) => match node.0.store.wait(batch).await {
             Ok(()) => Body::MergeReply,
-            Err(cause) => refused(Reason::Disk(cause.to_string())),
+            Err(cause) => refused(disk(cause)),
         },
         Err(reason) => refused(reason),
     }
@@ -113,7 +113,7 @@ async fn keep_hint<E: Env>(
     record: &Bytes,
     home: NodeId,
 ) -> Result<Merged, Reason> {
-    let hints = node.hint_store(partition).await.map_err(|cause| Reason::Disk(cause.to_string()))?;
+    let hints = node.hint_store(partition).await.map_err(disk)?;
     let merged = hints.merge(key, record, Some(home)).await?;
     node.0.env.probe(Probe::HintStored);
     node.0.hints.set(node.0.hints.get() + u64::from(merged.created));
@@ -159,7 +159,7 @@ async fn page_of<E: Env>(
         rows_max: (asked.keys_max as usize).clamp(1, LIST_PAGE_KEYS_MAX),
         bytes_max: LIST_PAGE_BYTES_MAX,
     };
-    let (found, more) = replica.scan(scan).await.map_err(|cause| Reason::Disk(cause.to_string()))?;
+    let (found, more) = replica.scan(scan).await.map_err(disk)?;
     let mut entries = Vec::with_capacity(found.len());
     for (key, mut record) in found {
         if !asked.values {

@@ -17,6 +17,7 @@ use crate::probe::Probe;
 use crate::signal::Signal;
 use bytes::Bytes;
 use gramme_core::codec::{decode_record, encode_record};
+use gramme_core::limits::{BATCH_BYTES_MAX, BATCH_RETRY_MS, UNSYNCED_BYTES_MAX};
 use gramme_core::planted::{self, Bug};
 use gramme_core::{NodeId, Record};
 use gramme_storage::{Batch, Engine, EngineError};
@@ -25,6 +26,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// A record as it is kept: decoded, and the bytes that it is on disk and on the wire.
@@ -62,9 +64,14 @@ pub(crate) struct Store<E: Env> {
 }
 
 struct State {
+    /// The number of the batch being filled.
     filling: BatchId,
     durable: BatchId,
     pending: BTreeMap<Bytes, Bytes>,
+    pending_bytes: usize,
+    /// Batches that are full and wait for the one on its way; numbered up to `filling`.
+    sealed: VecDeque<Batch>,
+    unsynced_bytes: usize,
     overlay: BTreeMap<Bytes, (BatchId, Rc<Kept>)>,
     cache: Cache,
     locks: BTreeMap<Bytes, VecDeque<oneshot::Sender<()>>>,
@@ -78,6 +85,9 @@ impl<E: Env> Store<E> {
             filling: 1,
             durable: 0,
             pending: BTreeMap::new(),
+            pending_bytes: 0,
+            sealed: VecDeque::new(),
+            unsynced_bytes: 0,
             overlay: BTreeMap::new(),
             cache: Cache::new(cache_bytes),
             locks: BTreeMap::new(),
@@ -94,6 +104,11 @@ impl<E: Env> Store<E> {
     /// What broke the store, if anything did.
     pub(crate) fn broken(&self) -> Option<EngineError> {
         self.state.borrow().broken.clone()
+    }
+
+    /// Whether more may be appended: not while too much waits for the disk.
+    pub(crate) fn has_room(&self) -> bool {
+        self.state.borrow().unsynced_bytes < UNSYNCED_BYTES_MAX
     }
 
     /// The latest state of a row, durable or not, for whoever will build on it. Call under [`Store::lock`].
@@ -134,15 +149,19 @@ impl<E: Env> Store<E> {
         kept: Rc<Kept>,
         others: impl IntoIterator<Item = (Bytes, Bytes)>,
     ) -> Result<BatchId, EngineError> {
-        let batch = self.append_plain(others)?;
         let mut state = self.state.borrow_mut();
+        state.check()?;
         let value = match kept.hint_for.as_slice() {
             [] => kept.encoded.clone(),
             homes => crate::rows::encode_hint(homes, &kept.encoded),
         };
-        state.pending.insert(row.clone(), value);
+        others.into_iter().for_each(|(row, value)| state.put(row, value));
+        state.put(row.clone(), value);
+        let batch = state.filling;
         state.cache.remove(&row);
         state.overlay.insert(row, (batch, kept));
+        state.seal_if_full();
+        self.work.notify();
         Ok(batch)
     }
 
@@ -152,12 +171,12 @@ impl<E: Env> Store<E> {
         rows: impl IntoIterator<Item = (Bytes, Bytes)>,
     ) -> Result<BatchId, EngineError> {
         let mut state = self.state.borrow_mut();
-        if let Some(cause) = &state.broken {
-            return Err(cause.clone());
-        }
-        state.pending.extend(rows);
+        state.check()?;
+        rows.into_iter().for_each(|(row, value)| state.put(row, value));
+        let batch = state.filling;
+        state.seal_if_full();
         self.work.notify();
-        Ok(state.filling)
+        Ok(batch)
     }
 
     /// The batch in which a row's latest state is, if that is not yet durable.
@@ -219,29 +238,29 @@ impl<E: Env> Store<E> {
     /// Commits batch after batch for as long as the shard lives.
     pub(crate) async fn commit_for_ever(self: Rc<Self>) {
         loop {
-            let (id, batch) = self.work.wait_for(|| self.take_batch()).await;
+            let (id, batch) = self.work.wait_for(|| self.state.borrow_mut().take_batch()).await;
             let rows: Vec<Bytes> = batch.changes.iter().map(|change| change.key().clone()).collect();
-            let result = self.env.engine().commit(batch).await;
-            self.settle(id, &rows, result);
+            let bytes = batch.size_bytes();
+            let result = self.commit(batch).await;
+            self.settle(id, &rows, bytes, result);
         }
     }
 
-    fn take_batch(&self) -> Option<(BatchId, Batch)> {
-        let mut state = self.state.borrow_mut();
-        if state.pending.is_empty() {
-            return None;
+    /// Offers a batch until the engine has room for it.
+    async fn commit(&self, batch: Batch) -> Result<(), EngineError> {
+        loop {
+            match self.env.engine().commit(batch.clone()).await {
+                Err(EngineError::Busy) => {
+                    self.env.sleep_until(self.env.now() + Duration::from_millis(BATCH_RETRY_MS)).await;
+                }
+                settled => return settled,
+            }
         }
-        let id = state.filling;
-        state.filling += 1;
-        let mut batch = Batch::new();
-        for (row, value) in std::mem::take(&mut state.pending) {
-            batch.set(row, value);
-        }
-        Some((id, batch))
     }
 
-    fn settle(&self, id: BatchId, rows: &[Bytes], result: Result<(), EngineError>) {
+    fn settle(&self, id: BatchId, rows: &[Bytes], bytes: usize, result: Result<(), EngineError>) {
         let mut state = self.state.borrow_mut();
+        state.unsynced_bytes = state.unsynced_bytes.saturating_sub(bytes);
         match result {
             Ok(()) => {
                 state.durable = id;
@@ -258,6 +277,7 @@ impl<E: Env> Store<E> {
                 self.env.probe(Probe::StoreBroken);
                 state.overlay.clear();
                 state.pending.clear();
+                state.sealed.clear();
                 state.broken = Some(cause);
             }
         }
@@ -307,6 +327,45 @@ impl<E: Env> Store<E> {
             self.env.probe(Probe::Corrupt);
             EngineError::Corrupt(format!("a record of {} bytes: {bad}", row.len()))
         })
+    }
+}
+
+impl State {
+    fn check(&self) -> Result<(), EngineError> {
+        self.broken.clone().map_or(Ok(()), Err)
+    }
+
+    fn put(&mut self, row: Bytes, value: Bytes) {
+        let bytes = row.len() + value.len();
+        let replaced = self.pending.insert(row.clone(), value).map_or(0, |old| row.len() + old.len());
+        self.pending_bytes = self.pending_bytes + bytes - replaced;
+        self.unsynced_bytes = self.unsynced_bytes + bytes - replaced;
+    }
+
+    fn seal_if_full(&mut self) {
+        if self.pending_bytes >= BATCH_BYTES_MAX {
+            let batch = self.seal();
+            self.sealed.push_back(batch);
+        }
+    }
+
+    fn seal(&mut self) -> Batch {
+        self.filling += 1;
+        self.pending_bytes = 0;
+        let mut batch = Batch::new();
+        for (row, value) in std::mem::take(&mut self.pending) {
+            batch.set(row, value);
+        }
+        batch
+    }
+
+    /// The next batch to commit: they are numbered without gaps, in the order in which they were filled.
+    fn take_batch(&mut self) -> Option<(BatchId, Batch)> {
+        if let Some(batch) = self.sealed.pop_front() {
+            let behind = self.sealed.len() as BatchId;
+            return Some((self.filling - 1 - behind, batch));
+        }
+        (!self.pending.is_empty()).then(|| (self.filling, self.seal()))
     }
 }
 
