@@ -104,10 +104,12 @@ impl Client {
         written(self.exchange.call(&ask).await?)
     }
 
-    /// Deletes a key. With a context, exactly what was read is deleted.
-    pub async fn delete(&self, bucket: &str, key: &[u8], write: &Write) -> Result<Written, Error> {
+    /// Deletes a key; `None` if there was nothing to delete. With a context, exactly what was read is deleted,
+    /// without one what a read sees.
+    pub async fn delete(&self, bucket: &str, key: &[u8], write: &Write) -> Result<Option<Written>, Error> {
         let ask = Ask::write(Method::DELETE, key_path(KV, bucket, key)?, write, Bytes::new())?;
-        written(self.exchange.call(&ask).await?)
+        let answer = self.exchange.call(&ask).await?;
+        if answer.status == StatusCode::NOT_FOUND { Ok(None) } else { written(answer).map(Some) }
     }
 
     /// Reads a key, lets `f` make one value of all its versions (none, one or several), and writes it with
@@ -156,7 +158,25 @@ impl Client {
 
     /// What one node knows of the cluster, as docs/http.md describes it.
     pub async fn status(&self) -> Result<Json, Error> {
-        self.json(&Ask::new(Method::GET, "/v1/cluster/status".to_string())).await
+        self.json(&Ask::new(Method::GET, STATUS.to_string())).await
+    }
+
+    /// What every known node says of itself: its address, and its status or why it gave none.
+    pub async fn statuses(&self) -> Vec<(String, Result<Json, Error>)> {
+        let ask = Arc::new(Ask::new(Method::GET, STATUS.to_string()));
+        let asked = self.nodes().into_iter().map(|node| {
+            let (exchange, ask) = (self.exchange.clone(), ask.clone());
+            tokio::spawn(async move {
+                let status = exchange.call_at(&node, &ask).await.and_then(json_of);
+                (node, status)
+            })
+        });
+        let mut statuses = Vec::new();
+        // All are under way before the first is waited for; one that panicked has nothing to say.
+        for answer in asked.collect::<Vec<_>>() {
+            statuses.extend(answer.await.ok());
+        }
+        statuses
     }
 
     /// Where a key lives and what each of its homes holds, as docs/http.md describes it.
@@ -165,15 +185,15 @@ impl Client {
     }
 
     async fn json(&self, ask: &Ask) -> Result<Json, Error> {
-        let answer = self.exchange.call(ask).await?;
-        if !answer.status.is_success() {
-            return Err(refusal(&answer));
-        }
-        if answer.body.is_empty() {
-            return Ok(Json::Null);
-        }
-        serde_json::from_slice(&answer.body).map_err(|e| Error::not_understood(&answer.node, e))
+        json_of(self.exchange.call(ask).await?)
     }
+}
+
+fn json_of(answer: Answer) -> Result<Json, Error> {
+    if !answer.status.is_success() {
+        return Err(refusal(&answer));
+    }
+    serde_json::from_slice(&answer.body).map_err(|e| Error::not_understood(&answer.node, e))
 }
 
 fn written(answer: Answer) -> Result<Written, Error> {
@@ -191,7 +211,6 @@ fn lone(value: &crate::Value) -> Sibling {
         content_type: value.content_type.clone(),
         meta: value.meta.clone(),
         time: String::new(),
-        node: String::new(),
     }
 }
 
@@ -222,6 +241,7 @@ impl Error {
 }
 
 const KV: &str = "/v1/kv";
+const STATUS: &str = "/v1/cluster/status";
 
 #[cfg(test)]
 mod tests {

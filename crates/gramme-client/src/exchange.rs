@@ -151,6 +151,16 @@ impl Exchange {
         ended
     }
 
+    /// Asks one node and no other.
+    pub(crate) async fn call_at(&self, node: &str, ask: &Ask) -> Result<Answer, Error> {
+        let (kind, why) = match self.attempt(node, ask, false, wait(ask, true)).await {
+            Ended::Answered(answer) => return Ok(answer),
+            Ended::NotSent(why) => (Kind::Unreachable, why),
+            Ended::Lost(why) => (Kind::Unavailable, why),
+        };
+        Err(Error { kind, detail: format!("{node}: {why}"), outcome: Outcome::NotApplied, status: None })
+    }
+
     /// One attempt at one node, of which the body is left to be streamed.
     pub(crate) async fn open(&self, node: &str, ask: &Ask) -> Result<Opened, String> {
         let wait = wait(ask, true);
@@ -198,11 +208,10 @@ pub(crate) struct Problem {
 
 impl Problem {
     pub(crate) fn of(answer: &Answer) -> Problem {
-        Problem::read(answer.status, &answer.body)
+        Problem::read(answer.status, &serde_json::from_slice(&answer.body).unwrap_or(Json::Null))
     }
 
-    pub(crate) fn read(status: StatusCode, body: &[u8]) -> Problem {
-        let json: Json = serde_json::from_slice(body).unwrap_or(Json::Null);
+    pub(crate) fn read(status: StatusCode, json: &Json) -> Problem {
         let text = json["detail"].as_str().or(json["title"].as_str()).map(str::to_string);
         Problem {
             detail: text.unwrap_or_else(|| format!("answered {status}")),

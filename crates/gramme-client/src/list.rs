@@ -6,13 +6,13 @@
 use crate::error::{Error, Kind};
 use crate::exchange::{Exchange, Opened, Problem, root_cause};
 use crate::request::{Ask, bucket_path, encoded};
-use crate::value::{ContextToken, Sibling, bytes_in, siblings_in};
+use crate::value::{ContextToken, Sibling, key_in, sibling};
 use bytes::{Buf, Bytes, BytesMut};
 use gramme_core::Outcome;
 use gramme_core::limits::{REQUEST_MS, SIBLING_BYTES_VALUES_MAX, VALUE_BYTES_MAX};
 use http_body_util::BodyExt;
-use hyper::Method;
 use hyper::body::Incoming;
+use hyper::{Method, StatusCode};
 use serde_json::Value as Json;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,10 +34,12 @@ pub struct Listing {
 pub struct Entry {
     /// The key within its bucket.
     pub key: Bytes,
-    /// For the next write of the key.
-    pub context: ContextToken,
-    /// What is stored under it: one value, or several that are siblings. Without values their bytes are empty.
-    pub siblings: Vec<Sibling>,
+    /// How many values it has; siblings if there are several.
+    pub siblings: u64,
+    /// Those values, if they were asked for.
+    pub values: Vec<Sibling>,
+    /// For the next write of the key; comes with values.
+    pub context: Option<ContextToken>,
     /// The line as it was sent.
     pub line: Bytes,
 }
@@ -202,27 +204,27 @@ impl Stream {
 /// A line is a key, or the problem that ends the stream.
 fn read_line(node: &str, line: Bytes) -> Result<Result<Entry, Problem>, Error> {
     let json: Json = serde_json::from_slice(&line).map_err(|e| Error::not_understood(node, e))?;
-    if json["detail"].is_string() && json.get("key").is_none() {
-        return Ok(Err(Problem::read(hyper::StatusCode::SERVICE_UNAVAILABLE, &line)));
+    if let Some(problem) = json.get("problem") {
+        return Ok(Err(Problem::read(StatusCode::SERVICE_UNAVAILABLE, problem)));
     }
-    let key = match &json["key"] {
-        Json::String(text) => Some(Bytes::copy_from_slice(text.as_bytes())),
-        other => bytes_in(other),
+    let entry = || {
+        let values = json["values"].as_array().into_iter().flatten().map(sibling).collect::<Option<_>>()?;
+        Some(Entry {
+            key: key_in(&json)?,
+            siblings: json["siblings"].as_u64()?,
+            values,
+            context: json["context"].as_str().map(ContextToken::new),
+            line: line.clone(),
+        })
     };
-    let several = siblings_in(&json);
-    match (key, several) {
-        (Some(key), Some(several)) => {
-            Ok(Ok(Entry { key, context: several.context, siblings: several.siblings, line }))
-        }
-        _ => Err(Error::not_understood(node, "a line of the list has no key, context and siblings")),
-    }
+    Ok(Ok(entry().ok_or_else(|| Error::not_understood(node, "a line of the list is no key"))?))
 }
 
 async fn problem_of(opened: Opened) -> Problem {
     let status = opened.status;
     let body = timeout(SILENCE_MAX, opened.body.collect()).await;
     let bytes = body.ok().and_then(Result::ok).map(|collected| collected.to_bytes()).unwrap_or_default();
-    Problem::read(status, &bytes)
+    Problem::read(status, &serde_json::from_slice(&bytes).unwrap_or(Json::Null))
 }
 
 /// Rounds in a row without a key after which a list is given up.

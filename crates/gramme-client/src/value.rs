@@ -95,8 +95,6 @@ pub struct Sibling {
     pub meta: BTreeMap<String, String>,
     /// When it was written, by the hybrid clock of its coordinator.
     pub time: String,
-    /// The node that coordinated it, if it said so.
-    pub node: String,
 }
 
 /// What a write gave back.
@@ -154,17 +152,15 @@ pub(crate) fn one(answer: Answer) -> Result<Got, Error> {
 /// The JSON form, `{context, siblings: [..]}`, of a 409 or of a read that asked for it.
 pub(crate) fn siblings(node: &str, body: &[u8]) -> Result<Siblings, Error> {
     let json: Json = serde_json::from_slice(body).map_err(|e| Error::not_understood(node, e))?;
-    siblings_in(&json).ok_or_else(|| Error::not_understood(node, "no context and siblings in it"))
+    let several = || {
+        let context = ContextToken::new(json["context"].as_str()?);
+        let siblings = json["siblings"].as_array()?.iter().map(sibling).collect::<Option<Vec<_>>>()?;
+        Some(Siblings { context, siblings })
+    };
+    several().ok_or_else(|| Error::not_understood(node, "no context and siblings in it"))
 }
 
-/// The same, as part of a larger document.
-pub(crate) fn siblings_in(json: &Json) -> Option<Siblings> {
-    let context = ContextToken::new(json["context"].as_str()?);
-    let siblings = json["siblings"].as_array()?.iter().map(sibling).collect::<Option<Vec<_>>>()?;
-    Some(Siblings { context, siblings })
-}
-
-fn sibling(json: &Json) -> Option<Sibling> {
+pub(crate) fn sibling(json: &Json) -> Option<Sibling> {
     let deleted = json["deleted"].as_bool().unwrap_or(false);
     let words = |key: &str| match &json[key] {
         Json::String(text) => text.clone(),
@@ -174,17 +170,20 @@ fn sibling(json: &Json) -> Option<Sibling> {
     let meta = json["meta"].as_object().into_iter().flatten();
     Some(Sibling {
         id: words("id"),
-        bytes: if deleted { None } else { Some(bytes_in(json)?) },
+        bytes: if deleted { None } else { Some(bytes_under(json, "text", "base64")?) },
         content_type: json["content_type"].as_str().unwrap_or(OCTETS).to_string(),
         meta: meta.map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_string())).collect(),
         time: words("time"),
-        node: words("node"),
     })
 }
 
-/// The bytes under `text`, or under `base64` if they are not text.
-pub(crate) fn bytes_in(json: &Json) -> Option<Bytes> {
-    match (json["text"].as_str(), json["base64"].as_str()) {
+/// The bytes under `key`, or under `key_base64` if they are not text.
+pub(crate) fn key_in(json: &Json) -> Option<Bytes> {
+    bytes_under(json, "key", "key_base64")
+}
+
+fn bytes_under(json: &Json, text: &str, encoded: &str) -> Option<Bytes> {
+    match (json[text].as_str(), json[encoded].as_str()) {
         (Some(text), _) => Some(Bytes::copy_from_slice(text.as_bytes())),
         (None, Some(encoded)) => STANDARD.decode(encoded).ok().map(Bytes::from),
         (None, None) => None,

@@ -130,9 +130,9 @@ async fn reads_tell_one_value_siblings_a_deletion_and_nothing_apart() {
         ("gramme-meta-colour", "red".to_string()),
     ];
     let siblings = r#"{"context":"ctx-9","siblings":[
-        {"id":"a.1","content_type":"text/plain","text":"pen","meta":{},"time":"2026-01-02T03:04:05Z","node":"n0","deleted":false},
-        {"id":"b.1","content_type":"image/png","base64":"/wA=","meta":{"a":"b"},"time":"","node":"n1","deleted":false},
-        {"id":"c.1","content_type":"","meta":{},"time":"","node":"n2","deleted":true}]}"#;
+        {"id":"a.1","content_type":"text/plain","text":"pen","meta":{},"time":"2026-01-02T03:04:05Z","deleted":false},
+        {"id":"b.1","content_type":"image/png","base64":"/wA=","meta":{"a":"b"},"time":"","deleted":false},
+        {"id":"c.1","content_type":"","meta":{},"time":"","deleted":true}]}"#;
     let node = Node::that([
         Reply::Say(200, one, "pen".into()),
         Reply::Say(409, context(), siblings.into()),
@@ -201,8 +201,41 @@ async fn an_update_resolves_siblings_and_writes_with_their_context() {
 
 fn line(key: &str) -> String {
     format!(
-        r#"{{"key":"{key}","context":"c","siblings":[{{"id":"a.1","content_type":"text/plain","text":"v"}}]}}"#
+        r#"{{"key":"{key}","siblings":1,"context":"c","values":[{{"id":"a.1","content_type":"text/plain","text":"v"}}]}}"#
     ) + "\n"
+}
+
+#[tokio::test]
+async fn a_list_that_ends_with_a_problem_goes_on_elsewhere_if_that_may_help() {
+    let unable = |retryable| {
+        Node::that([Reply::Say(
+            200,
+            vec![],
+            line("one")
+                + &format!(r#"{{"problem":{{"detail":"no quorum","retryable":{retryable}}}}}"#)
+                + "\n",
+        )])
+    };
+    let other =
+        Node::that([Reply::Say(200, vec![], r#"{"key_base64":"/wA=","siblings":2}"#.to_string() + "\n")]);
+    let passing = unable(true);
+    let mut list = client(&[&passing.url, &other.url]).list("b", Listing::default()).unwrap();
+    assert_eq!(list.next().await.unwrap().unwrap().values[0].bytes.as_deref(), Some(&b"v"[..]));
+    let second = list.next().await.unwrap().unwrap();
+    assert_eq!((&second.key[..], second.siblings), (&b"\xff\x00"[..], 2));
+
+    let lasting = unable(false);
+    let mut list = client(&[&lasting.url, &other.url]).list("b", Listing::default()).unwrap();
+    assert!(list.next().await.unwrap().is_some());
+    assert_eq!(list.next().await.unwrap_err().to_string(), "no quorum");
+}
+
+#[tokio::test]
+async fn deleting_what_is_not_there_is_no_error() {
+    let node = Node::that([Reply::Say(404, vec![], "{}".into()), stored()]);
+    let client = client(&[&node.url]);
+    assert!(client.delete("b", b"k", &Write::default()).await.unwrap().is_none());
+    assert!(client.delete("b", b"k", &Write::default()).await.unwrap().is_some());
 }
 
 #[tokio::test]
