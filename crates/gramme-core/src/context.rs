@@ -58,13 +58,6 @@ impl Context {
         }
     }
 
-    /// [`Context::after_put_of`] for a write whose sibling is not at hand; its late twins are not recognised.
-    pub fn after_put(&self, dot: Dot, coordinator: NodeId) -> Context {
-        let mut clock = self.clock.clone();
-        clock.add_dot(dot);
-        Context { clock: bounded(&clock, [dot]), preferred: Some(coordinator), requests: Vec::new() }
-    }
-
     /// The token, for this key under this cluster's secret. URL-safe.
     pub fn to_token(&self, key: &Key, secret: &Secret) -> String {
         let mut w = Writer::new();

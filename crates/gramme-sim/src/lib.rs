@@ -26,6 +26,7 @@ pub mod history;
 pub mod knobs;
 pub mod log;
 pub mod meta;
+pub mod model;
 pub mod nemesis;
 pub mod net;
 pub mod regression;

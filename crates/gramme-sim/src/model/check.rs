@@ -11,13 +11,13 @@ const ROUNDS: usize = 5;
 /// The round in which what was delayed for long arrives, and an old backup may be restored.
 const LATE_ROUND: usize = 2;
 
-pub(super) fn settle_and_check(world: &mut World<'_>, silent_loss: bool) -> Result<(), Broken> {
+pub(super) fn settle_and_check(world: &mut World<'_>, compare: bool) -> Result<(), Broken> {
     settle(world);
     if HOMES.iter().any(|&at| world.nodes[at].live.joining) {
         return Ok(()); // A home that lost its content found no healthy one to pull from.
     }
-    if silent_loss {
-        audit(world);
+    if compare {
+        compare_in_full(world);
     }
     (0..KEYS).try_for_each(|key| check(world, key))
 }
@@ -72,8 +72,9 @@ fn restore_late(world: &mut World<'_>) {
     }
 }
 
-/// A full comparison of the homes, which finds what a replica lost while its seen clock says otherwise.
-fn audit(world: &mut World<'_>) {
+/// A full comparison of the homes, as reads of all of them make: it finds what a replica lost while its seen
+/// clock says otherwise, and what a collapse forgot.
+fn compare_in_full(world: &mut World<'_>) {
     for key in 0..KEYS {
         let records = HOMES.map(|at| world.nodes[at].live.records[key].clone());
         for at in HOMES {

@@ -19,7 +19,9 @@ pub(super) fn walk(
         }
     }
     if world.broken.is_none() {
-        world.broken = check::settle_and_check(&mut world, options.silent_loss).err();
+        // What a collapse forgets has no dot of its own, so pull sessions do not carry it: reads of all do.
+        let compare = options.silent_loss || world.clients_retry;
+        world.broken = check::settle_and_check(&mut world, compare).err();
     }
     match world.broken {
         None => Ok(world.tally),
@@ -53,7 +55,8 @@ impl World<'_> {
             89 => self.disk_fault(),
             90..=91 if silent_loss => self.lose_a_key_silently(),
             92..=95 => self.hand_over(),
-            _ => self.retry(),
+            _ if self.clients_retry => self.retry(),
+            _ => self.client(),
         }
     }
 

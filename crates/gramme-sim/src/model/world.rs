@@ -105,6 +105,8 @@ pub(super) struct World<'a> {
     pub(super) writes: Vec<Write>,
     pub(super) contexts: Vec<Held>,
     pub(super) tally: Tally,
+    /// Half of the walks have clients that send writes again, however late.
+    pub(super) clients_retry: bool,
     pub(super) broken: Option<(Promise, String)>,
     lives: u64,
     ticks: u64,
@@ -121,11 +123,13 @@ impl<'a> World<'a> {
             writes: Vec::new(),
             contexts: Vec::new(),
             tally: Tally { runs: 1, ..Tally::default() },
+            clients_retry: false,
             broken: None,
             lives: 0,
             ticks: 0,
             told,
         };
+        world.clients_retry = world.rng.chance(500);
         for _ in 0..NODES {
             let store = Store::new(world.new_life());
             world.nodes.push(Node { alive: true, live: store.clone(), durable: store, backup: None });
@@ -193,8 +197,9 @@ impl<'a> World<'a> {
             return;
         }
         let dot = sibling.dot;
-        if local.sibling(dot).is_some() {
-            self.broken = Some((Promise::DotsOnce, format!("write {number} would be {dot}, as another is")));
+        if local.clock.last_of(dot.incarnation).is_some_and(|run| run.hi >= dot.n) {
+            let what = format!("key {key}: write {number} would be {dot}, which has been already");
+            self.broken = Some((Promise::DotsOnce, what));
             return;
         }
         self.nodes[at].live.n = dot.n;
@@ -214,7 +219,7 @@ impl<'a> World<'a> {
             answer.clock = record.clock.clone();
         }
         self.contexts.push(Held { key, context: Rc::new(answer), past, of_put: true });
-        self.tell(|| format!("node {at} takes write {number} of key {key} as {dot}: {record:?}"));
+        self.tell(|| format!("node {at} takes write {number} of key {key} as {dot}: {}", brief(&record)));
         self.replicate(at, key, &record);
     }
 
@@ -299,7 +304,7 @@ impl<'a> World<'a> {
             Message::Record { to, key, record } => {
                 if self.nodes[to].alive {
                     self.merge(to, key, &record);
-                    self.tell(|| format!("node {to} merges {record:?} of key {key}"));
+                    self.tell(|| format!("node {to} merges into key {key}: {}", brief(&record)));
                 }
             }
             Message::Pull { to, from, life, seen } => {
@@ -389,4 +394,98 @@ impl<'a> World<'a> {
 /// The writes whose siblings a record shows.
 pub(super) fn writes_of(record: &Record) -> impl Iterator<Item = usize> {
     record.siblings().iter().map(|s| s.request.0 as usize)
+}
+
+/// A record on one line: the runs of its clock, and its siblings with the writes that they are.
+fn brief(record: &Record) -> String {
+    let runs = record.clock.intervals().iter();
+    let runs: Vec<String> = runs.map(|i| format!("{}({},{}]", i.incarnation.0, i.lo, i.hi)).collect();
+    let dot = |s: &Sibling| format!("{}.{}=write {}", s.dot.incarnation.0, s.dot.n, s.request.0);
+    let siblings: Vec<String> = record.siblings().iter().map(dot).collect();
+    let spent: Vec<String> = record.spent().iter().map(|s| s.request.0.to_string()).collect();
+    format!("{} | {} | spent {}", runs.join(" "), siblings.join(", "), spent.join(" "))
+}
+
+#[cfg(all(test, not(feature = "planted")))]
+mod tests {
+    use super::*;
+
+    fn blind(key: usize) -> Held {
+        Held { key, context: Rc::default(), past: Past::default(), of_put: false }
+    }
+
+    fn shown(world: &World<'_>, at: usize) -> Vec<usize> {
+        let mut shown: Vec<usize> = writes_of(&world.nodes[at].live.records[0]).collect();
+        shown.sort_unstable();
+        shown
+    }
+
+    #[test]
+    fn a_partition_left_and_taken_back_within_one_process_life() {
+        let mut world = World::new(1, None);
+        world.write(0, &blind(0), false);
+        let record = world.nodes[0].live.records[0].clone();
+        world.merge(1, 0, &record);
+        let before = world.nodes[0].live.incarnation;
+        world.quarantine(0, None);
+        assert_ne!(world.nodes[0].live.incarnation, before, "a replica made again is a new life");
+        world.write(0, &blind(0), false);
+        assert_ne!(world.writes[0].dots, world.writes[1].dots);
+        world.merge(0, 0, &record);
+        assert_eq!(shown(&world, 0), [0, 1], "or one write would have been taken for the other");
+    }
+
+    #[test]
+    fn a_hint_store_is_destroyed_with_what_it_has_seen() {
+        // One that kept its seen clock would never again be offered what it once held.
+        let mut world = World::new(1, None);
+        world.write(FALLBACK, &blind(0), false);
+        world.quarantine(FALLBACK, None);
+        let store = &world.nodes[FALLBACK].live;
+        assert!(store.records.iter().all(|record| record.is_empty()));
+        assert_eq!(store.seen, Rc::default());
+        assert!(!store.joining, "it need not pull anything to be of use");
+    }
+
+    #[test]
+    fn an_answer_to_an_earlier_life_is_not_taken() {
+        // Its seen clock would cover dots that this life's empty store has not merged.
+        let mut world = World::new(1, None);
+        world.write(1, &blind(0), false);
+        world.pull(0, 1);
+        let question = world.wire.pop().expect("a question");
+        world.deliver(question);
+        let answer = world.wire.pop().expect("an answer");
+        world.quarantine(0, None);
+        world.deliver(answer);
+        assert_eq!(world.nodes[0].live.seen, Rc::default());
+        assert!(world.nodes[0].live.joining);
+    }
+
+    #[test]
+    fn a_write_is_acknowledged_when_it_is_durable_at_its_coordinator_and_once_more() {
+        let mut world = World::new(1, None);
+        world.write(0, &blind(0), false);
+        let record = world.nodes[0].live.records[0].clone();
+        world.merge(1, 0, &record);
+        world.merge(2, 0, &record);
+        world.sync(1);
+        world.sync(2);
+        assert!(!world.writes[0].acked, "two copies, but its coordinator's is not durable");
+        world.sync(0);
+        assert!(world.writes[0].acked);
+    }
+
+    #[test]
+    fn what_is_in_memory_only_is_gone_after_a_restart() {
+        let mut world = World::new(1, None);
+        world.write(0, &blind(0), false);
+        world.restart(0);
+        assert_eq!(shown(&world, 0), [0; 0]);
+        world.write(0, &blind(0), false);
+        world.sync(0);
+        world.restart(0);
+        assert_eq!(shown(&world, 0), [1]);
+        assert_eq!(world.nodes[0].live.n, 0, "a new life counts from the start");
+    }
 }
