@@ -44,6 +44,8 @@ pub(crate) enum Step {
 /// Questions that await answers, by correlation.
 pub(crate) struct Routes<E: Env> {
     env: E,
+    /// The correlation of what nobody waits for; its top byte brings a pong back to the shard that pinged.
+    none: u64,
     next: Cell<u64>,
     open: RefCell<BTreeMap<u64, Rc<Route>>>,
     detector: Rc<RefCell<Detector>>,
@@ -59,8 +61,8 @@ struct Route {
 impl<E: Env> Routes<E> {
     /// No questions yet. `shard` goes into every correlation, so that answers find their way back.
     pub(crate) fn new(env: E, shard: usize, detector: Rc<RefCell<Detector>>) -> Rc<Routes<E>> {
-        let next = Cell::new(((shard as u64) << 56) + 1);
-        Rc::new(Routes { env, next, open: RefCell::default(), detector })
+        let none = (shard as u64) << 56;
+        Rc::new(Routes { env, none, next: Cell::new(none + 1), open: RefCell::default(), detector })
     }
 
     /// Asks these peers the same; answers count until `deadline`, which travels with the question.
@@ -89,7 +91,7 @@ impl<E: Env> Routes<E> {
 
     /// Says something to which no answer is expected.
     pub(crate) fn tell(&self, peer: NodeId, partition: PartitionId, body: Body, deadline: Mono) -> bool {
-        self.env.send(peer, self.message(0, partition, body, deadline))
+        self.env.send(peer, self.message(self.none, partition, body, deadline))
     }
 
     /// An answer has come in.

@@ -8,8 +8,8 @@
 //! Invariant: a row in the overlay is newer than what the engine shows for it, and a row in the cache is
 //! exactly what the engine would show.
 //!
-//! It refuses every append after a batch has failed: what the disk then holds is unknown until the store is
-//! opened again under new incarnations.
+//! It refuses every append after a batch has failed, and every read of a row that such a batch held: what the
+//! disk then holds is unknown until the store is opened again under new incarnations.
 
 use crate::cache::Cache;
 use crate::env::Env;
@@ -22,7 +22,7 @@ use gramme_core::planted::{self, Bug};
 use gramme_core::{NodeId, Record};
 use gramme_storage::{Batch, Engine, EngineError};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -76,6 +76,8 @@ struct State {
     cache: Cache,
     locks: BTreeMap<Bytes, VecDeque<oneshot::Sender<()>>>,
     broken: Option<EngineError>,
+    /// Rows of batches that failed: the engine may show them, and a crash may still take them back.
+    in_doubt: BTreeSet<Bytes>,
 }
 
 impl<E: Env> Store<E> {
@@ -92,6 +94,7 @@ impl<E: Env> Store<E> {
             cache: Cache::new(cache_bytes),
             locks: BTreeMap::new(),
             broken: None,
+            in_doubt: BTreeSet::new(),
         };
         Rc::new(Store {
             env,
@@ -275,7 +278,8 @@ impl<E: Env> Store<E> {
             }
             Err(cause) => {
                 self.env.probe(Probe::StoreBroken);
-                state.overlay.clear();
+                let in_doubt: BTreeSet<Bytes> = std::mem::take(&mut state.overlay).into_keys().collect();
+                state.in_doubt.extend(in_doubt);
                 state.pending.clear();
                 state.sealed.clear();
                 state.broken = Some(cause);
@@ -305,6 +309,11 @@ impl<E: Env> Store<E> {
             Some(bytes) => self.decode(row, bytes)?,
         });
         let mut state = self.state.borrow_mut();
+        if state.in_doubt.contains(row)
+            && let Some(cause) = &state.broken
+        {
+            return Err(cause.clone());
+        }
         // A batch that settled while the engine was reading may have overtaken what it read.
         if state.durable == started_at && !state.overlay.contains_key(row) {
             let cost = kept.cost_bytes();

@@ -1,6 +1,8 @@
 //! Not my key: hand the put to a home of it and relay the answer. A forward that was never sent, or that
 //! stays unanswered, goes to *one* further candidate with the *same request id*, within the deadline
 //! (design section 3). Whatever may have been applied by the first is adopted by the second.
+//!
+//! A put that waited in the sockets of a frozen node is refused here too: a home cannot tell that it is late.
 
 use crate::coordinate::explain::Explain;
 use crate::env::{Env, Mono};
@@ -8,6 +10,7 @@ use crate::fan_out::{Answer, Step};
 use crate::node::Node;
 use crate::probe::Probe;
 use gramme_core::limits::FALLBACK_AFTER_MS_MAX;
+use gramme_core::planted::{self, Bug};
 use gramme_core::{NodeId, Outcome, PartitionId};
 use gramme_wire::{Body, Done, Failure, Put, Reason};
 use std::time::Duration;
@@ -28,6 +31,9 @@ pub(crate) async fn forward<E: Env>(node: &Node<E>, mut put: Put, deadline: Mono
     let mut asked = 0;
     let mut reason = Reason::Unavailable;
     let mut outcome = Outcome::NotApplied;
+    if node.is_thawing() && !planted::on(Bug::FrozenWrites) {
+        return Err(Failure::not_applied(Reason::Frozen));
+    }
     for candidate in candidates(node, partition, put.context.as_ref().and_then(|c| c.preferred)) {
         if asked == ATTEMPTS_MAX || node.0.env.now() >= deadline {
             break;
