@@ -1,0 +1,138 @@
+//! The command line as a whole: which commands there are.
+
+use crate::failure::Failure;
+use crate::{
+    bucket, cluster, completions, config, del, dev, export, get, import, ls, put, ring, server, status,
+    version,
+};
+use clap::{Parser, Subcommand};
+
+/// A leaderless, always-writeable key-value store.
+#[derive(Parser)]
+#[command(
+    name = "gramme",
+    version,
+    about = "A leaderless, always-writeable key-value store: Amazon's Dynamo made real",
+    after_help = "Start here:\n  gramme dev                     a cluster of three nodes on this machine\n  gramme put carts u42 pen       then, from another terminal\n  gramme get carts u42\n\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 the key has siblings, 4 there is no such key.",
+    disable_help_subcommand = true
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start a cluster of several nodes on this machine
+    Dev(dev::Dev),
+    /// Start one node
+    Server(server::Server),
+    /// Make or show a cluster file
+    Cluster(cluster::Cluster),
+    /// Look for mistakes in a settings file
+    Config(config::Config),
+    /// Read a key
+    Get(get::Get),
+    /// Write a key
+    Put(put::Put),
+    /// Delete a key
+    Del(del::Del),
+    /// List the keys of a bucket
+    Ls(ls::Ls),
+    /// Store the rows of a TSV, CSV or JSON lines file
+    Import(import::Import),
+    /// Write the rows of a bucket to a file
+    Export(export::Export),
+    /// How the cluster is, on one screen
+    Status(status::Status),
+    /// Where a key lives, and what each of its homes holds
+    Ring(ring::Ring),
+    /// Show or change a bucket's settings
+    Bucket(bucket::Bucket),
+    /// Print completions for a shell
+    Completions(completions::Completions),
+    /// Print the version
+    Version(version::Version),
+}
+
+impl Arguments {
+    /// Does what was asked.
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Command::Dev(dev) => dev.run(),
+            Command::Server(server) => server.run(),
+            Command::Cluster(cluster) => cluster.run(),
+            Command::Config(config) => config.run(),
+            Command::Get(get) => get.run(),
+            Command::Put(put) => put.run(),
+            Command::Del(del) => del.run(),
+            Command::Ls(ls) => ls.run(),
+            Command::Import(import) => import.run(),
+            Command::Export(export) => export.run(),
+            Command::Status(status) => status.run(),
+            Command::Ring(ring) => ring.run(),
+            Command::Bucket(bucket) => bucket.run(),
+            Command::Completions(completions) => completions.run(),
+            Command::Version(version) => version.run(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Arguments;
+    use clap::{CommandFactory, Parser};
+
+    fn refusal(line: &str) -> String {
+        match Arguments::try_parse_from(line.split(' ')) {
+            Ok(_) => panic!("{line} was taken"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_slip_is_answered_with_what_was_meant() {
+        for (line, meant) in [
+            ("gramme statsu", "status"),
+            ("gramme import f.tsv --bucket b --kye name", "--key"),
+            ("gramme dev --node 3", "--nodes"),
+            ("gramme dev kil 1", "kill"),
+            ("gramme dev --engine fjal", "fjall"),
+            ("gramme export b --format tvs", "tsv"),
+        ] {
+            let answer = refusal(line);
+            assert!(answer.contains(meant), "{line}: {answer}");
+        }
+    }
+
+    #[test]
+    fn every_command_shows_an_example_in_its_help() {
+        let command = Arguments::command();
+        for sub in command.get_subcommands() {
+            let help = sub.clone().render_long_help().to_string();
+            assert!(help.contains("Example"), "gramme {} --help has none:\n{help}", sub.get_name());
+        }
+    }
+
+    #[test]
+    fn every_command_that_reports_can_do_so_in_json() {
+        let command = Arguments::command();
+        for sub in
+            command.get_subcommands().filter(|sub| !["server", "completions"].contains(&sub.get_name()))
+        {
+            let takes_json = |c: &clap::Command| {
+                c.get_arguments().any(|argument| {
+                    let other = argument.get_visible_aliases().unwrap_or_default();
+                    argument.get_long() == Some("json") || other.contains(&"json")
+                })
+            };
+            let ok = takes_json(sub) || (sub.has_subcommands() && sub.get_subcommands().all(takes_json));
+            assert!(ok, "gramme {} has no --json", sub.get_name());
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! `gramme status`: how the cluster is, on one screen. Every member is asked for itself, so that each line is
+//! that node's own word; who does not answer is shown as what the asked node thinks of it.
+
+use crate::failure::Failure;
+use crate::nodes::Nodes;
+use crate::output::{counted, lines, print_json, print_line, table};
+use clap::Args;
+use gramme_client::{Client, Error};
+use serde_json::{Value as Json, json};
+use std::collections::BTreeMap;
+
+#[derive(Args)]
+#[command(after_help = "Examples:\n  gramme status\n  gramme status --node http://127.0.0.1:7410 --json")]
+pub(crate) struct Status {
+    /// Print what each node says, as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    nodes: Nodes,
+}
+
+impl Status {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        self.nodes.clone().with_client(|client| async move { self.show(&client).await })
+    }
+
+    async fn show(&self, client: &Client) -> Result<(), Failure> {
+        let asked = client.status().await?;
+        let told: BTreeMap<String, Result<Json, Error>> = client.statuses().await.into_iter().collect();
+        let members = members(&asked, &told);
+        if self.json {
+            let nodes: Vec<Json> = members
+                .iter()
+                .map(|member| json!({ "name": member.name, "state": member.state, "says": member.says }))
+                .collect();
+            return print_json(
+                &json!({ "verdict": verdict(&asked, &members), "asked": asked, "nodes": nodes }),
+            );
+        }
+        print_line(&screen(&asked, &members))
+    }
+}
+
+/// One line of the screen.
+struct Member<'a> {
+    name: String,
+    /// As the asked node describes it.
+    described: &'a Json,
+    /// Its own status, if it gave one.
+    says: Option<&'a Json>,
+    state: &'static str,
+}
+
+fn members<'a>(asked: &'a Json, told: &'a BTreeMap<String, Result<Json, Error>>) -> Vec<Member<'a>> {
+    let described = asked["members"].as_array().into_iter().flatten();
+    let mut members: Vec<Member<'a>> = described
+        .map(|described| {
+            let address = format!("http://{}", described["http"].as_str().unwrap_or_default());
+            let answer = told.get(&address);
+            let says = answer.and_then(|status| status.as_ref().ok());
+            Member { name: word(&described["name"]), described, says, state: state(described, says) }
+        })
+        .collect();
+    members.sort_by(|a, b| a.name.cmp(&b.name));
+    members
+}
+
+fn state(described: &Json, says: Option<&Json>) -> &'static str {
+    let Some(says) = says else {
+        // Its peers may still reach a node whose HTTP door we do not.
+        return if described["health"] == "down" { "down" } else { "no answer" };
+    };
+    if says["store"]["broken"].is_string() {
+        "broken"
+    } else if says["node"]["draining"] == true {
+        "stopping"
+    } else if described["health"] == "down" {
+        "cut off"
+    } else if says["node"]["standing"] == "unproven" {
+        "unproven"
+    } else if described["health"] == "suspect" {
+        "suspect"
+    } else {
+        "up"
+    }
+}
+
+fn serves(state: &str) -> bool {
+    matches!(state, "up" | "suspect")
+}
+
+/// What may still fail: of a key's N homes a majority must answer, whichever nodes they are.
+fn verdict(asked: &Json, members: &[Member<'_>]) -> String {
+    let n = asked["layout"]["n"].as_u64().unwrap_or(1);
+    let lost = members.iter().filter(|member| !serves(member.state)).count() as u64;
+    let of_all =
+        format!("{} of {} up", members.len() as u64 - lost, counted(members.len() as u64, "node", "nodes"));
+    let spare = (n - n / 2 - 1).checked_sub(lost);
+    match (lost, spare) {
+        (0, Some(0)) => format!("HEALTHY   {of_all}; with N={n} no node may fail without failing requests"),
+        (0, Some(spare)) => {
+            format!("HEALTHY   {of_all}; any {spare} may fail without failing a request at quorum")
+        }
+        (_, Some(0)) => format!("DEGRADED  {of_all}; requests at quorum go on, but no further node may fail"),
+        (_, Some(spare)) => {
+            format!("DEGRADED  {of_all}; any {spare} more may fail without failing a request at quorum")
+        }
+        (_, None) => format!("CRITICAL  {of_all}; keys whose homes are mostly down cannot be read at quorum"),
+    }
+}
+
+fn screen(asked: &Json, members: &[Member<'_>]) -> String {
+    let layout = &asked["layout"];
+    let zones: std::collections::BTreeSet<&str> =
+        members.iter().filter_map(|member| member.described["zone"].as_str()).collect();
+    let mut text = format!(
+        "{}\ncluster {}  v{}   {}, {}, {} partitions, N={}\n",
+        verdict(asked, members),
+        word(&asked["cluster"]),
+        word(&asked["version"]),
+        counted(zones.len() as u64, "zone", "zones"),
+        counted(members.len() as u64, "node", "nodes"),
+        layout["partitions"],
+        layout["n"],
+    );
+    let slots = layout["n"].as_f64().unwrap_or(1.0) * layout["partitions"].as_f64().unwrap_or(1.0);
+    let mut nodes =
+        table(["NODE", "ZONE", "STATE", "OWNS", "STORED", "HINTS", "IN FLIGHT", "P99", "FSYNC", "UPTIME"]);
+    for member in members {
+        let own = |section: &str, key: &str, shown: fn(u64) -> String| {
+            member.says.and_then(|says| says[section][key].as_u64()).map_or_else(|| "-".to_string(), shown)
+        };
+        let star = if member.described["self"] == true { "*" } else { "" };
+        nodes.add_row([
+            format!("{}{star}", member.name),
+            word(&member.described["zone"]),
+            member.state.to_string(),
+            format!("{:.1}%", member.described["slots"].as_f64().unwrap_or(0.0) * 100.0 / slots),
+            own("store", "stored_bytes", bytes),
+            own("node", "hints", |hints| hints.to_string()),
+            own("node", "in_flight", |calls| calls.to_string()),
+            member.described["p99_us"].as_u64().filter(|us| *us > 0).map_or_else(|| "-".to_string(), micros),
+            own("store", "sync_mean_us", micros),
+            own("node", "uptime_ms", |ms| span(ms / 1000)),
+        ]);
+    }
+    text.push_str(&lines(&nodes));
+    for member in members {
+        text.extend(warning(member).map(|words| format!("\nwarning  {}: {words}", member.name)));
+    }
+    text.push_str("\n* was asked; P99 is how long it waits for each of the others");
+    text
+}
+
+fn warning(member: &Member<'_>) -> Option<String> {
+    match member.state {
+        "down" => Some("it is down; other nodes take its place, and keep what it misses as hints".to_string()),
+        "cut off" => Some("its HTTP door answers us, but the asked node does not reach it".to_string()),
+        "no answer" => Some("the asked node reaches it, but its HTTP door does not answer us".to_string()),
+        "unproven" => Some("it has lost its store, or has not met all members with its new one: what it lacks proves nothing, and reads ask others".to_string()),
+        "broken" => Some(format!("its store is broken: {}", word(&member.says?["store"]["broken"]))),
+        _ => None,
+    }
+}
+
+fn word(json: &Json) -> String {
+    json.as_str().map_or_else(|| json.to_string(), str::to_string)
+}
+
+fn bytes(bytes: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB"];
+    let mut size = bytes as f64;
+    let mut unit = "B";
+    for next in units {
+        if size < 1024.0 {
+            break;
+        }
+        size /= 1024.0;
+        unit = next;
+    }
+    if unit == "B" || size >= 10.0 { format!("{size:.0} {unit}") } else { format!("{size:.1} {unit}") }
+}
+
+fn micros(us: u64) -> String {
+    if us < 10_000 { format!("{:.1} ms", us as f64 / 1000.0) } else { format!("{} ms", us / 1000) }
+}
+
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86_400 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(health: [&str; 3]) -> Json {
+        let member = |at: usize| {
+            json!({
+                "name": format!("n{at}"), "zone": format!("z{at}"), "slots": 256, "http": format!("h:{at}"),
+                "self": at == 0, "health": health[at], "p99_us": at * 1500,
+            })
+        };
+        json!({
+            "cluster": "c1", "version": "0.1.0", "layout": { "n": 3, "partitions": 256 },
+            "members": [member(0), member(1), member(2)],
+        })
+    }
+
+    fn says(standing: &str) -> Result<Json, Error> {
+        Ok(json!({
+            "node": { "standing": standing, "draining": false, "hints": 0, "in_flight": 2, "uptime_ms": 65_000 },
+            "store": { "stored_bytes": 1_536_000, "sync_mean_us": 850, "broken": null },
+        }))
+    }
+
+    #[test]
+    fn a_healthy_cluster_fits_one_screen() {
+        let told: BTreeMap<_, _> = (0..3).map(|at| (format!("http://h:{at}"), says("continuous"))).collect();
+        let asked = asked(["up"; 3]);
+        let expected = "HEALTHY   3 of 3 nodes up; any 1 may fail without failing a request at quorum\n\
+            cluster c1  v0.1.0   3 zones, 3 nodes, 256 partitions, N=3\n\
+            NODE  ZONE  STATE  OWNS   STORED   HINTS  IN FLIGHT  P99     FSYNC   UPTIME\n\
+            n0*   z0    up     33.3%  1.5 MiB  0      2          -       0.8 ms  1 min\n\
+            n1    z1    up     33.3%  1.5 MiB  0      2          1.5 ms  0.8 ms  1 min\n\
+            n2    z2    up     33.3%  1.5 MiB  0      2          3.0 ms  0.8 ms  1 min\n\
+            * was asked; P99 is how long it waits for each of the others";
+        assert_eq!(screen(&asked, &members(&asked, &told)), expected);
+    }
+
+    #[test]
+    fn the_verdict_says_what_may_still_fail() {
+        let up = || says("continuous");
+        for (health, answers, begins) in [
+            (
+                ["up", "up", "down"],
+                [Some(up()), Some(up()), None],
+                "DEGRADED  2 of 3 nodes up; requests at quorum go on, but no further",
+            ),
+            (["up", "up", "up"], [Some(up()), Some(says("unproven")), Some(up())], "DEGRADED  2 of 3"),
+            (["up", "down", "down"], [Some(up()), None, None], "CRITICAL  1 of 3"),
+            (["up", "suspect", "up"], [Some(up()), Some(up()), Some(up())], "HEALTHY   3 of 3"),
+        ] {
+            let told: BTreeMap<_, _> = answers
+                .into_iter()
+                .enumerate()
+                .filter_map(|(at, answer)| Some((format!("http://h:{at}"), answer?)))
+                .collect();
+            let asked = asked(health);
+            let screen = screen(&asked, &members(&asked, &told));
+            assert!(screen.starts_with(begins), "{screen}");
+            assert_eq!(screen.contains("warning"), !begins.starts_with("HEALTHY"), "{screen}");
+        }
+    }
+
+    #[test]
+    fn sizes_and_times_are_short() {
+        assert_eq!([0, 1023, 1024, 10 << 20].map(bytes), ["0 B", "1023 B", "1.0 KiB", "10 MiB"]);
+        assert_eq!([0, 850, 12_345].map(micros), ["0.0 ms", "0.8 ms", "12 ms"]);
+        assert_eq!([5, 65, 7200, 200_000].map(span), ["5 s", "1 min", "2 h", "2 d"]);
+    }
+}

@@ -1,0 +1,139 @@
+//! A real local cluster for a test: processes of this build, in a directory of its own, on ports of its own.
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value as Json;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+/// A running `gramme dev`.
+pub(crate) struct Local {
+    child: Child,
+    events: BufReader<ChildStdout>,
+    pub(crate) place: tempfile::TempDir,
+    pub(crate) port: u16,
+}
+
+impl Local {
+    /// Starts a new cluster and waits until it says that it is ready.
+    pub(crate) fn start(nodes: u16) -> Local {
+        let place = tempfile::tempdir().unwrap();
+        let port = free_ports(nodes);
+        let given = ["--nodes".to_string(), nodes.to_string(), "--port".to_string(), port.to_string()];
+        let (child, events) = spawn(&place.path().join("dev"), &given);
+        Local { child, events, place, port }
+    }
+
+    /// Stops the cluster as an operator would, and starts it again on the same directory.
+    pub(crate) fn restart(mut self) -> Local {
+        self.signal(Signal::TERM);
+        assert!(self.child.wait().unwrap().success());
+        let (child, events) = spawn(&self.place.path().join("dev"), &[]);
+        self.child = child;
+        self.events = events;
+        self
+    }
+
+    pub(crate) fn url(&self, node: u16) -> String {
+        format!("http://{}", self.address(node))
+    }
+
+    pub(crate) fn address(&self, node: u16) -> String {
+        format!("127.0.0.1:{}", self.port + 10 * node)
+    }
+
+    /// Runs a client command that talks to `node`.
+    pub(crate) fn run(&self, node: u16, arguments: &[&str], stdin: &[u8]) -> Output {
+        let mut child = self.begin(node, arguments);
+        child.stdin.take().unwrap().write_all(stdin).unwrap();
+        child.wait_with_output().unwrap()
+    }
+
+    /// The same for one that must succeed; gives its stdout.
+    pub(crate) fn ok(&self, node: u16, arguments: &[&str], stdin: &[u8]) -> String {
+        let output = self.run(node, arguments, stdin);
+        assert!(output.status.success(), "gramme {}: {}", arguments.join(" "), told(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Starts a client command and leaves it running.
+    pub(crate) fn begin(&self, node: u16, arguments: &[&str]) -> Child {
+        gramme(arguments)
+            .env("GRAMME_NODE", self.url(node))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    /// Gives an order, as from another terminal.
+    pub(crate) fn order(&self, order: &[&str]) {
+        let dir = self.place.path().join("dev");
+        let output = gramme(&["dev"]).args(order).arg("--dir").arg(dir).output().unwrap();
+        assert!(output.status.success(), "{order:?}: {}", told(&output));
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// The next line that the cluster tells.
+    pub(crate) fn event(&mut self) -> Json {
+        next_event(&mut self.events, &mut self.child)
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        // Its nodes stop when it is gone; a test that failed is told by its own panic.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// The binary under test, without the settings of whoever runs the tests.
+pub(crate) fn gramme(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gramme"));
+    command.args(arguments).env_remove("GRAMME_NODE").env_remove("GRAMME_TOKEN");
+    command
+}
+
+/// What a command said that was not expected to fail, or not so.
+pub(crate) fn told(output: &Output) -> String {
+    let texts = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    format!("{}, {}", output.status, texts.join("\n"))
+}
+
+fn spawn(dir: &Path, given: &[String]) -> (Child, BufReader<ChildStdout>) {
+    let mut child =
+        gramme(&["dev", "--json", "--dir"]).arg(dir).args(given).stdout(Stdio::piped()).spawn().unwrap();
+    let mut events = BufReader::new(child.stdout.take().unwrap());
+    let ready = next_event(&mut events, &mut child);
+    assert_eq!(ready["event"], "ready", "{ready}");
+    (child, events)
+}
+
+fn next_event(events: &mut BufReader<ChildStdout>, child: &mut Child) -> Json {
+    let mut line = String::new();
+    events.read_line(&mut line).unwrap();
+    assert!(!line.is_empty(), "gramme dev ended: {:?}", child.wait());
+    serde_json::from_str(&line).unwrap()
+}
+
+/// A first port with room for `nodes` nodes. Below those that systems hand out, and apart for each test process,
+/// so that nobody takes one between this look and its use.
+fn free_ports(nodes: u16) -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let room = 10 * nodes;
+    loop {
+        let turn = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 10_000 + (std::process::id() % 100) as u16 * 200 + (turn * room) % 20_000;
+        let needed = (0..nodes).flat_map(|node| (0..3).map(move |door| port + 10 * node + door));
+        if needed.map(|port| TcpListener::bind(("127.0.0.1", port))).all(|bound| bound.is_ok()) {
+            return port;
+        }
+    }
+}
