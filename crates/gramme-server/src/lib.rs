@@ -9,7 +9,20 @@
 #![forbid(unsafe_code)]
 
 pub mod cluster_file;
+mod doors;
+pub mod identity;
+mod inbox;
+pub mod logs;
+mod mailbox;
+mod metrics;
+mod peers;
+mod random;
+pub mod run;
 pub mod settings;
+mod shard;
+mod store;
+mod tls;
+mod tokio_env;
 
 /// The known word that a mistyped one is nearest to, if any is near enough to be meant.
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

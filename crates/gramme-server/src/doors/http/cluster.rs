@@ -1,0 +1,213 @@
+//! What a node says of itself and its cluster: status, the places of a key, health, metrics.
+
+use super::asked;
+use super::failed;
+use super::problem::Problem;
+use super::shown;
+use crate::doors::Service;
+use crate::mailbox::Door;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Response, StatusCode, header};
+use gramme_core::limits::REQUEST_MS;
+use gramme_core::{Member, NodeId, Record};
+use gramme_node::request::{self, Call, Health, PeerStatus, Status};
+use gramme_storage::Engine;
+use gramme_wire::Standing;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// `GET /v1/cluster/status`.
+pub(super) async fn status(
+    State(service): State<Arc<Service>>,
+    parts: Parts,
+) -> Result<Json<Value>, Problem> {
+    asked::query(&parts.uri, &[])?;
+    let shards = service.statuses().await;
+    let layout = service.layout();
+    let members: Vec<Value> =
+        layout.members().iter().map(|member| member_json(&service, &shards, member)).collect();
+    let stats = service.store.stats();
+    let mean_us = stats.sync_nanos.checked_div(stats.syncs).unwrap_or(0) / 1000;
+    let (trust, store) = {
+        let identity = service.company.identity.lock().await;
+        (identity.trust(), identity.store())
+    };
+    let continuous = shards.iter().all(|shard| shard.standing == Standing::Continuous);
+    Ok(Json(json!({
+        "cluster": service.company.hello.cluster.to_string(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "layout": {
+            "version": layout.version(),
+            "hash": layout.hash().to_string(),
+            "n": layout.n(),
+            "partitions": layout.partitions(),
+        },
+        "node": {
+            "id": service.node().to_string(),
+            "name": service.name,
+            "standing": if continuous { "continuous" } else { "unproven" },
+            "trust": trust,
+            "store": store.to_string(),
+            "draining": service.is_draining(),
+            "uptime_ms": service.started.elapsed().as_millis() as u64,
+            "shards": service.shards.count(),
+            "homes": shards.iter().map(|shard| shard.homes).sum::<usize>(),
+            "hints": shards.iter().map(|shard| shard.hints).sum::<u64>(),
+            "in_flight": shards.iter().map(|shard| shard.in_flight).sum::<usize>(),
+            "clients": { "http": service.clients(Door::Http), "resp": service.clients(Door::Resp) },
+        },
+        "members": members,
+        "store": {
+            "engine": service.store.name(),
+            "stored_bytes": stats.stored_bytes,
+            "batches": stats.batches,
+            "syncs": stats.syncs,
+            "sync_mean_us": mean_us,
+            "sync_max_us": stats.sync_nanos_max / 1000,
+            "broken": shards.iter().find_map(|shard| shard.broken.clone()),
+        },
+    })))
+}
+
+fn member_json(service: &Service, shards: &[Status], member: &Member) -> Value {
+    let is_self = member.id == service.node();
+    let seen: Vec<PeerStatus> = shards
+        .iter()
+        .filter_map(|shard| shard.peers.iter().find(|peer| peer.node == member.id))
+        .copied()
+        .collect();
+    let hello = &service.company.hello;
+    let (http, resp) = match service.company.roster.doors(member.id) {
+        _ if is_self => (hello.http.clone(), hello.resp.clone()),
+        Some(doors) => (doors.http, doors.resp),
+        None => (member.http.clone(), String::new()),
+    };
+    let health = seen.iter().map(|peer| peer.health).max();
+    json!({
+        "id": member.id.to_string(),
+        "name": member.name,
+        "zone": member.zone,
+        "weight": member.weight,
+        "slots": service.layout().slots_of(member.id),
+        "peer": member.address,
+        "http": http,
+        "resp": if resp.is_empty() { Value::Null } else { resp.into() },
+        "self": is_self,
+        "connected": is_self || (!seen.is_empty() && seen.iter().all(|peer| peer.connected)),
+        "health": match health {
+            _ if is_self => "up",
+            Some(Health::Up) => "up",
+            Some(Health::Suspect) => "suspect",
+            Some(Health::Down) | None => "down",
+        },
+        "p50_us": seen.iter().map(|peer| peer.p50_us).max().unwrap_or(0),
+        "p99_us": seen.iter().map(|peer| peer.p99_us).max().unwrap_or(0),
+    })
+}
+
+/// `GET /v1/ring/{bucket}/{key}`: where a key lives, and what each of its homes holds.
+pub(super) async fn ring(State(service): State<Arc<Service>>, parts: Parts) -> Result<Json<Value>, Problem> {
+    let key = asked::key_of(&parts.uri, RING)?;
+    asked::query(&parts.uri, &[])?;
+    let call = Call { timeout_ms: REQUEST_MS, request: request::Request::Locate(key.clone()) };
+    let located = match service.shards.call(call).await {
+        request::Response::Located(located) => located,
+        other => return Err(failed(other)),
+    };
+    let name = |node: NodeId| service.layout().member(node).map_or("", |member| &*member.name);
+    let homes = located.homes.iter().map(|(node, held)| {
+        let mut home = json!({ "node": node.to_string(), "name": name(*node) });
+        match held {
+            Ok(record) => home["holds"] = record.as_ref().map_or(Value::Null, holding_json),
+            Err(why) => home["error"] = why.clone().into(),
+        }
+        home
+    });
+    let homes: Vec<Value> = homes.collect();
+    let fallbacks =
+        located.fallbacks.iter().map(|&node| json!({ "node": node.to_string(), "name": name(node) }));
+    let mut object = json!({ "bucket": key.bucket() });
+    shown::put_key(&mut object, key.key());
+    object["partition"] = located.partition.0.into();
+    object["homes"] = homes.into();
+    object["fallbacks"] = fallbacks.collect();
+    Ok(Json(object))
+}
+
+fn holding_json(record: &Record) -> Value {
+    let now_ms = crate::tokio_env::wall_ms();
+    let siblings = record.siblings().iter().map(|sibling| {
+        let value = sibling.live_value(now_ms);
+        json!({
+            "id": sibling.dot.to_string(),
+            "time": crate::doors::time::iso(sibling.stamp.ms()),
+            "bytes": value.map(|value| value.len()),
+            "deleted": value.is_none(),
+        })
+    });
+    json!({ "etag": format!("{:016x}", record.tag()), "siblings": siblings.collect::<Vec<_>>() })
+}
+
+/// `GET /livez`: the process answers.
+pub(super) async fn livez() -> &'static str {
+    "ok\n"
+}
+
+/// `GET /readyz`: clients should come here. With `?verbose` each check is listed.
+pub(super) async fn readyz(
+    State(service): State<Arc<Service>>,
+    parts: Parts,
+) -> Result<Response<Body>, Problem> {
+    let verbose = !asked::query(&parts.uri, &["verbose"])?.is_empty();
+    let shards = service.statuses().await;
+    let n = service.layout().n();
+    let down: BTreeSet<NodeId> = shards
+        .iter()
+        .flat_map(|shard| &shard.peers)
+        .filter(|peer| !peer.connected || peer.health == Health::Down)
+        .map(|peer| peer.node)
+        .collect();
+    let reachable = service.layout().members().len() - down.len();
+    let needed = n / 2 + 1;
+    let broken = shards.iter().find_map(|shard| shard.broken.clone());
+    let checks = [
+        (
+            "shards",
+            shards.len() == service.shards.count(),
+            format!("{} of {} answer", shards.len(), service.shards.count()),
+        ),
+        ("store", broken.is_none(), broken.unwrap_or_else(|| "it takes writes".into())),
+        ("quorum", reachable >= needed, format!("{reachable} members reachable, {needed} needed")),
+        ("serving", !service.is_draining(), "not shutting down".into()),
+    ];
+    let ready = checks.iter().all(|(_, holds, _)| *holds);
+    let mut text = String::new();
+    if verbose {
+        for (name, holds, why) in &checks {
+            text.push_str(&format!("[{}] {name}: {why}\n", if *holds { "+" } else { "-" }));
+        }
+    }
+    text.push_str(if ready { "ok\n" } else { "not ready\n" });
+    let mut response = Response::new(Body::from(text));
+    if !ready {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    Ok(response)
+}
+
+/// `GET /metrics`.
+pub(super) async fn metrics(State(service): State<Arc<Service>>) -> Response<Body> {
+    let mut response = Response::new(Body::from(service.metrics.text()));
+    let media = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, media);
+    response
+}
+
+pub(super) const RING: &str = "/v1/ring/";

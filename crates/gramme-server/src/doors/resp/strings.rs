@@ -1,0 +1,263 @@
+//! Commands over keys and values: GET, SET, DEL, EXISTS, MGET, MSET.
+
+use super::answer::Answer;
+use super::{Counter, word};
+use crate::metrics::Op;
+use crate::tokio_env::wall_ms;
+use bytes::Bytes;
+use futures_util::future::join_all;
+use gramme_core::limits::{REQUEST_MS, RESP_COMMAND_BYTES_MAX};
+use gramme_core::record::Content;
+use gramme_core::{Context, Key, RequestId, View};
+use gramme_node::request::{Call, Get, Got, Request, Response};
+use gramme_wire::{Failure, Put, Reason};
+use std::collections::BTreeSet;
+
+/// One command, its arguments checked.
+pub(super) struct Command {
+    kind: Kind,
+    keys: Vec<Key>,
+}
+
+enum Kind {
+    Get,
+    Mget,
+    Exists,
+    Del,
+    /// One value per key; the time to live is in milliseconds.
+    Set {
+        values: Vec<Bytes>,
+        ttl_ms: Option<u64>,
+    },
+}
+
+impl Command {
+    /// `None` if it is no command over keys; the error is what the client is told.
+    pub(super) fn parse(name: &str, args: &[Bytes]) -> Option<Result<Command, Answer>> {
+        let all = |kind| keys(&args[1..]).map(|keys| Command { kind, keys });
+        Some(match name {
+            "get" => all(Kind::Get),
+            "mget" => all(Kind::Mget),
+            "exists" => all(Kind::Exists),
+            "del" => all(Kind::Del),
+            "set" => set(args),
+            "mset" => mset(args),
+            _ => return None,
+        })
+    }
+
+    /// In the order of the arguments.
+    pub(super) fn keys(&self) -> &[Key] {
+        &self.keys
+    }
+
+    /// Whether it changes its keys.
+    pub(super) fn writes(&self) -> bool {
+        matches!(self.kind, Kind::Set { .. } | Kind::Del)
+    }
+
+    /// How it counts.
+    pub(super) fn op(&self) -> Op {
+        match self.kind {
+            Kind::Get | Kind::Mget | Kind::Exists => Op::Get,
+            Kind::Set { .. } => Op::Put,
+            Kind::Del => Op::Delete,
+        }
+    }
+
+    /// Runs it.
+    pub(super) async fn run(&self, counter: &Counter) -> Answer {
+        let done = match &self.kind {
+            Kind::Get => {
+                get(counter, &self.keys[0]).await.map(|value| value.map_or(Answer::Null, Answer::Value))
+            }
+            Kind::Mget => self.mget(counter).await,
+            Kind::Exists => self.exists(counter).await,
+            Kind::Del => self.del(counter).await,
+            Kind::Set { values, ttl_ms } => self.set(counter, values, *ttl_ms).await,
+        };
+        done.unwrap_or_else(Answer::Failed)
+    }
+
+    async fn mget(&self, counter: &Counter) -> Result<Answer, Box<Failure>> {
+        let mut answers = Vec::with_capacity(self.keys.len());
+        let mut bytes = 0;
+        for keys in self.keys.chunks(TOGETHER) {
+            for value in join_all(keys.iter().map(|key| get(counter, key))).await {
+                let value = value?;
+                bytes += value.as_ref().map_or(0, Bytes::len);
+                answers.push(value.map_or(Answer::Null, Answer::Value));
+            }
+            if bytes > RESP_COMMAND_BYTES_MAX {
+                return Ok(Answer::err(format_args!(
+                    "the values have more than {RESP_COMMAND_BYTES_MAX} bytes together: ask for fewer keys at once"
+                )));
+            }
+        }
+        Ok(Answer::Array(answers))
+    }
+
+    /// A key that is named twice counts twice, as in Redis.
+    async fn exists(&self, counter: &Counter) -> Result<Answer, Box<Failure>> {
+        let mut count = 0;
+        for keys in self.keys.chunks(TOGETHER) {
+            for value in join_all(keys.iter().map(|key| get(counter, key))).await {
+                count += i64::from(value?.is_some());
+            }
+        }
+        Ok(Answer::Integer(count))
+    }
+
+    /// Answers with how many of the keys were there: each is read first, and what was read is covered.
+    async fn del(&self, counter: &Counter) -> Result<Answer, Box<Failure>> {
+        let distinct: Vec<&Key> = self.keys.iter().collect::<BTreeSet<_>>().into_iter().collect();
+        let mut count = 0;
+        for keys in distinct.chunks(TOGETHER) {
+            let deleted = join_all(keys.iter().map(async |key| {
+                let got = read(counter, key).await?;
+                match got.record.view(got.mode, wall_ms()) {
+                    View::Missing | View::Deleted => Ok::<_, Box<Failure>>(0),
+                    View::One(_) | View::Siblings(_) => {
+                        write(counter, key, Content::Tombstone, None, Some(got.context)).await?;
+                        Ok(1)
+                    }
+                }
+            }));
+            for one in deleted.await {
+                count += one?;
+            }
+        }
+        Ok(Answer::Integer(count))
+    }
+
+    async fn set(
+        &self,
+        counter: &Counter,
+        values: &[Bytes],
+        ttl_ms: Option<u64>,
+    ) -> Result<Answer, Box<Failure>> {
+        if let ([key], [value]) = (&self.keys[..], values) {
+            write(counter, key, Content::Value(value.clone()), ttl_ms, None).await?;
+            return Ok(Answer::Ok);
+        }
+        // Of a key that is named twice the last value stays, as in Redis.
+        let last = |at: usize| !self.keys[at + 1..].contains(&self.keys[at]);
+        let wanted: Vec<usize> = (0..self.keys.len()).filter(|&at| last(at)).collect();
+        for some in wanted.chunks(TOGETHER) {
+            let written =
+                join_all(some.iter().map(|&at| {
+                    write(counter, &self.keys[at], Content::Value(values[at].clone()), ttl_ms, None)
+                }));
+            for one in written.await {
+                one?;
+            }
+        }
+        Ok(Answer::Ok)
+    }
+}
+
+async fn read(counter: &Counter, key: &Key) -> Result<Got, Box<Failure>> {
+    let get = Get { key: key.clone(), r: None, pr: 0, min: None, explain: false };
+    match counter.call(key, Call { timeout_ms: REQUEST_MS, request: Request::Get(get) }).await {
+        Response::Got(got) => Ok(*got),
+        other => Err(failed(other)),
+    }
+}
+
+/// The value as Redis would have it: of several siblings the last written.
+async fn get(counter: &Counter, key: &Key) -> Result<Option<Bytes>, Box<Failure>> {
+    let got = read(counter, key).await?;
+    let now_ms = wall_ms();
+    let shown = match got.record.view(got.mode, now_ms) {
+        View::Missing | View::Deleted => None,
+        View::One(sibling) => Some(sibling),
+        View::Siblings(values) => values.into_iter().max_by_key(|sibling| (sibling.stamp, sibling.dot)),
+    };
+    Ok(shown.and_then(|sibling| sibling.live_value(now_ms).cloned()))
+}
+
+async fn write(
+    counter: &Counter,
+    key: &Key,
+    content: Content,
+    ttl_ms: Option<u64>,
+    context: Option<Context>,
+) -> Result<(), Box<Failure>> {
+    let request = RequestId(u128::from(counter.random.word()) << 64 | u128::from(counter.random.word()));
+    let put = Put {
+        key: key.clone(),
+        content,
+        content_type: Bytes::new(),
+        meta: Vec::new(),
+        ttl_ms,
+        context,
+        w: None,
+        pw: 0,
+        request,
+        retry: false,
+        explain: false,
+    };
+    match counter.call(key, Call { timeout_ms: REQUEST_MS, request: Request::Put(Box::new(put)) }).await {
+        Response::Done(_) => Ok(()),
+        other => Err(failed(other)),
+    }
+}
+
+fn failed(response: Response) -> Box<Failure> {
+    match response {
+        Response::Failed(failure) => failure,
+        other => {
+            tracing::error!(?other, "a shard answered another question than was asked");
+            Box::new(Failure::not_applied(Reason::Overloaded))
+        }
+    }
+}
+
+fn keys(args: &[Bytes]) -> Result<Vec<Key>, Answer> {
+    args.iter().map(|arg| Key::new(BUCKET, arg).map_err(Answer::err)).collect()
+}
+
+fn set(args: &[Bytes]) -> Result<Command, Answer> {
+    let mut ttl_ms = None;
+    let mut options = args[3..].iter();
+    while let Some(option) = options.next() {
+        let factor = match &*word(option) {
+            "ex" => 1000,
+            "px" => 1,
+            known @ ("nx" | "xx" | "get" | "keepttl" | "exat" | "pxat") => {
+                return Err(Answer::err(format_args!(
+                    "the option {} of SET is not supported: it promises what concurrent writers on different nodes cannot keep, or needs a read; use EX, PX or none",
+                    known.to_ascii_uppercase()
+                )));
+            }
+            _ => return Err(Answer::err("syntax error")),
+        };
+        let Some(time) = options.next().filter(|_| ttl_ms.is_none()) else {
+            return Err(Answer::err("syntax error"));
+        };
+        let time = std::str::from_utf8(time).ok().and_then(|text| text.parse::<i64>().ok());
+        let Some(time) = time else { return Err(Answer::err("value is not an integer or out of range")) };
+        let ms = u64::try_from(time)
+            .ok()
+            .and_then(|time| time.checked_mul(factor))
+            .filter(|&ms| ms > 0 && ms < TTL_MS_MAX);
+        ttl_ms = Some(ms.ok_or_else(|| Answer::err("invalid expire time in 'set' command"))?);
+    }
+    Ok(Command { kind: Kind::Set { values: vec![args[2].clone()], ttl_ms }, keys: keys(&args[1..2])? })
+}
+
+fn mset(args: &[Bytes]) -> Result<Command, Answer> {
+    if args.len() % 2 == 0 {
+        return Err(Answer::err("wrong number of arguments for 'mset' command"));
+    }
+    let values = args[1..].chunks_exact(2).map(|pair| pair[1].clone()).collect();
+    let named: Vec<Bytes> = args[1..].chunks_exact(2).map(|pair| pair[0].clone()).collect();
+    Ok(Command { kind: Kind::Set { values, ttl_ms: None }, keys: keys(&named)? })
+}
+
+/// Where the Redis door keeps its keys.
+pub(super) const BUCKET: &str = "default";
+/// Keys of one command that are worked on at the same time.
+const TOGETHER: usize = 64;
+/// Past it the sum of a stamp and a time to live would leave the range of stamps.
+const TTL_MS_MAX: u64 = 1 << 46;

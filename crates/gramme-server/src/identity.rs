@@ -1,0 +1,328 @@
+//! Whose data directory this is, and whether what it lacks was ever there.
+//!
+//! A directory belongs to one member and has a [`StoreId`], made when it is first written. Peers remember the
+//! store of every member they have met, durably before they say so. From that follows what a node's *silence*
+//! proves (design section 5):
+//!
+//! ```text
+//! Proving     a new store: not every other member has yet said "I never knew you, or with this same store"
+//!    |  all of them have                        |  one of them remembers another store
+//!    v                                          v
+//! Continuous  "I have nothing" is an answer    Lost  the disk was lost, emptied or swapped: what the node
+//!                                                    holds counts, what it lacks proves nothing, for good
+//! ```
+//! Continuous also becomes Lost when a peer has seen this member with another store since: what that one
+//! acknowledged is not here.
+//!
+//! Invariant: a store is Continuous only if every other member durably remembers it and no other. Nothing here
+//! is needed for safety of versions: every start makes new incarnations whatever this module says.
+//!
+//! Rows and their bytes: `docs/format/identity.md`.
+
+use crate::store::Store;
+use gramme_core::codec::{BadBytes, Reader, Writer, checksum32};
+use gramme_core::{NodeId, StoreId};
+use gramme_node::rows::{KIND_IDENTITY, KIND_PEER, node_row};
+use gramme_storage::{Batch, Engine, EngineError, Scan};
+use gramme_wire::Standing;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// This node's identity, as its store keeps it.
+pub(crate) struct Identity {
+    engine: Store,
+    node: NodeId,
+    store: StoreId,
+    trust: Trust,
+    /// The other members.
+    others: BTreeSet<NodeId>,
+    /// Those who have said, in this process life, that they know no other store of ours.
+    agreed: BTreeSet<NodeId>,
+    peers: BTreeMap<NodeId, Memory>,
+}
+
+/// What this node remembers of a peer: the first store it met it with, and the last one that differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Memory {
+    first: StoreId,
+    other: Option<StoreId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    Proving,
+    Continuous,
+    Lost,
+}
+
+/// Why a node does not start on a directory. Nothing was changed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum IdentityError {
+    /// It is another member's.
+    OtherMember {
+        /// Whose it is.
+        found: NodeId,
+        /// Who the settings say we are.
+        expected: NodeId,
+    },
+    /// A newer release wrote it.
+    Newer(u8),
+    /// The disk failed.
+    Disk(EngineError),
+}
+
+impl fmt::Display for IdentityError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            IdentityError::OtherMember { found, expected } => write!(
+                f,
+                "it belongs to member {found}, but node.id says {expected}: give each member its own directory, or correct node.id"
+            ),
+            IdentityError::Newer(version) => write!(
+                f,
+                "its identity has format version {version}, which this release does not know: start the newer release"
+            ),
+            IdentityError::Disk(e) => write!(f, "its identity cannot be read or written: {e}"),
+        }
+    }
+}
+
+impl std::error::Error for IdentityError {}
+
+impl From<EngineError> for IdentityError {
+    fn from(e: EngineError) -> IdentityError {
+        IdentityError::Disk(e)
+    }
+}
+
+impl Identity {
+    /// Reads the identity of an open store, or gives a new store one, durable when this resolves. A garbled one
+    /// is replaced: the store is then taken for lost, and keeps what it holds.
+    pub(crate) async fn open(
+        engine: Store,
+        node: NodeId,
+        members: impl IntoIterator<Item = NodeId>,
+    ) -> Result<Identity, IdentityError> {
+        let others: BTreeSet<NodeId> = members.into_iter().filter(|&member| member != node).collect();
+        let peers = read_peers(&engine).await?;
+        let found = match engine.get(&node_row(KIND_IDENTITY, &[])).await {
+            Ok(Some(bytes)) => Some(decode_identity(&bytes)),
+            Ok(None) => None,
+            Err(EngineError::Corrupt(_)) => Some(Err(BadBytes::Checksum)),
+            Err(e) => return Err(e.into()),
+        };
+        let fresh = StoreId(crate::random::word());
+        let (store, trust, is_new) = match found {
+            Some(Ok((found, ..))) if found != node => {
+                return Err(IdentityError::OtherMember { found, expected: node });
+            }
+            Some(Err(BadBytes::Version(version))) => return Err(IdentityError::Newer(version)),
+            Some(Ok((_, store, trust))) => (store, trust, false),
+            Some(Err(_)) => {
+                tracing::error!(%node, "the identity of this node's store is garbled: the store is kept as a new one; what it holds counts, what it lacks proves nothing until it is refilled");
+                (fresh, Trust::Lost, true)
+            }
+            None => (fresh, Trust::Proving, true),
+        };
+        let mut identity = Identity { engine, node, store, trust, others, agreed: BTreeSet::new(), peers };
+        if identity.is_agreed() && identity.trust == Trust::Proving {
+            identity.trust = Trust::Continuous;
+            identity.save().await?;
+        } else if is_new {
+            identity.save().await?;
+        }
+        Ok(identity)
+    }
+
+    /// The data directory's life.
+    pub(crate) fn store(&self) -> StoreId {
+        self.store
+    }
+
+    /// What this node's silence proves.
+    pub(crate) fn standing(&self) -> Standing {
+        match self.trust {
+            Trust::Continuous => Standing::Continuous,
+            Trust::Proving | Trust::Lost => Standing::Unproven,
+        }
+    }
+
+    /// In a word, for people.
+    pub(crate) fn trust(&self) -> &'static str {
+        match self.trust {
+            Trust::Proving => "proving",
+            Trust::Continuous => "continuous",
+            Trust::Lost => "lost",
+        }
+    }
+
+    /// A proven peer shows this store. Gives what to tell it: a store that this node has known it by other than
+    /// that one, if there is any; else that one, if it is not new. What it shows is durable when this resolves.
+    pub(crate) async fn meet(
+        &mut self,
+        peer: NodeId,
+        shown: StoreId,
+    ) -> Result<Option<StoreId>, EngineError> {
+        let before = self.peers.get(&peer).copied();
+        let (now, answer) = match before {
+            None => (Memory { first: shown, other: None }, None),
+            Some(known @ Memory { first, other: None }) if first == shown => (known, Some(first)),
+            Some(known @ Memory { first, other: Some(other) }) if first == shown => (known, Some(other)),
+            Some(Memory { first, .. }) => (Memory { first, other: Some(shown) }, Some(first)),
+        };
+        if before != Some(now) {
+            if before.is_some() {
+                tracing::error!(%peer, store = %shown, "a member came back with another store: its disk was lost, emptied or swapped; what it lacks proves nothing until it is refilled");
+            }
+            let mut batch = Batch::new();
+            batch.set(node_row(KIND_PEER, &peer.0.to_be_bytes()), encode_memory(now));
+            self.engine.commit(batch).await?;
+            self.peers.insert(peer, now);
+        }
+        Ok(answer)
+    }
+
+    /// A proven peer has said which store it knows this node by. Gives the new standing if that changed it;
+    /// durable when this resolves.
+    pub(crate) async fn told(
+        &mut self,
+        peer: NodeId,
+        remembered: Option<StoreId>,
+    ) -> Result<Option<Standing>, EngineError> {
+        let (before, standing) = (self.trust, self.standing());
+        match remembered {
+            Some(other) if other != self.store => {
+                self.trust = Trust::Lost;
+                self.agreed.remove(&peer);
+            }
+            _ => {
+                self.agreed.insert(peer);
+                if self.trust == Trust::Proving && self.is_agreed() {
+                    self.trust = Trust::Continuous;
+                }
+            }
+        }
+        if before == self.trust {
+            return Ok(None);
+        }
+        if let Err(e) = self.save().await {
+            // Unproven is always a safe thing to be.
+            self.trust = if self.trust == Trust::Continuous { before } else { self.trust };
+            return Err(e);
+        }
+        match self.trust {
+            Trust::Lost => {
+                tracing::error!(node = %self.node, %peer, "a peer knows this node with another store: this node's disk was lost, emptied or swapped; it takes writes, but what it lacks proves nothing until it is refilled")
+            }
+            _ => {
+                tracing::info!(node = %self.node, "every other member has met this store: what this node lacks was never there")
+            }
+        }
+        Ok((self.standing() != standing).then(|| self.standing()))
+    }
+
+    fn is_agreed(&self) -> bool {
+        self.others.is_subset(&self.agreed)
+    }
+
+    async fn save(&self) -> Result<(), EngineError> {
+        let mut batch = Batch::new();
+        batch.set(node_row(KIND_IDENTITY, &[]), encode_identity(self.node, self.store, self.trust));
+        self.engine.commit(batch).await
+    }
+}
+
+/// A memory that cannot be read is worse than none: the peer is remembered with a store that it cannot have, so
+/// that its silence is not trusted on this node's word.
+async fn read_peers(engine: &Store) -> Result<BTreeMap<NodeId, Memory>, EngineError> {
+    let mut peers = BTreeMap::new();
+    let mut after = None;
+    loop {
+        let prefix = node_row(KIND_PEER, &[]);
+        let page = engine.scan(Scan { prefix, after, rows_max: 256, bytes_max: 1 << 20 }).await?;
+        for (row, bytes) in &page.rows {
+            let Ok(id) = <[u8; 8]>::try_from(&row[3..]) else { continue };
+            let peer = NodeId(u64::from_be_bytes(id));
+            let memory = decode_memory(bytes).unwrap_or_else(|why| {
+                tracing::error!(%peer, %why, "what this node remembered of a member is garbled: its silence is not trusted on this node's word");
+                Memory { first: StoreId(crate::random::word()), other: None }
+            });
+            peers.insert(peer, memory);
+        }
+        after = page.rows.last().map(|(row, _)| row.clone());
+        if !page.more {
+            return Ok(peers);
+        }
+    }
+}
+
+fn encode_identity(node: NodeId, store: StoreId, trust: Trust) -> Vec<u8> {
+    let mut w = Writer::new();
+    w.u8(VERSION);
+    w.u64(node.0);
+    w.u64(store.0);
+    w.u8(match trust {
+        Trust::Proving => 0,
+        Trust::Continuous => 1,
+        Trust::Lost => 2,
+    });
+    close(w)
+}
+
+fn decode_identity(bytes: &[u8]) -> Result<(NodeId, StoreId, Trust), BadBytes> {
+    let mut r = open(bytes)?;
+    let (node, store) = (NodeId(r.u64()?), StoreId(r.u64()?));
+    let trust = match r.u8()? {
+        0 => Trust::Proving,
+        1 => Trust::Continuous,
+        2 => Trust::Lost,
+        _ => return Err(BadBytes::Malformed),
+    };
+    r.end()?;
+    Ok((node, store, trust))
+}
+
+fn encode_memory(memory: Memory) -> Vec<u8> {
+    let mut w = Writer::new();
+    w.u8(VERSION);
+    w.u64(memory.first.0);
+    w.u8(memory.other.is_some().into());
+    w.u64(memory.other.map_or(0, |store| store.0));
+    close(w)
+}
+
+fn decode_memory(bytes: &[u8]) -> Result<Memory, BadBytes> {
+    let mut r = open(bytes)?;
+    let first = StoreId(r.u64()?);
+    let other = match (r.u8()?, r.u64()?) {
+        (0, _) => None,
+        (1, store) => Some(StoreId(store)),
+        _ => return Err(BadBytes::Malformed),
+    };
+    r.end()?;
+    Ok(Memory { first, other })
+}
+
+fn close(mut w: Writer) -> Vec<u8> {
+    let sum = checksum32(w.as_slice());
+    w.u32(sum);
+    w.into_vec()
+}
+
+fn open(bytes: &[u8]) -> Result<Reader<'_>, BadBytes> {
+    let body_len = bytes.len().checked_sub(4).ok_or(BadBytes::Malformed)?;
+    let (body, sum) = bytes.split_at(body_len);
+    if checksum32(body).to_le_bytes() != *sum {
+        return Err(BadBytes::Checksum);
+    }
+    let mut r = Reader::new(body);
+    match r.u8()? {
+        VERSION => Ok(r),
+        newer => Err(BadBytes::Version(newer)),
+    }
+}
+
+const VERSION: u8 = 1;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,376 @@
+//! What is counted and measured, in the Prometheus text format at `/metrics`. Names begin with `gramme_`, units are
+//! base units, keys are never labels. `docs/http.md` lists them.
+//!
+//! Each shard counts into handles of its own (label `shard`), so that no two threads write to one cache line;
+//! whoever reads them sums.
+
+use crate::mailbox::Door;
+use gramme_node::{Operation, Probe};
+use gramme_storage::Stats;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+use std::cell::OnceCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a client asked of a door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Op {
+    Get,
+    Put,
+    Delete,
+    List,
+    Other,
+}
+
+/// How a door answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Answer {
+    Ok,
+    NotFound,
+    /// Several values that only the client can reconcile.
+    Siblings,
+    /// The request itself was at fault; nothing was changed.
+    Refused,
+    /// The cluster could not do it; nothing was changed.
+    NotApplied,
+    /// The cluster could not promise it; something of it may exist.
+    MaybeApplied,
+}
+
+impl Op {
+    fn as_str(self) -> &'static str {
+        ["get", "put", "delete", "list", "other"][self as usize]
+    }
+}
+
+impl Answer {
+    fn as_str(self) -> &'static str {
+        ["ok", "not_found", "siblings", "refused", "not_applied", "maybe_applied"][self as usize]
+    }
+}
+
+impl Door {
+    fn as_str(self) -> &'static str {
+        ["http", "resp"][self as usize]
+    }
+}
+
+/// A label value that is one of a few words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Word(&'static str);
+
+impl EncodeLabelValue for Word {
+    fn encode(
+        &self,
+        encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>,
+    ) -> Result<(), std::fmt::Error> {
+        EncodeLabelValue::encode(&self.0, encoder)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    door: Word,
+    op: Word,
+    outcome: Word,
+    shard: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DurationLabels {
+    door: Word,
+    op: Word,
+    shard: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CoordinatedLabels {
+    op: Word,
+    ok: Word,
+    shard: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EventLabels {
+    event: Word,
+    shard: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShardLabel {
+    shard: u32,
+}
+
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// Every metric of this process.
+pub(crate) struct Metrics {
+    registry: Registry,
+    families: Families,
+    fsync: Histogram,
+    stored_bytes: Gauge,
+    batches: Gauge,
+}
+
+#[derive(Clone)]
+struct Families {
+    requests: Family<RequestLabels, Counter>,
+    durations: Histograms<DurationLabels>,
+    coordinated: Histograms<CoordinatedLabels>,
+    events: Family<EventLabels, Counter>,
+    dropped: Family<ShardLabel, Counter>,
+    in_flight: Family<ShardLabel, Gauge>,
+    hints: Family<ShardLabel, Gauge>,
+    connected: Family<ShardLabel, Gauge>,
+    inbox: Family<ShardLabel, Gauge>,
+    outgoing: Family<ShardLabel, Gauge>,
+}
+
+impl Metrics {
+    /// All metrics, at zero.
+    pub(crate) fn new(engine: &'static str) -> Arc<Metrics> {
+        let mut registry = Registry::with_prefix("gramme");
+        let info = Info::new(vec![("version", env!("CARGO_PKG_VERSION")), ("engine", engine)]);
+        registry.register("build", "What runs here", info);
+        let families = Families {
+            requests: Family::default(),
+            durations: Family::new_with_constructor(latencies as fn() -> Histogram),
+            coordinated: Family::new_with_constructor(latencies as fn() -> Histogram),
+            events: Family::default(),
+            dropped: Family::default(),
+            in_flight: Family::default(),
+            hints: Family::default(),
+            connected: Family::default(),
+            inbox: Family::default(),
+            outgoing: Family::default(),
+        };
+        let f = &families;
+        registry.register("requests", "Client requests, by door, operation and outcome", f.requests.clone());
+        registry.register(
+            "request_duration_seconds",
+            "From a request's last byte to its answer's first, at the door",
+            f.durations.clone(),
+        );
+        registry.register(
+            "coordinated_duration_seconds",
+            "From the start of a coordinated operation to its answer",
+            f.coordinated.clone(),
+        );
+        registry.register("events", "What the flows of the node met; see docs/http.md", f.events.clone());
+        registry.register(
+            "messages_dropped",
+            "Messages between nodes or shards that found a queue full",
+            f.dropped.clone(),
+        );
+        registry.register("in_flight", "Client operations in flight", f.in_flight.clone());
+        registry.register("hints", "Records kept for homes that missed them", f.hints.clone());
+        registry.register("peers_connected", "Members to which a connection stands", f.connected.clone());
+        registry.register("inbox_events", "Messages of peers that wait for the shard", f.inbox.clone());
+        registry.register("outgoing_bytes", "Bytes that wait for peers' sockets", f.outgoing.clone());
+        let fsync = Histogram::new(exponential_buckets(50e-6, 2.0, 16));
+        registry.register("fsync_duration_seconds", "Durable syncs of the store", fsync.clone());
+        let (stored_bytes, batches) = (Gauge::default(), Gauge::default());
+        registry.register("stored_bytes", "Bytes that the store keeps", stored_bytes.clone());
+        registry.register("store_batches", "Batches made durable since the start", batches.clone());
+        Arc::new(Metrics { registry, families, fsync, stored_bytes, batches })
+    }
+
+    /// The text of `/metrics`.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
+            Ok(()) => text,
+            Err(_) => "# the metrics could not be written\n".to_owned(),
+        }
+    }
+
+    /// Takes the durations of syncs, in nanoseconds, and the store's figures.
+    pub(crate) fn observe_store(&self, sync_nanos: &[u64], stats: Stats) {
+        for &nanos in sync_nanos {
+            self.fsync.observe(nanos as f64 / 1e9);
+        }
+        self.stored_bytes.set(i64::try_from(stats.stored_bytes).unwrap_or(i64::MAX));
+        self.batches.set(i64::try_from(stats.batches).unwrap_or(i64::MAX));
+    }
+}
+
+/// The handles of one shard. Every handle is made at its first use and kept.
+pub(crate) struct ShardMetrics {
+    families: Families,
+    shard: u32,
+    requests: [[[OnceCell<Counter>; ANSWERS]; OPS]; 2],
+    durations: [[OnceCell<Histogram>; OPS]; 2],
+    coordinated: [[OnceCell<Histogram>; 2]; 3],
+    events: [OnceCell<Counter>; EVENTS.len()],
+    pub(crate) dropped: Counter,
+    pub(crate) in_flight: Gauge,
+    pub(crate) hints: Gauge,
+    pub(crate) connected: Gauge,
+    pub(crate) inbox: Gauge,
+    pub(crate) outgoing: Gauge,
+}
+
+impl ShardMetrics {
+    /// The handles of this shard.
+    pub(crate) fn new(metrics: &Metrics, shard: usize) -> ShardMetrics {
+        let families = metrics.families.clone();
+        let shard = shard as u32;
+        let label = ShardLabel { shard };
+        ShardMetrics {
+            shard,
+            requests: Default::default(),
+            durations: Default::default(),
+            coordinated: Default::default(),
+            events: [const { OnceCell::new() }; EVENTS.len()],
+            dropped: families.dropped.get_or_create_owned(&label),
+            in_flight: families.in_flight.get_or_create_owned(&label),
+            hints: families.hints.get_or_create_owned(&label),
+            connected: families.connected.get_or_create_owned(&label),
+            inbox: families.inbox.get_or_create_owned(&label),
+            outgoing: families.outgoing.get_or_create_owned(&label),
+            families,
+        }
+    }
+
+    /// A door has answered.
+    pub(crate) fn request(&self, door: Door, op: Op, answer: Answer, took: Duration) {
+        let (shard, families) = (self.shard, &self.families);
+        let (door_word, op_word) = (Word(door.as_str()), Word(op.as_str()));
+        self.requests[door as usize][op as usize][answer as usize]
+            .get_or_init(|| {
+                let outcome = Word(answer.as_str());
+                families.requests.get_or_create_owned(&RequestLabels {
+                    door: door_word,
+                    op: op_word,
+                    outcome,
+                    shard,
+                })
+            })
+            .inc();
+        self.durations[door as usize][op as usize]
+            .get_or_init(|| {
+                families.durations.get_or_create_owned(&DurationLabels {
+                    door: door_word,
+                    op: op_word,
+                    shard,
+                })
+            })
+            .observe(took.as_secs_f64());
+    }
+
+    /// A flow of the node says something.
+    pub(crate) fn probe(&self, probe: Probe) {
+        if let Probe::Coordinated { operation, took, ok } = probe {
+            let words = ["get", "put", "list"];
+            self.coordinated[operation as usize][usize::from(ok)]
+                .get_or_init(|| {
+                    self.families.coordinated.get_or_create_owned(&CoordinatedLabels {
+                        op: Word(words[operation as usize]),
+                        ok: Word(if ok { "true" } else { "false" }),
+                        shard: self.shard,
+                    })
+                })
+                .observe(took.as_secs_f64());
+            return;
+        }
+        let at = event_of(probe);
+        self.events[at]
+            .get_or_init(|| {
+                let event = Word(EVENTS[at]);
+                self.families.events.get_or_create_owned(&EventLabels { event, shard: self.shard })
+            })
+            .inc();
+    }
+}
+
+/// Where a probe stands in [`EVENTS`].
+fn event_of(probe: Probe) -> usize {
+    match probe {
+        Probe::Forwarded => 0,
+        Probe::ForwardedAgain => 1,
+        Probe::HintAsked => 2,
+        Probe::HintStored => 3,
+        Probe::ReadRepair => 4,
+        Probe::Hedged => 5,
+        Probe::LateAnswer => 6,
+        Probe::SiblingsJoined => 7,
+        Probe::SiblingsMany => 8,
+        Probe::RetryAdopted => 9,
+        Probe::Tripwire => 10,
+        Probe::Corrupt => 11,
+        Probe::StampAhead => 12,
+        Probe::Thawed => 13,
+        Probe::Shed => 14,
+        Probe::StoreBroken => 15,
+        Probe::SessionWaited => 16,
+        // Measured, not counted.
+        Probe::Coordinated { operation: Operation::Get | Operation::Put | Operation::List, .. } => 17,
+    }
+}
+
+fn latencies() -> Histogram {
+    Histogram::new(exponential_buckets(50e-6, 2.0, 20))
+}
+
+const OPS: usize = 5;
+const ANSWERS: usize = 6;
+/// The words for probes, in the order of [`event_of`].
+const EVENTS: [&str; 18] = [
+    "forwarded",
+    "forwarded_again",
+    "hint_asked",
+    "hint_stored",
+    "read_repair",
+    "hedged",
+    "late_answer",
+    "siblings_joined",
+    "siblings_many",
+    "retry_adopted",
+    "tripwire",
+    "corrupt",
+    "stamp_ahead",
+    "thawed",
+    "shed",
+    "store_broken",
+    "session_waited",
+    "coordinated",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_shard_counts_is_read_by_door_operation_outcome_and_shard() {
+        let metrics = Metrics::new("memory");
+        let shard = ShardMetrics::new(&metrics, 1);
+        shard.request(Door::Resp, Op::Get, Answer::NotFound, Duration::from_micros(70));
+        shard.request(Door::Resp, Op::Get, Answer::NotFound, Duration::from_micros(70));
+        shard.probe(Probe::ReadRepair);
+        shard.probe(Probe::Coordinated {
+            operation: Operation::Put,
+            took: Duration::from_millis(1),
+            ok: true,
+        });
+        metrics.observe_store(&[1_000_000], Stats { stored_bytes: 7, ..Stats::default() });
+        let text = metrics.text();
+        for line in [
+            r#"gramme_requests_total{door="resp",op="get",outcome="not_found",shard="1"} 2"#,
+            r#"gramme_request_duration_seconds_count{door="resp",op="get",shard="1"} 2"#,
+            r#"gramme_events_total{event="read_repair",shard="1"} 1"#,
+            r#"gramme_coordinated_duration_seconds_count{op="put",ok="true",shard="1"} 1"#,
+            "gramme_fsync_duration_seconds_count 1",
+            "gramme_stored_bytes 7",
+        ] {
+            assert!(text.contains(line), "no line {line} in\n{text}");
+        }
+        assert!(text.contains("gramme_build_info{version="), "{text}");
+        assert_eq!(text.matches("# TYPE gramme_requests").count(), 1, "each family is described once");
+    }
+}

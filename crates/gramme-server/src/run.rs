@@ -1,0 +1,414 @@
+//! A server from its settings to its end: what is opened in which order, and closed in which.
+//!
+//! ```text
+//! settings -> cluster file -> ports -> data directory -> identity -> shards -> doors open
+//! SIGTERM  -> doors close, new calls refused -> calls in flight answered, all durable -> store closed, marked clean
+//! ```
+//! Everything that can refuse to start does so before anything is changed: a port in use is noticed before the data
+//! directory is touched, another member's directory before a shard opens it.
+
+use crate::cluster_file::{ClusterFile, ClusterFileError};
+use crate::doors::Service;
+use crate::identity::{Identity, IdentityError};
+use crate::mailbox::{Door, Letter, Shards};
+use crate::metrics::Metrics;
+use crate::peers::{Company, Roster};
+use crate::settings::{Settings, SettingsError};
+use crate::shard::{self, Plan};
+use crate::store::Store;
+use crate::tls::Tls;
+use gramme_core::NodeId;
+use gramme_storage::Engine;
+use gramme_storage::fjall::OpenError;
+use gramme_wire::hello::{Hello, PROTOCOL_MAX, PROTOCOL_MIN};
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::sync::{oneshot, watch};
+
+/// Where a server listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// The HTTP door.
+    pub http: SocketAddr,
+    /// The Redis door.
+    pub resp: SocketAddr,
+    /// The peer door.
+    pub peer: SocketAddr,
+}
+
+/// Why a server did not start, or ended; one sentence each.
+#[derive(Debug)]
+pub enum RunError {
+    /// The settings make no sense together.
+    Settings(SettingsError),
+    /// The cluster file cannot be used.
+    ClusterFile(ClusterFileError),
+    /// This node is not among the cluster's members.
+    NotAMember {
+        /// This node.
+        node: NodeId,
+        /// The cluster file.
+        file: PathBuf,
+    },
+    /// An address cannot be listened on.
+    Listen {
+        /// The key of the settings.
+        key: &'static str,
+        /// Its value.
+        address: String,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The TLS files cannot be used.
+    Tls(String),
+    /// The store cannot be opened.
+    Store(OpenError),
+    /// The data directory is another's.
+    Identity(PathBuf, IdentityError),
+    /// A thread or a shard cannot be started.
+    Start(String),
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RunError::Settings(e) => write!(f, "{e}"),
+            RunError::ClusterFile(e) => write!(f, "{e}"),
+            RunError::NotAMember { node, file } => write!(
+                f,
+                "node {node} is not a member of the cluster in {}: start it with the id that `gramme cluster init` gave it",
+                file.display()
+            ),
+            RunError::Listen { key, address, cause } if cause.kind() == io::ErrorKind::AddrInUse => write!(
+                f,
+                "{key} = {address:?}: the port is in use by another process: stop that process, or choose another port"
+            ),
+            RunError::Listen { key, address, cause } => {
+                write!(f, "{key} = {address:?} cannot be listened on: {cause}")
+            }
+            RunError::Tls(e) => write!(f, "{e}"),
+            RunError::Store(e) => write!(f, "{e}"),
+            RunError::Identity(directory, e) => {
+                write!(f, "the data directory {} cannot be used: {e}", directory.display())
+            }
+            RunError::Start(e) => write!(f, "the server cannot start: {e}"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+/// The listening sockets of a server.
+#[derive(Debug)]
+pub struct Sockets {
+    http: TcpListener,
+    resp: TcpListener,
+    peer: TcpListener,
+    addresses: Addresses,
+}
+
+impl Sockets {
+    /// Listens where the settings say. A host name that means several addresses is taken by its first.
+    pub fn bind(settings: &Settings) -> Result<Sockets, RunError> {
+        let http = listen("listen.http", &settings.http)?;
+        let resp = listen("listen.resp", &settings.resp)?;
+        let peer = listen("listen.peer", &settings.peer)?;
+        let address = |socket: &TcpListener| socket.local_addr().map_err(|e| RunError::Start(e.to_string()));
+        let addresses = Addresses { http: address(&http)?, resp: address(&resp)?, peer: address(&peer)? };
+        Ok(Sockets { http, resp, peer, addresses })
+    }
+
+    /// Where they listen, with the ports that the system chose for 0.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+}
+
+/// How far a server is from its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Serving,
+    /// No new clients, no new calls; what is in flight is finished.
+    Draining,
+    Stopped,
+}
+
+/// A running server. Dropped without [`Server::stop`], it ends without draining.
+pub struct Server {
+    addresses: Addresses,
+    phase: watch::Sender<Phase>,
+    shards: Shards,
+    store: Store,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Runs a server until SIGTERM or SIGINT, then drains it. `ready` is called once its doors are open.
+pub fn run(settings: Settings, ready: impl FnOnce(Addresses)) -> Result<(), RunError> {
+    let runtime = runtime()?;
+    // Before the doors open, so that no signal meets the default behaviour afterwards.
+    let signals = runtime.block_on(async {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+    });
+    let (mut terminate, mut interrupt) = signals.map_err(|e| RunError::Start(e.to_string()))?;
+    let sockets = Sockets::bind(&settings)?;
+    let server = Server::start(settings, sockets)?;
+    ready(server.addresses());
+    runtime.block_on(async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    });
+    server.stop();
+    Ok(())
+}
+
+impl Server {
+    /// Starts a server on sockets that listen already; its doors are open when this returns.
+    pub fn start(settings: Settings, sockets: Sockets) -> Result<Server, RunError> {
+        let start = Instant::now();
+        for warning in settings.check().map_err(RunError::Settings)? {
+            tracing::warn!("{warning}");
+        }
+        let cluster = ClusterFile::read(&settings.cluster_file).map_err(RunError::ClusterFile)?;
+        let Some(member) = cluster.layout.member(settings.node_id).cloned() else {
+            return Err(RunError::NotAMember { node: settings.node_id, file: settings.cluster_file });
+        };
+        let tls = settings.tls.as_ref().map(Tls::load).transpose().map_err(RunError::Tls)?;
+        let store = Store::open(&settings).map_err(RunError::Store)?;
+        let members: Vec<NodeId> = cluster.layout.members().iter().map(|member| member.id).collect();
+        let identity = runtime()?.block_on(Identity::open(store.clone(), settings.node_id, members));
+        let identity = identity.map_err(|e| {
+            store.close();
+            RunError::Identity(settings.data_dir.clone(), e)
+        })?;
+
+        let addresses = sockets.addresses();
+        let name =
+            if settings.node_name.is_empty() { member.name.clone() } else { settings.node_name.clone() };
+        let shards = Shards::new(settings.shards, cluster.layout.partitions());
+        let hello = Hello {
+            protocol_min: PROTOCOL_MIN,
+            protocol_max: PROTOCOL_MAX,
+            features: 0,
+            critical: 0,
+            cluster: cluster.cluster,
+            node: settings.node_id,
+            layout: cluster.layout.hash(),
+            store: identity.store(),
+            shard: 0,
+            shards: settings.shards as u8,
+            boot: crate::random::word(),
+            http: if member.http.is_empty() {
+                advertised(addresses.http, &member.address)
+            } else {
+                member.http.clone()
+            },
+            resp: advertised(addresses.resp, &member.address),
+            nonce: [0; 16],
+        };
+        tracing::info!(
+            node = %settings.node_id, name, cluster = %cluster.cluster, layout = %cluster.layout.hash(),
+            members = cluster.layout.members().len(), n = cluster.layout.n(), shards = settings.shards,
+            trust = identity.trust(), "the node starts"
+        );
+        let company = Arc::new(Company {
+            hello,
+            layout: Arc::new(cluster.layout),
+            secret: cluster.secret,
+            identity: tokio::sync::Mutex::new(identity),
+            roster: Arc::new(Roster::default()),
+            tls,
+        });
+        let metrics = Metrics::new(store.name());
+        let (phase, watched) = watch::channel(Phase::Serving);
+        let service = Service::new(
+            company,
+            shards.clone(),
+            settings.token.clone(),
+            store.clone(),
+            metrics,
+            watched,
+            addresses,
+            name,
+        );
+        let mut server = Server { addresses, phase, shards, store, threads: Vec::new() };
+        let cache_bytes = (settings.cache_mb as usize * (1 << 20)) / 2 / settings.shards;
+        let opened = server
+            .open_shards(&service, start, cache_bytes)
+            .and_then(|()| server.open_doors(service, sockets));
+        match opened {
+            Ok(()) => {
+                tracing::info!(http = %addresses.http, resp = %addresses.resp, peer = %addresses.peer, "the doors are open");
+                Ok(server)
+            }
+            Err(e) => {
+                server.end();
+                Err(e)
+            }
+        }
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Lets no one in any more, finishes what is in flight, makes it durable, and closes the store. Blocks until
+    /// that is done.
+    pub fn stop(mut self) {
+        tracing::info!("the node shuts down: what is in flight is finished first");
+        self.phase.send_replace(Phase::Draining);
+        let drained: Vec<oneshot::Receiver<()>> = (0..self.shards.count())
+            .map(|shard| {
+                let (done, drained) = oneshot::channel();
+                self.shards.post(shard, Letter::Drain(done));
+                drained
+            })
+            .collect();
+        let all = async { tokio::time::timeout(DRAIN_TIME, futures_util::future::join_all(drained)).await };
+        match runtime().map(|runtime| runtime.block_on(all)) {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => tracing::warn!(
+                "some calls were still in flight after {DRAIN_TIME:?}; their outcome is unknown to their clients"
+            ),
+            Err(e) => tracing::warn!("{e}"),
+        }
+        self.end();
+        tracing::info!("the node has stopped");
+    }
+
+    fn open_shards(
+        &mut self,
+        service: &Arc<Service>,
+        start: Instant,
+        cache_bytes: usize,
+    ) -> Result<(), RunError> {
+        let mut waiting = Vec::new();
+        for index in 0..self.shards.count() {
+            let (opened, is_open) = oneshot::channel();
+            let plan = Plan { index, service: service.clone(), start, cache_bytes, opened };
+            self.spawn(format!("gramme-shard-{index}"), move || shard::main(plan))?;
+            waiting.push(is_open);
+        }
+        for is_open in waiting {
+            let opened =
+                is_open.blocking_recv().unwrap_or_else(|_| Err("a shard ended while it was opened".into()));
+            opened.map_err(RunError::Start)?;
+        }
+        Ok(())
+    }
+
+    fn open_doors(&mut self, service: Arc<Service>, sockets: Sockets) -> Result<(), RunError> {
+        let runtime = runtime()?;
+        self.spawn("gramme-doors".into(), move || runtime.block_on(deal(service, sockets)))
+    }
+
+    fn spawn(&mut self, name: String, body: impl FnOnce() + Send + 'static) -> Result<(), RunError> {
+        let thread = std::thread::Builder::new().name(name).spawn(body);
+        self.threads.push(thread.map_err(|e| RunError::Start(format!("a thread cannot be started: {e}")))?);
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        self.phase.send_replace(Phase::Stopped);
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the server panicked");
+            }
+        }
+        self.store.close();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if !self.threads.is_empty() {
+            self.end();
+        }
+    }
+}
+
+/// Deals sockets out to shards until the doors close, and keeps the store's figures.
+async fn deal(service: Arc<Service>, sockets: Sockets) {
+    let mut phase = service.phase.clone();
+    let doors = async {
+        tokio::join!(
+            deal_door(&service, sockets.http, |socket| Letter::Client(Door::Http, socket)),
+            deal_door(&service, sockets.resp, |socket| Letter::Client(Door::Resp, socket)),
+            deal_door(&service, sockets.peer, Letter::Stranger),
+            async {
+                loop {
+                    service.metrics.observe_store(&service.store.take_sync_nanos(), service.store.stats());
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        )
+    };
+    tokio::select! {
+        _ = doors => {}
+        _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
+    }
+}
+
+async fn deal_door(service: &Service, listener: TcpListener, letter: impl Fn(std::net::TcpStream) -> Letter) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(e) => return tracing::error!("a door cannot be opened: {e}"),
+    };
+    let mut next = 0;
+    loop {
+        match listener.accept().await.and_then(|(socket, _)| socket.into_std()) {
+            Ok(socket) => {
+                service.shards.post(next % service.shards.count(), letter(socket));
+                next += 1;
+            }
+            Err(e) => {
+                // Out of file descriptors, most likely: trying at once again would only burn a core.
+                tracing::warn!("a connection cannot be accepted: {e}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn listen(key: &'static str, address: &str) -> Result<TcpListener, RunError> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    use std::net::ToSocketAddrs;
+    let attempt = || {
+        let first = address.to_socket_addrs()?.next();
+        let address = first.ok_or_else(|| io::Error::other("the name means no address"))?;
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        // A port that a process has just left is free; one that a process listens on stays refused.
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(TcpListener::from(socket))
+    };
+    attempt().map_err(|cause| RunError::Listen { key, address: address.to_owned(), cause })
+}
+
+/// What to tell others of a door: the host at which peers reach this node, if the door listens everywhere.
+fn advertised(door: SocketAddr, member_address: &str) -> String {
+    match member_address.rsplit_once(':') {
+        Some((host, _)) if door.ip().is_unspecified() => format!("{host}:{}", door.port()),
+        _ => door.to_string(),
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, RunError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|e| RunError::Start(format!("an event loop cannot be made: {e}")))
+}
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 4096;
+/// How long calls in flight may take when the node shuts down.
+const DRAIN_TIME: Duration = Duration::from_secs(10);

@@ -1,0 +1,194 @@
+//! One shard: a thread with a runtime of its own, the partitions p with p mod S = its index, and the connections
+//! that were dealt to it. Everything on it is plain single-threaded state.
+
+use crate::doors::resp::Counter;
+use crate::doors::{Service, http, resp};
+use crate::inbox::Inbox;
+use crate::mailbox::{Door, Letter};
+use crate::metrics::ShardMetrics;
+use crate::peers::{Links, Peers};
+use crate::random::Random;
+use crate::run::Phase;
+use crate::tokio_env::TokioEnv;
+use axum::Router;
+use gramme_core::Layout;
+use gramme_core::limits::REQUEST_MS;
+use gramme_node::{Node, Options};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::spawn_local;
+
+/// What a shard is given at its start.
+pub(crate) struct Plan {
+    pub(crate) index: usize,
+    pub(crate) service: Arc<Service>,
+    /// When the process started.
+    pub(crate) start: Instant,
+    /// Decoded records kept at hand, in bytes.
+    pub(crate) cache_bytes: usize,
+    /// Told once the shard is open, or why it is not.
+    pub(crate) opened: oneshot::Sender<Result<(), String>>,
+}
+
+/// The body of a shard's thread; returns when the process stops.
+pub(crate) fn main(plan: Plan) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            // The other end waits for it, or the start has failed already.
+            let _ = plan.opened.send(Err(format!("a thread's event loop cannot be made: {e}")));
+            return;
+        }
+    };
+    let (shards, index) = (plan.service.shards.clone(), plan.index);
+    runtime.block_on(live(plan));
+    shards.close(index);
+}
+
+async fn live(plan: Plan) {
+    let Plan { index, service, start, cache_bytes, opened } = plan;
+    let shards = service.shards.clone();
+    let metrics = Rc::new(ShardMetrics::new(&service.metrics, index));
+    let inbox = Rc::new(Inbox::default());
+    let links = Links::new(inbox.clone(), index == 0);
+    let store = service.store.clone();
+    let env =
+        TokioEnv::new(start, index, shards.clone(), inbox.clone(), links.clone(), store, metrics.clone());
+    let (store, standing) = {
+        let identity = service.company.identity.lock().await;
+        (identity.store(), identity.standing())
+    };
+    let options = Options {
+        id: service.node(),
+        layout: Rc::new(Layout::clone(service.layout())),
+        secret: service.company.secret,
+        shard: index,
+        shards: shards.count(),
+        store,
+        standing,
+        cache_bytes,
+        request_ms: REQUEST_MS,
+    };
+    let node = match Node::open(env, options).await {
+        Ok(node) => node,
+        Err(e) => {
+            let _ = opened.send(Err(format!("a shard cannot be opened: {e}")));
+            return;
+        }
+    };
+    spawn_local(node.clone().run());
+    let company = service.company.clone();
+    let peers = Peers::new(company, index, shards.clone(), links.clone(), inbox.clone(), metrics.clone());
+    peers.dial_all();
+    spawn_local(measure(node.clone(), links, inbox.clone(), metrics.clone()));
+    let desk = Desk {
+        router: http::router(service.clone()),
+        counter: Counter {
+            service: service.clone(),
+            node,
+            shard: index,
+            metrics,
+            random: Rc::new(Random::default()),
+        },
+        inbox,
+        peers,
+    };
+    let mut phase = service.phase.clone();
+    if opened.send(Ok(())).is_err() {
+        return;
+    }
+    tokio::select! {
+        () = desk.take_for_ever() => {}
+        _ = phase.wait_for(|phase| *phase == Phase::Stopped) => {}
+    }
+}
+
+/// Where a shard's letters are opened.
+struct Desk {
+    router: Router,
+    counter: Counter,
+    inbox: Rc<Inbox>,
+    peers: Rc<Peers>,
+}
+
+impl Desk {
+    async fn take_for_ever(&self) {
+        let mut letters = Vec::new();
+        loop {
+            self.counter.service.shards.collect(self.counter.shard, &mut letters).await;
+            for letter in letters.drain(..) {
+                self.take(letter);
+            }
+        }
+    }
+
+    fn take(&self, letter: Letter) {
+        let node = self.counter.node.clone();
+        match letter {
+            Letter::Event(event) => self.inbox.push(event),
+            Letter::Call(call, answer) => {
+                spawn_local(async move {
+                    // The client may be gone; the work was done all the same.
+                    let _ = answer.send(node.call(call).await);
+                });
+            }
+            Letter::Client(door, socket) => self.welcome(door, socket),
+            Letter::Stranger(socket) => self.peers.accept(socket),
+            Letter::Peer(handed) => self.peers.keep(*handed),
+            Letter::Drain(done) => {
+                spawn_local(async move {
+                    node.drain().await;
+                    let _ = done.send(());
+                });
+            }
+        }
+    }
+
+    fn welcome(&self, door: Door, socket: std::net::TcpStream) {
+        let service = &self.counter.service;
+        let Some(guest) = service.admit(door) else {
+            tracing::warn!(
+                ?door,
+                "a client was turned away: this door has as many connections as it can hold"
+            );
+            return;
+        };
+        let socket =
+            match TcpStream::from_std(socket).and_then(|socket| socket.set_nodelay(true).map(|()| socket)) {
+                Ok(socket) => socket,
+                Err(e) => {
+                    tracing::debug!("a client's socket cannot be used: {e}");
+                    return;
+                }
+            };
+        match door {
+            Door::Http => {
+                let metrics = self.counter.metrics.clone();
+                spawn_local(http::serve(service.clone(), self.router.clone(), metrics, socket, guest));
+            }
+            Door::Resp => {
+                spawn_local(resp::serve(self.counter.clone(), socket, guest));
+            }
+        }
+    }
+}
+
+/// Keeps the gauges true.
+async fn measure(node: Node<TokioEnv>, links: Rc<Links>, inbox: Rc<Inbox>, metrics: Rc<ShardMetrics>) {
+    let whole = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    loop {
+        let status = node.status();
+        metrics.in_flight.set(whole(status.in_flight));
+        metrics.hints.set(i64::try_from(status.hints).unwrap_or(i64::MAX));
+        metrics.connected.set(whole(links.connected()));
+        metrics.inbox.set(whole(inbox.len()));
+        metrics.outgoing.set(whole(links.waiting_bytes()));
+        tokio::time::sleep(MEASURE_EVERY).await;
+    }
+}
+
+const MEASURE_EVERY: Duration = Duration::from_secs(1);

@@ -1,0 +1,114 @@
+//! The world as a shard's flows see it, made of tokio: the clock, chance, timers, tasks, peers and the disk.
+//!
+//! One per shard; everything in it belongs to the shard's thread.
+
+use crate::inbox::Inbox;
+use crate::mailbox::Shards;
+use crate::metrics::ShardMetrics;
+use crate::peers::Links;
+use crate::random::Random;
+use crate::store::Store;
+use gramme_core::NodeId;
+use gramme_node::{Env, Event, Fact, Mono, Probe};
+use gramme_wire::Message;
+use std::future::Future;
+use std::rc::Rc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// See the module.
+#[derive(Clone)]
+pub(crate) struct TokioEnv(Rc<World>);
+
+struct World {
+    /// When this process started; the same for all its shards.
+    start: Instant,
+    shard: usize,
+    shards: Shards,
+    inbox: Rc<Inbox>,
+    links: Rc<Links>,
+    store: Store,
+    metrics: Rc<ShardMetrics>,
+    random: Random,
+}
+
+impl TokioEnv {
+    /// The world of shard `shard`.
+    pub(crate) fn new(
+        start: Instant,
+        shard: usize,
+        shards: Shards,
+        inbox: Rc<Inbox>,
+        links: Rc<Links>,
+        store: Store,
+        metrics: Rc<ShardMetrics>,
+    ) -> TokioEnv {
+        TokioEnv(Rc::new(World {
+            start,
+            shard,
+            shards,
+            inbox,
+            links,
+            store,
+            metrics,
+            random: Random::default(),
+        }))
+    }
+}
+
+impl Env for TokioEnv {
+    type Engine = Store;
+
+    fn now(&self) -> Mono {
+        Mono(u64::try_from(self.0.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn wall_ms(&self) -> u64 {
+        wall_ms()
+    }
+
+    fn random(&self) -> u64 {
+        self.0.random.word()
+    }
+
+    fn sleep_until(&self, at: Mono) -> impl Future<Output = ()> + 'static {
+        // Centuries ahead is as good as never, and cannot overflow an instant.
+        let span = std::time::Duration::from_nanos(at.0.min(u64::MAX / 4));
+        tokio::time::sleep_until((self.0.start + span).into())
+    }
+
+    fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + 'static) {
+        let _ = name;
+        tokio::task::spawn_local(task);
+    }
+
+    fn send(&self, to: NodeId, message: Message) -> bool {
+        let sent = self.0.links.send(to, &message);
+        if !sent {
+            self.0.metrics.dropped.inc();
+        }
+        sent
+    }
+
+    async fn recv_many(&self, events: &mut Vec<Event>, max: usize) {
+        self.0.inbox.take(events, max).await;
+    }
+
+    fn tell_shards(&self, fact: Fact) {
+        self.0.shards.tell(&fact, Some(self.0.shard));
+    }
+
+    fn engine(&self) -> &Store {
+        &self.0.store
+    }
+
+    fn probe(&self, probe: Probe) {
+        self.0.metrics.probe(probe);
+    }
+}
+
+/// Milliseconds since 1970 by the wall clock; 0 if it stands before that.
+pub(crate) fn wall_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+}

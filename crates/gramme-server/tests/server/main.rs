@@ -1,0 +1,9 @@
+//! Whole servers, in this process, on ports that the system chooses: what clients and peers see.
+
+mod cluster;
+mod http;
+mod life;
+mod peers;
+mod resp;
+mod tls;
+mod wire;
