@@ -1,6 +1,8 @@
 //! One call, at most two attempts. An attempt ends in one of three ways, and the difference is everything:
 //! it was *not sent* (no connection: the next node is tried at no cost), it was *lost* (sent, and no whole
-//! answer came: something of a write may exist), or it was *answered*.
+//! answer came: something of a write may exist), or it was *answered*. One that is silent for too long has not
+//! ended: a second one joins it, and whichever answers first counts, since a node that is slow may still be
+//! better than another that is frozen.
 //!
 //! Invariant: a second attempt bears the same request id, and `Gramme-Retry: 1` if the first may have been
 //! applied. A call fails with `maybe_applied` if any of its attempts may have been.
@@ -19,7 +21,10 @@ use hyper_util::client::legacy::Client as Http;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde_json::Value as Json;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
@@ -55,6 +60,47 @@ enum Ended {
     Answered(Answer),
 }
 
+/// An attempt under way.
+struct Attempt<'a> {
+    node: String,
+    running: Pin<Box<dyn Future<Output = Ended> + Send + 'a>>,
+}
+
+/// How a call went so far.
+#[derive(Default)]
+struct Course {
+    attempts_max: usize,
+    /// Attempts that reached a node, or are on their way to one.
+    reached: usize,
+    /// Whether something of a write may exist.
+    doubt: bool,
+    /// What was met where.
+    met: Vec<String>,
+}
+
+impl Course {
+    fn error(self, ask: &Ask, unserved: Option<Answer>) -> Error {
+        let outcome = if self.doubt { Outcome::MaybeApplied } else { Outcome::NotApplied };
+        let kind = if self.reached == 0 { Kind::Unreachable } else { Kind::Unavailable };
+        let status = unserved.map(|answer| answer.status.as_u16());
+        Error { kind, detail: sentence(kind, outcome, ask, &self.met), outcome, status }
+    }
+}
+
+/// The first of several attempts that ends, which is taken out.
+async fn race(running: &mut Vec<Attempt<'_>>) -> (String, Ended) {
+    let (at, ended) = poll_fn(|context| {
+        for (at, attempt) in running.iter_mut().enumerate() {
+            if let Poll::Ready(ended) = attempt.running.as_mut().poll(context) {
+                return Poll::Ready((at, ended));
+            }
+        }
+        Poll::Pending
+    })
+    .await;
+    (running.swap_remove(at).node, ended)
+}
+
 impl Exchange {
     pub(crate) fn new(nodes: Nodes, token: Option<&str>) -> Result<Exchange, Error> {
         let authorization = token.map(|token| {
@@ -80,57 +126,72 @@ impl Exchange {
 
     /// Makes the call: at most two attempts that reach a node.
     pub(crate) async fn call(&self, ask: &Ask) -> Result<Answer, Error> {
-        let (order, believed) = self.nodes().order(Instant::now());
-        let may_retry = self.nodes().reserve_retry();
-        let result = self.attempts(ask, &order, believed, may_retry).await;
-        let used = matches!(&result, Ok((_, used)) | Err((_, used)) if *used);
-        if may_retry && !used {
+        let (order, may_retry) = {
+            let mut nodes = self.nodes();
+            (nodes.order(Instant::now()), nodes.reserve_retry())
+        };
+        let mut course =
+            Course { attempts_max: if may_retry { ATTEMPTS_MAX } else { 1 }, ..Course::default() };
+        let result = self.run(ask, order, &mut course).await;
+        if may_retry && course.reached < ATTEMPTS_MAX {
             self.nodes().return_retry();
         }
-        result.map(|(answer, _)| answer).map_err(|(error, _)| error)
+        result.map_err(|unserved| course.error(ask, unserved))
     }
 
-    /// The flag says whether a retry was spent.
-    async fn attempts(
+    /// Goes through the nodes. The error is the last answer of a node that could not serve it, if there was one.
+    async fn run(
         &self,
         ask: &Ask,
-        order: &[String],
-        believed: usize,
-        may_retry: bool,
-    ) -> Result<(Answer, bool), (Error, bool)> {
-        let mut maybe_applied = false;
-        let mut reached = 0;
-        let mut unserved: Option<Answer> = None;
-        let mut met: Vec<String> = Vec::new();
-        for (at, node) in order.iter().enumerate() {
-            let last = reached + 1 == ATTEMPTS_MAX || !may_retry || at + 1 >= believed.max(1);
-            match self.attempt(node, ask, maybe_applied, wait(ask, last)).await {
-                Ended::NotSent(why) => met.push(format!("{node}: {why}")),
+        order: Vec<String>,
+        course: &mut Course,
+    ) -> Result<Answer, Option<Answer>> {
+        let mut order = order.into_iter().peekable();
+        let mut running: Vec<Attempt<'_>> = Vec::new();
+        let mut unserved = None;
+        loop {
+            let another = course.reached < course.attempts_max && order.peek().is_some();
+            let ended = match (running.first(), another) {
+                (None, false) => return Err(unserved),
+                (None, true) => None,
+                (Some(_), false) => Some(race(&mut running).await),
+                (Some(_), true) => timeout(patience(ask), race(&mut running)).await.ok(),
+            };
+            let Some((node, ended)) = ended else {
+                if let Some(silent) = running.first() {
+                    course.doubt |= ask.writes();
+                    self.nodes().failed(&silent.node, Instant::now());
+                }
+                running.extend(order.next().map(|node| self.begin(node, ask, course)));
+                continue;
+            };
+            match ended {
+                Ended::NotSent(why) => {
+                    course.reached -= 1;
+                    course.met.push(format!("{node}: {why}"));
+                }
                 Ended::Lost(why) => {
-                    met.push(format!("{node}: {why}"));
-                    maybe_applied |= ask.writes();
-                    reached += 1;
+                    course.doubt |= ask.writes();
+                    course.met.push(format!("{node}: {why}"));
                 }
                 Ended::Answered(mut answer) => {
-                    answer.retried = reached > 0;
+                    answer.retried = course.reached > 1;
                     if !is_transient(&answer) {
-                        return Ok((answer, reached > 0));
+                        return Ok(answer);
                     }
                     let problem = Problem::of(&answer);
-                    met.push(format!("{node}: {}", problem.detail));
-                    maybe_applied |= ask.writes() && problem.outcome != Outcome::NotApplied;
-                    reached += 1;
+                    course.doubt |= ask.writes() && problem.outcome != Outcome::NotApplied;
+                    course.met.push(format!("{node}: {}", problem.detail));
                     unserved = Some(answer);
                 }
             }
-            if reached == ATTEMPTS_MAX || (reached > 0 && !may_retry) {
-                break;
-            }
         }
-        let outcome = if maybe_applied { Outcome::MaybeApplied } else { Outcome::NotApplied };
-        let kind = if reached == 0 { Kind::Unreachable } else { Kind::Unavailable };
-        let status = unserved.map(|answer| answer.status.as_u16());
-        Err((Error { kind, detail: sentence(kind, outcome, ask, &met), outcome, status }, reached > 1))
+    }
+
+    fn begin<'a>(&'a self, node: String, ask: &'a Ask, course: &mut Course) -> Attempt<'a> {
+        course.reached += 1;
+        let (at, retry) = (node.clone(), course.doubt);
+        Attempt { node, running: Box::pin(async move { self.attempt(&at, ask, retry, wait(ask)).await }) }
     }
 
     async fn attempt(&self, node: &str, ask: &Ask, retry: bool, wait: Duration) -> Ended {
@@ -153,7 +214,7 @@ impl Exchange {
 
     /// Asks one node and no other.
     pub(crate) async fn call_at(&self, node: &str, ask: &Ask) -> Result<Answer, Error> {
-        let (kind, why) = match self.attempt(node, ask, false, wait(ask, true)).await {
+        let (kind, why) = match self.attempt(node, ask, false, wait(ask)).await {
             Ended::Answered(answer) => return Ok(answer),
             Ended::NotSent(why) => (Kind::Unreachable, why),
             Ended::Lost(why) => (Kind::Unavailable, why),
@@ -163,7 +224,7 @@ impl Exchange {
 
     /// One attempt at one node, of which the body is left to be streamed.
     pub(crate) async fn open(&self, node: &str, ask: &Ask) -> Result<Opened, String> {
-        let wait = wait(ask, true);
+        let wait = wait(ask);
         let opened = match timeout(wait, self.send(node, ask, false)).await {
             Err(_) => Err(format!("no answer within {} ms", wait.as_millis())),
             Ok(Err(error)) => Err(root_cause(&error)),
@@ -244,12 +305,16 @@ fn is_transient(answer: &Answer) -> bool {
     failing && Problem::of(answer).retryable
 }
 
-/// A first attempt is short, because another node stands by; the last one waits for the servers' own deadline,
-/// so that their answer, and not our impatience, says what became of the call.
-fn wait(ask: &Ask, last: bool) -> Duration {
-    let usual = Duration::from_millis(if last { REQUEST_MS + ANSWER_SLACK_MS } else { CLIENT_ATTEMPT_MS });
-    let granted = ask.granted.map_or(Duration::ZERO, |g| g + Duration::from_millis(ANSWER_SLACK_MS));
-    usual.max(granted) + transfer(ask.body.len())
+/// An attempt waits for the servers' own deadline, so that their answer, and not our impatience, says what became
+/// of the call.
+fn wait(ask: &Ask) -> Duration {
+    let slack = Duration::from_millis(ANSWER_SLACK_MS);
+    ask.granted.unwrap_or_default().max(Duration::from_millis(REQUEST_MS)) + slack + transfer(ask.body.len())
+}
+
+/// The silence after which another node is asked as well.
+fn patience(ask: &Ask) -> Duration {
+    ask.granted.unwrap_or_default().max(Duration::from_millis(CLIENT_ATTEMPT_MS)) + transfer(ask.body.len())
 }
 
 fn transfer(bytes: usize) -> Duration {

@@ -128,7 +128,7 @@ impl List {
         }
         let ask = Ask::new(Method::GET, path);
         loop {
-            let (order, _) = self.exchange.nodes().order(Instant::now());
+            let order = self.exchange.nodes().order(Instant::now());
             for node in order {
                 match self.exchange.open(&node, &ask).await {
                     Err(why) => self.broken.push(format!("{node}: {why}")),

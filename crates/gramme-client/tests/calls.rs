@@ -42,6 +42,22 @@ async fn a_put_whose_node_hangs_up_goes_once_to_another_with_the_same_request_id
 }
 
 #[tokio::test]
+async fn a_slow_node_is_joined_by_another_and_its_late_answer_still_counts() {
+    let (release, held) = Reply::held(stored());
+    let (slow, frozen) = (Node::that([held]), Node::that([Reply::Silence]));
+    let (client, urls) = (client(&[&slow.url, &frozen.url]), slow.url.clone());
+    let call = tokio::spawn(async move { client.put("b", b"k", "v").await });
+    while frozen.seen().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    release.send(()).unwrap();
+    assert_eq!(call.await.unwrap().unwrap().via.node, urls);
+    let [one, two] = [&slow, &frozen].map(|node| node.seen()[0].clone());
+    assert_eq!(one.header("idempotency-key"), two.header("idempotency-key"));
+    assert_eq!(two.header("gramme-retry"), Some("1"), "the slow one may have applied it");
+}
+
+#[tokio::test]
 async fn a_silent_node_costs_one_attempt_and_is_then_asked_last() {
     let (silent, second) = (Node::that([Reply::Silence]), Node::that([stored()]));
     let client = client(&[&silent.url, &second.url]);

@@ -169,7 +169,7 @@ impl Import {
         let mut words = format!("{} stored in bucket {}", counted(count.stored, "row", "rows"), self.bucket);
         words.push_str(&format!(" in {:.1} s ({})", time.as_secs_f64(), rate(count.stored, time)));
         if count.retried > 0 {
-            words.push_str(&format!(", {} of them through a second node", grouped(count.retried)));
+            words.push_str(&format!(", {} of them with the help of a second node", grouped(count.retried)));
         }
         words.push_str(&format!(", {} failed", grouped(count.failed)));
         print_line(&words)?;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
 /// What the node does with one request.
@@ -16,6 +17,16 @@ pub(crate) enum Reply {
     Silence,
     /// Begins a chunked answer with this and hangs up.
     Half(String),
+    /// Does the other thing when it is told to.
+    Held(Arc<Mutex<Receiver<()>>>, Box<Reply>),
+}
+
+impl Reply {
+    /// `reply`, once something was sent.
+    pub(crate) fn held(reply: Reply) -> (Sender<()>, Reply) {
+        let (release, held) = channel();
+        (release, Reply::Held(Arc::new(Mutex::new(held)), Box::new(reply)))
+    }
 }
 
 /// One request as it arrived; header names in lower case.
@@ -71,12 +82,16 @@ fn serve(stream: TcpStream, log: &Mutex<Vec<Seen>>, script: &Mutex<VecDeque<Repl
     loop {
         let seen = read_request(&mut reader)?;
         log.lock().unwrap().push(seen);
-        let reply = {
+        let mut reply = {
             let mut script = script.lock().unwrap();
             if script.len() > 1 { script.pop_front()? } else { script.front()?.clone() }
         };
+        while let Reply::Held(held, then) = reply {
+            held.lock().unwrap().recv().ok()?;
+            reply = *then;
+        }
         match reply {
-            Reply::HangUp => return None,
+            Reply::HangUp | Reply::Held(..) => return None,
             Reply::Silence => {
                 // The client's end of the connection, when it gives up, ends this read.
                 let _ = reader.read(&mut [0; 1]);
