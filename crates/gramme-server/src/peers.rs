@@ -235,11 +235,12 @@ impl Peers {
             complaints.clear();
         }
         let now = Instant::now();
-        let last = complaints.insert(who.to_owned(), (text.clone(), now));
-        if last.is_some_and(|(before, at)| before == text && now - at < COMPLAIN_AGAIN) {
-            complaints.entry(who.to_owned()).and_modify(|entry| entry.1 = now);
+        let is_known =
+            complaints.get(who).is_some_and(|(before, at)| *before == text && now - *at < COMPLAIN_AGAIN);
+        if is_known {
             return;
         }
+        complaints.insert(who.to_owned(), (text.clone(), now));
         if why.is_ordinary() || self.shard != 0 && why.is_of_the_process() {
             tracing::debug!(peer = who, "{text}");
         } else {

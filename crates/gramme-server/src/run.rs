@@ -156,6 +156,7 @@ pub fn run(settings: Settings, ready: impl FnOnce(Addresses)) -> Result<(), RunE
         Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
     });
     let (mut terminate, mut interrupt) = signals.map_err(|e| RunError::Start(e.to_string()))?;
+    settings.check().map_err(RunError::Settings)?;
     let sockets = Sockets::bind(&settings)?;
     let server = Server::start(settings, sockets)?;
     ready(server.addresses());

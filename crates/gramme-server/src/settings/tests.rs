@@ -40,7 +40,8 @@ fn the_environment_wins_over_the_file_and_flags_win_over_both() {
 
 #[test]
 fn every_slip_is_one_sentence_that_says_where_and_what_to_do() {
-    let cases: &[(&str, &[(&str, &str)], &str)] = &[
+    type Case = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+    let cases: &[Case] = &[
         (
             "[listen]\nhtpp = \"x\"",
             &[],

@@ -48,7 +48,13 @@ impl Answer {
 }
 
 /// Sends one request on a connection of its own.
-pub(crate) fn http(at: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+pub(crate) fn http(
+    at: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
     try_http(at, method, path, headers, body).unwrap()
 }
 

@@ -247,7 +247,7 @@ fn set(args: &[Bytes]) -> Result<Command, Answer> {
 }
 
 fn mset(args: &[Bytes]) -> Result<Command, Answer> {
-    if args.len() % 2 == 0 {
+    if args.len().is_multiple_of(2) {
         return Err(Answer::err("wrong number of arguments for 'mset' command"));
     }
     let values = args[1..].chunks_exact(2).map(|pair| pair[1].clone()).collect();
