@@ -40,7 +40,7 @@ pub(crate) async fn forward<E: Env>(node: &Node<E>, mut put: Put, deadline: Mono
         }
         // The last candidate gets all the time that is left.
         let patience = if asked + 1 == ATTEMPTS_MAX { deadline } else { node.0.env.now() + PATIENCE };
-        match attempt(node, partition, candidate, &put, deadline, patience).await {
+        match attempt(node, partition, candidate, &put, patience).await {
             Attempt::Answered(Ok(mut done)) => {
                 explain.line(|| format!("{} coordinated", node.name_of(candidate)));
                 done.explain.splice(0..0, explain.take());
@@ -85,12 +85,13 @@ async fn attempt<E: Env>(
     partition: PartitionId,
     to: NodeId,
     put: &Put,
-    deadline: Mono,
     patience: Mono,
 ) -> Attempt {
     node.0.env.probe(Probe::Forwarded);
     let body = Body::Forward { put: Box::new(put.clone()) };
-    let mut gather = node.0.routes.fan_out(&[to], partition, body, deadline);
+    // Nobody waits for it longer than this, so nobody may begin it later: a put without a context that comes
+    // late would overwrite what was acknowledged meanwhile.
+    let mut gather = node.0.routes.fan_out(&[to], partition, body, patience);
     match gather.next(patience).await {
         Step::Answer(_, Answer::Said(Body::ForwardReply { result })) => {
             Attempt::Answered(result.map(|done| *done).map_err(|failure| *failure))
