@@ -127,6 +127,7 @@ pub fn one(plan: &Plan, trace: Trace) -> Verdict {
             polls: 0,
             events: 0,
             lines: Vec::new(),
+            story: Vec::new(),
         }
     })
 }

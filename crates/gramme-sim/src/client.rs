@@ -197,10 +197,11 @@ impl Client {
             let host = (host + nth) % self.knobs.hosts;
             let number = self.attempt_begins(at, host);
             let history = self.history.clone();
+            let world = self.cluster.world().clone();
             let heard = Box::new(move |waited: u64, response: &Response| {
                 let mut history = history.borrow_mut();
                 let attempt = &mut history.puts[at].attempts[number];
-                attempt.waited = waited;
+                (attempt.waited, attempt.ended) = (waited, Some(world.now()));
                 (attempt.outcome, attempt.reason) = match response {
                     Response::Done(_) => (Some(Outcome::Applied), None),
                     Response::Failed(failure) => (Some(failure.outcome), Some(failure.reason.clone())),
@@ -222,7 +223,9 @@ impl Client {
                 }
                 Attempted::Answered(_) | Attempted::Unknown => self.learn(at, Outcome::MaybeApplied),
                 Attempted::Unreachable => {
-                    self.history.borrow_mut().puts[at].attempts[number].outcome = Some(Outcome::NotApplied)
+                    let ended = Some(self.now());
+                    let attempt = &mut self.history.borrow_mut().puts[at].attempts[number];
+                    (attempt.outcome, attempt.ended) = (Some(Outcome::NotApplied), ended);
                 }
             }
             put.retry = self.history.borrow().puts[at].outcome == Outcome::MaybeApplied;
@@ -233,7 +236,7 @@ impl Client {
     fn attempt_begins(&self, at: usize, host: usize) -> usize {
         let mut history = self.history.borrow_mut();
         let attempts = &mut history.puts[at].attempts;
-        attempts.push(Attempt { host, waited: 0, outcome: None, reason: None });
+        attempts.push(Attempt { host, waited: 0, outcome: None, reason: None, ended: None });
         attempts.len() - 1
     }
 

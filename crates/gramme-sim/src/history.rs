@@ -2,6 +2,7 @@
 //!
 //! Checkers read this and the dumps of the disks, and nothing else.
 
+use crate::evidence::describe;
 use bytes::Bytes;
 use gramme_core::record::{Content, checksum};
 use gramme_core::{Clock, Dot, Key, Outcome, Record, RequestId};
@@ -70,6 +71,8 @@ pub struct Attempt {
     pub outcome: Option<Outcome>,
     /// Why it failed there.
     pub reason: Option<Reason>,
+    /// When the host was done with it, whether the client still waited or not.
+    pub ended: Option<u64>,
 }
 
 /// One read.
@@ -121,6 +124,12 @@ impl PutOp {
         self.outcome != Outcome::NotApplied
     }
 
+    /// Whether some attempt was still under way at this time, whatever the client had been told by then.
+    pub fn is_under_way(&self, at: u64) -> bool {
+        self.returned.is_none_or(|returned| returned > at)
+            || self.attempts.iter().any(|attempt| attempt.ended.is_none_or(|ended| ended > at))
+    }
+
     /// The checksum that its sibling bears.
     pub fn checksum(&self) -> u64 {
         checksum(&self.content)
@@ -150,6 +159,32 @@ impl PutOp {
 }
 
 impl History {
+    /// Writes and reads in the order in which they were begun, one line each.
+    pub fn story(&self) -> Vec<String> {
+        let span = |invoked: u64, returned: u64| format!("{:>9.3} to {:>9.3} ms", ms(invoked), ms(returned));
+        let mut told: Vec<(u64, String)> = Vec::new();
+        for op in &self.puts {
+            let context = match &op.sent {
+                Some(clock) => format!("after {}", intervals(clock)),
+                None => "without a context".to_string(),
+            };
+            let hosts: Vec<String> =
+                op.attempts.iter().map(|a| format!("n{} {:?}", a.host + 1, a.outcome)).collect();
+            let when = span(op.invoked, op.returned.unwrap_or(op.invoked));
+            told.push((op.invoked, format!("{when} {} {context}; {}", op.name(), hosts.join(", "))));
+        }
+        for op in &self.gets {
+            let found = match &op.found {
+                Some(found) => format!("{} {}", describe(&found.record), intervals(&found.record.clock)),
+                None => "no answer".to_string(),
+            };
+            let when = span(op.invoked, op.returned);
+            told.push((op.invoked, format!("{when} client {} reads {:?}: {found}", op.client, op.key)));
+        }
+        told.sort();
+        told.into_iter().map(|(_, line)| line).collect()
+    }
+
     /// Operations that clients began, and how many of them were answered as asked.
     pub fn ratio(&self) -> (usize, usize) {
         let puts = self.puts.iter().filter(|op| op.outcome == Outcome::Applied).count();
@@ -157,4 +192,15 @@ impl History {
         let lists = self.lists.iter().filter(|op| op.entries.is_some()).count();
         (self.puts.len() + self.gets.len() + self.lists.len(), puts + gets + lists)
     }
+}
+
+fn ms(ns: u64) -> f64 {
+    ns as f64 / 1e6
+}
+
+/// A clock in one line.
+fn intervals(clock: &Clock) -> String {
+    let runs: Vec<String> =
+        clock.intervals().iter().map(|i| format!("{:x}({},{}]", i.incarnation.0, i.lo, i.hi)).collect();
+    format!("<{}>", runs.join(" "))
 }

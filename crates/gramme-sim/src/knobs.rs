@@ -103,12 +103,12 @@ impl Knobs {
         let hosts = rng.pick(&[3, 3, 4, 5, 5]);
         let n = rng.pick(&[3, 3, 3, 3, 3, 3, 2, 1]).min(hosts);
         let mut classes: Vec<Class> = CLASSES.into_iter().filter(|_| rng.chance(350)).collect();
-        if classes.is_empty() {
-            classes.push(rng.pick(&CLASSES));
-        }
         // With one copy a wiped disk is a lost one: no protocol survives that.
         if n == 1 {
             classes.retain(|class| *class != Class::Wipe);
+        }
+        if classes.is_empty() {
+            classes.push(Class::Crash);
         }
         let wipes = classes.contains(&Class::Wipe);
         let quorum = n / 2 + 1;

@@ -217,6 +217,7 @@ fn run_one(plan: &Plan, log: bool) -> bool {
     if let Some(why) = &verdict.vacuous {
         println!("proves too little: {why}");
     }
+    verdict.story.iter().for_each(|line| println!("{line}"));
     for violation in &verdict.violations {
         println!("{}: {}", violation.rule, violation.text);
     }

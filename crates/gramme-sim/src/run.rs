@@ -57,6 +57,8 @@ pub struct Verdict {
     pub events: u64,
     /// The lines of the log, if they were kept.
     pub lines: Vec<String>,
+    /// What clients asked and were told, in order, if a log was asked for.
+    pub story: Vec<String>,
 }
 
 impl Plan {
@@ -71,6 +73,7 @@ impl Plan {
     /// Carries it out.
     pub fn run(&self, trace: Trace) -> Verdict {
         let knobs = &self.knobs;
+        let is_told = trace != Trace::Off;
         let world = World::new(Beginning {
             seed: self.seed,
             schedule: self.schedule,
@@ -97,6 +100,7 @@ impl Plan {
             violations.push(Violation::new("effort", text));
         }
         let operations = evidence.as_ref().map(|evidence| evidence.history.ratio()).unwrap_or_default();
+        let story = evidence.as_ref().filter(|_| is_told).map(|e| e.history.story()).unwrap_or_default();
         drop(run);
         world.end();
         let log = world.log.borrow();
@@ -109,6 +113,7 @@ impl Plan {
             polls,
             events,
             lines: log.kept().to_vec(),
+            story,
         }
     }
 }
@@ -217,8 +222,8 @@ impl<'a> Run<'a> {
         unread
     }
 
-    /// A home whose directory was emptied proves nothing by its answer, so reads of its keys with R = all are
-    /// refused; they are repaired all the same.
+    /// A home whose directory was emptied proves nothing by its answer: its place is taken by a fallback, or, if
+    /// there is none, the read is refused; it is repaired all the same. Asked for itself it would not ask itself.
     fn read_one(&self, key: usize) -> Result<(), String> {
         let homes = self
             .cluster
@@ -227,8 +232,10 @@ impl<'a> Run<'a> {
         let unprovable =
             homes.iter().any(|&home| crate::world::host_of(home).is_some_and(|h| self.cluster.was_wiped(h)));
         let mut last = "no node could be asked".to_string();
+        let sound: Vec<usize> =
+            (0..self.plan.knobs.hosts).filter(|&host| !self.cluster.was_wiped(host)).collect();
         for attempt in 0..READ_ATTEMPTS {
-            let host = (key + attempt) % self.plan.knobs.hosts;
+            let host = sound[(key + attempt) % sound.len()];
             let get = gramme_node::request::Get {
                 key: self.keys[key].clone(),
                 r: Some(Level::All),

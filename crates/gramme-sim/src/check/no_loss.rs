@@ -63,11 +63,9 @@ fn check_key(left: &Record, ops: &[&PutOp], dots: &BTreeMap<RequestId, BTreeSet<
 }
 
 /// Whether `by` may have replaced `op`: its client had been shown one of its dots; or it overwrites what its
-/// coordinator sees and had not ended when `op` began.
+/// coordinator sees, and an attempt at it was still under way when `op` began. Attempts whose client has gone on
+/// to another node count: a write that overwrites what it finds and is tried twice may do so twice.
 fn may_replace(by: &PutOp, op: &PutOp, dots: &BTreeSet<Dot>) -> bool {
     let shown = by.sent.is_some() && dots.iter().any(|&dot| by.shown.covers(dot));
-    let unseen = by.supersedes && by.returned.is_none_or(|returned| returned > op.invoked);
-    // A write whose client gave up may still be carried out for as long as its request lives.
-    let late = by.supersedes && by.outcome == Outcome::MaybeApplied;
-    shown || unseen || late
+    shown || (by.supersedes && by.is_under_way(op.invoked))
 }
