@@ -312,9 +312,10 @@ fn wait(ask: &Ask) -> Duration {
     ask.granted.unwrap_or_default().max(Duration::from_millis(REQUEST_MS)) + slack + transfer(ask.body.len())
 }
 
-/// The silence after which another node is asked as well.
+/// The silence after which another node is asked as well; as much longer as the caller's deadline is.
 fn patience(ask: &Ask) -> Duration {
-    ask.granted.unwrap_or_default().max(Duration::from_millis(CLIENT_ATTEMPT_MS)) + transfer(ask.body.len())
+    let longer = ask.granted.unwrap_or_default().saturating_sub(Duration::from_millis(REQUEST_MS));
+    Duration::from_millis(CLIENT_ATTEMPT_MS) + longer + transfer(ask.body.len())
 }
 
 fn transfer(bytes: usize) -> Duration {

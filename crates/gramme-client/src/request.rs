@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::value::ContextToken;
 use bytes::Bytes;
 use gramme_core::RequestId;
-use gramme_core::limits::REQUEST_MS_MAX;
+use gramme_core::limits::{REQUEST_MS, REQUEST_MS_MAX, VALUE_BYTES_DEFAULT_MAX};
 use hyper::Method;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
@@ -145,6 +145,18 @@ fn fresh_request_id() -> Result<RequestId, Error> {
     Ok(RequestId(u128::from_be_bytes(bytes)))
 }
 
+/// A value that every node has to receive, hash and sync takes longer than the usual deadline allows: it grows
+/// with the value, unless the caller has set one.
+fn in_proportion(consistency: Option<String>, bytes: usize) -> Option<String> {
+    let text = consistency.as_deref().unwrap_or_default();
+    if bytes <= VALUE_BYTES_DEFAULT_MAX || text.contains("timeout") {
+        return consistency;
+    }
+    let ms = REQUEST_MS + bytes as u64 / LARGE_BYTES_PER_MS;
+    let timeout = format!("timeout={}ms", ms.min(REQUEST_MS_MAX));
+    Some(if text.trim().is_empty() { timeout } else { format!("{text}; {timeout}") })
+}
+
 /// The timeout that a consistency text grants the servers, so that the client waits at least as long. What
 /// cannot be read is left to the server to refuse.
 fn timeout_in(consistency: &str) -> Option<Duration> {
@@ -159,6 +171,9 @@ fn timeout_in(consistency: &str) -> Option<Duration> {
 
 /// What RFC 3986 lets stand as it is. The dot is encoded: a key of "." or ".." must not be read as a path.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~');
+
+/// What a modest cluster stores of one value in a millisecond: 16 MiB are given 4 s more.
+const LARGE_BYTES_PER_MS: u64 = 4 << 10;
 
 pub(crate) const CONTEXT: HeaderName = HeaderName::from_static("gramme-context");
 pub(crate) const CONSISTENCY: HeaderName = HeaderName::from_static("gramme-consistency");
@@ -193,6 +208,16 @@ mod tests {
         assert!(key_path("/v1/kv", "no/slash", b"k").unwrap_err().to_string().contains("bucket name"));
         let bad = Write { content_type: Some("text/plain\r\nx: y".into()), ..Write::default() };
         assert!(Ask::write(Method::PUT, "/".into(), &bad, Bytes::new()).is_err());
+    }
+
+    #[test]
+    fn large_values_are_given_time_in_proportion_and_small_ones_what_is_usual() {
+        let asked = |text: Option<&str>, bytes| in_proportion(text.map(str::to_string), bytes);
+        assert_eq!(asked(None, 1 << 20), None);
+        assert_eq!(asked(Some("w=all"), 10), Some("w=all".to_string()));
+        assert_eq!(asked(None, 16 << 20), Some("timeout=5096ms".to_string()));
+        assert_eq!(asked(Some("w=all"), 2 << 20), Some("w=all; timeout=1512ms".to_string()));
+        assert_eq!(asked(Some("timeout=1s"), 16 << 20), Some("timeout=1s".to_string()));
     }
 
     #[test]
