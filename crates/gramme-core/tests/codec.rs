@@ -195,6 +195,16 @@ fn a_clock_whose_count_says_more_than_follows_is_refused_and_not_cut() {
 }
 
 #[test]
+fn a_clock_with_an_empty_run_is_refused() {
+    let mut w = Writer::new();
+    w.varint(1);
+    w.u64(1);
+    w.varint(7);
+    w.varint(0);
+    assert_eq!(read_clock(&mut Reader::new(w.as_slice())), Err(BadBytes::Malformed));
+}
+
+#[test]
 fn what_cannot_be_a_record_is_refused_though_its_checksum_is_right() {
     let sound = |sibling: Sibling| Record::new().put(&Context::blind(), sibling);
     let body = |record: &Record| {
@@ -239,4 +249,26 @@ fn what_is_wrong_is_said_in_a_sentence() {
     assert_eq!(decode_record(&Bytes::new()), Err(BadBytes::Malformed));
     assert!(BadBytes::Version(9).to_string().contains('9'));
     assert!(BadBytes::Checksum.to_string().contains("checksum"));
+}
+
+#[test]
+fn siblings_out_of_order_or_twice_are_refused() {
+    // A joined record finds siblings by their order; one dot twice would be two writes of one name.
+    let bytes_of = |s: &Sibling| {
+        let alone = encode_record(&Record::new().put(&Context::blind(), s.clone()));
+        alone[13..alone.len() - 5].to_vec()
+    };
+    let (first, second) = (bytes_of(&sibling(dot(1, 1), 1, "v")), bytes_of(&sibling(dot(1, 2), 2, "w")));
+    let of = |siblings: [&[u8]; 2]| {
+        let mut w = Writer::new();
+        w.u8(1);
+        write_clock(&mut w, &Clock::from_intervals([Interval { incarnation: Incarnation(1), lo: 0, hi: 2 }]));
+        w.varint(2);
+        siblings.iter().for_each(|bytes| w.raw(bytes));
+        w.varint(0);
+        decode_record(&sealed(w.into_vec()))
+    };
+    assert_eq!(of([&first, &second]).map(|record| record.siblings().len()), Ok(2));
+    assert_eq!(of([&second, &first]), Err(BadBytes::Malformed));
+    assert_eq!(of([&first, &first]), Err(BadBytes::Malformed));
 }
