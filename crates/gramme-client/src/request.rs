@@ -78,8 +78,8 @@ impl Ask {
     }
 
     pub(crate) fn write(method: Method, path: String, write: &Write, body: Bytes) -> Result<Ask, Error> {
-        let mut ask =
-            Ask::new(method, path).consistency(write.consistency.as_deref())?.explain(write.explain);
+        let consistency = in_proportion(write.consistency.clone(), body.len());
+        let mut ask = Ask::new(method, path).consistency(consistency.as_deref())?.explain(write.explain);
         let request = match write.request {
             Some(request) => request,
             None => fresh_request_id()?,

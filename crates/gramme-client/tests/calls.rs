@@ -197,6 +197,13 @@ async fn what_a_reader_and_a_writer_ask_for_is_in_the_headers() {
 }
 
 #[tokio::test]
+async fn a_large_value_asks_for_a_longer_deadline() {
+    let node = Node::that([stored()]);
+    client(&[&node.url]).put("b", b"k", vec![0; 8 << 20]).await.unwrap();
+    assert_eq!(node.seen()[0].header("gramme-consistency"), Some("timeout=3048ms"));
+}
+
+#[tokio::test]
 async fn an_update_resolves_siblings_and_writes_with_their_context() {
     let siblings = r#"{"context":"both","siblings":[
         {"id":"a.1","content_type":"text/plain","text":"pen","deleted":false},
