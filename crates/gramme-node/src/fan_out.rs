@@ -59,10 +59,14 @@ struct Route {
 }
 
 impl<E: Env> Routes<E> {
-    /// No questions yet. `shard` goes into every correlation, so that answers find their way back.
+    /// No questions yet. `shard` goes into every correlation, so that answers find their way back. Each life
+    /// counts from a random number: a slow answer to a question of the life before must not be taken for the
+    /// answer to one of this life's.
     pub(crate) fn new(env: E, shard: usize, detector: Rc<RefCell<Detector>>) -> Rc<Routes<E>> {
         let none = (shard as u64) << 56;
-        Rc::new(Routes { env, none, next: Cell::new(none + 1), open: RefCell::default(), detector })
+        // 55 bits of chance leave as many questions before the count would reach the shard's byte.
+        let first = none + 1 + (env.random() >> 9);
+        Rc::new(Routes { env, none, next: Cell::new(first), open: RefCell::default(), detector })
     }
 
     /// Asks these peers the same; answers count until `deadline`, which travels with the question.
