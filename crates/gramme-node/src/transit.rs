@@ -10,7 +10,15 @@ use std::time::Duration;
 /// The least difference per peer, for its newest connection.
 #[derive(Debug, Default)]
 pub(crate) struct Transit {
-    least: BTreeMap<NodeId, (u64, i128)>,
+    least: BTreeMap<NodeId, Least>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Least {
+    connection: u64,
+    difference: i128,
+    /// When it was last looked at.
+    at: Mono,
 }
 
 impl Transit {
@@ -24,17 +32,24 @@ impl Transit {
         now: Mono,
     ) -> Mono {
         let difference = i128::from(now.0) - i128::from(sent_ns);
-        let entry = self.least.entry(from).or_insert((connection, difference));
-        if entry.0 != connection {
-            *entry = (connection, difference);
+        let fresh = Least { connection, difference, at: now };
+        let least = self.least.entry(from).or_insert(fresh);
+        if least.connection != connection {
+            *least = fresh;
         }
-        entry.1 = entry.1.min(difference);
-        let waited = u64::try_from(difference - entry.1).unwrap_or(u64::MAX);
+        let drift = i128::from(now.0.saturating_sub(least.at.0)) / DRIFT;
+        least.difference = difference.min(least.difference + drift);
+        least.at = least.at.max(now);
+        let waited = u64::try_from(difference - least.difference).unwrap_or(u64::MAX);
         let remaining =
             Duration::from_micros(remaining_us.into()).saturating_sub(Duration::from_nanos(waited));
         now + remaining
     }
 }
+
+/// Two sound clocks part by less than one part in so many. The least difference is allowed to grow as fast,
+/// or on a connection that stands for days every message would look late.
+const DRIFT: i128 = 5_000;
 
 #[cfg(test)]
 mod tests {
@@ -48,7 +63,24 @@ mod tests {
         let first = transit.deadline(PEER, 1, 0, 100_000, Mono(5_000_000));
         assert_eq!(first, Mono(105_000_000), "the first message sets the measure");
         let queued = transit.deadline(PEER, 1, 1_000_000, 100_000, Mono(66_000_000));
-        assert_eq!(queued, Mono(106_000_000), "sixty milliseconds in a queue are sixty less to live");
+        let drift = 61_000_000 / 5_000;
+        assert_eq!(queued, Mono(106_000_000 + drift), "sixty milliseconds in a queue are sixty less to live");
+    }
+
+    #[test]
+    fn clocks_that_part_slowly_make_nobody_late_and_an_hour_in_a_queue_still_does() {
+        let mut transit = Transit::default();
+        let hour = 3_600_000_000_000;
+        let mut now = 0;
+        for _ in 0..1_000 {
+            now += hour;
+            // This clock gains fifty millionths on the peer's.
+            let sent_ns = now - now / 20_000;
+            assert_eq!(transit.deadline(PEER, 1, sent_ns, 1_000, Mono(now)), Mono(now + 1_000_000));
+        }
+        let sent_ns = now - now / 20_000;
+        let late = transit.deadline(PEER, 1, sent_ns, 1_000_000, Mono(now + hour));
+        assert_eq!(late, Mono(now + hour), "its second is long over");
     }
 
     #[test]
