@@ -186,11 +186,14 @@ impl<E: Env> Replica<E> {
         Ok(Merged { batch, created })
     }
 
-    /// One page of records in order of key, from what is durable.
+    /// One page of records in order of key. The engine may show rows that are not yet durable: those are
+    /// waited for, so that nobody is shown what a crash could still take back.
     pub(crate) async fn scan(&self, scan: Scan) -> Result<(Vec<(Key, Bytes)>, bool), EngineError> {
         let page = self.env.engine().scan(scan).await?;
         let mut found = Vec::with_capacity(page.rows.len());
-        for (row, bytes) in page.rows {
+        for (row, shown) in page.rows {
+            let durable = self.store.once_durable(&row).await?;
+            let bytes = durable.map_or(shown, |kept| kept.encoded.clone());
             let key = Key::from_joined(rows::rest(&row)).map_err(|bad| {
                 EngineError::Corrupt(format!("the key of a row in partition {}: {bad}", self.partition))
             })?;

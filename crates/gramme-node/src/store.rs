@@ -58,12 +58,12 @@ pub(crate) type BatchId = u64;
 /// See the module.
 pub(crate) struct Store<E: Env> {
     env: E,
-    state: RefCell<State>,
+    state: RefCell<State<E>>,
     work: Signal,
     settled: Signal,
 }
 
-struct State {
+struct State<E: Env> {
     /// The number of the batch being filled.
     filling: BatchId,
     durable: BatchId,
@@ -74,7 +74,7 @@ struct State {
     unsynced_bytes: usize,
     overlay: BTreeMap<Bytes, (BatchId, Rc<Kept>)>,
     cache: Cache,
-    locks: BTreeMap<Bytes, VecDeque<oneshot::Sender<()>>>,
+    locks: BTreeMap<Bytes, VecDeque<oneshot::Sender<RowLock<E>>>>,
     broken: Option<EngineError>,
     /// Rows of batches that failed: the engine may show them, and a crash may still take them back.
     in_doubt: BTreeSet<Bytes>,
@@ -126,23 +126,31 @@ impl<E: Env> Store<E> {
 
     /// The durable state of a row: waits for the batch that holds it.
     pub(crate) async fn durable(&self, row: &Bytes) -> Result<Rc<Kept>, EngineError> {
-        loop {
-            match self.batch_of(row) {
-                0 => {}
-                batch => {
-                    self.wait(batch).await?;
-                    continue;
-                }
-            }
-            if let Some(kept) = self.state.borrow_mut().cache.get(row) {
-                return Ok(kept);
-            }
-            let found = self.fetch(row).await?;
-            // The engine may already show a batch that is not yet durable.
-            if self.batch_of(row) == 0 {
-                return Ok(found);
-            }
+        if let Some(kept) = self.once_durable(row).await? {
+            return Ok(kept);
         }
+        let at_hand = self.state.borrow_mut().cache.get(row);
+        if let Some(kept) = at_hand {
+            return Ok(kept);
+        }
+        let found = self.fetch(row).await?;
+        // The engine may already show a batch that is not yet durable.
+        Ok(self.once_durable(row).await?.unwrap_or(found))
+    }
+
+    /// The state of a row that is on its way to the disk, once it is there. What is written to the row
+    /// meanwhile is not waited for: readers of a row that is written all the time would wait for ever.
+    pub(crate) async fn once_durable(&self, row: &Bytes) -> Result<Option<Rc<Kept>>, EngineError> {
+        let on_its_way = {
+            let state = self.state.borrow();
+            if state.in_doubt.contains(row) {
+                state.check()?;
+            }
+            state.overlay.get(row).cloned()
+        };
+        let Some((batch, kept)) = on_its_way else { return Ok(None) };
+        self.wait(batch).await?;
+        Ok(Some(kept))
     }
 
     /// Makes these rows part of the batch being filled; `kept` is what `row` decodes to.
@@ -232,10 +240,10 @@ impl<E: Env> Store<E> {
                 }
             }
         };
-        if let Some(turn) = turn {
-            turn.await.expect("a row's holder hands it on before it lets go");
+        match turn {
+            Some(turn) => turn.await.expect("a row's holder hands it on before it lets go"),
+            None => RowLock { store: self.clone(), row: row.clone() },
         }
-        RowLock { store: self.clone(), row: row.clone() }
     }
 
     /// Commits batch after batch for as long as the shard lives.
@@ -339,7 +347,7 @@ impl<E: Env> Store<E> {
     }
 }
 
-impl State {
+impl<E: Env> State<E> {
     fn check(&self) -> Result<(), EngineError> {
         self.broken.clone().map_or(Ok(()), Err)
     }
@@ -386,19 +394,17 @@ pub(crate) struct RowLock<E: Env> {
 
 impl<E: Env> Drop for RowLock<E> {
     fn drop(&mut self) {
-        let mut state = self.store.state.borrow_mut();
-        while let Some(queue) = state.locks.get_mut(&self.row) {
-            match queue.pop_front() {
-                Some(next) => {
-                    if next.send(()).is_ok() {
-                        return;
-                    }
-                }
-                None => {
-                    state.locks.remove(&self.row);
-                    return;
-                }
+        let next = {
+            let mut state = self.store.state.borrow_mut();
+            let next = state.locks.get_mut(&self.row).and_then(VecDeque::pop_front);
+            if next.is_none() {
+                state.locks.remove(&self.row);
             }
+            next
+        };
+        if let Some(next) = next {
+            // One who waited and has gone away drops it, before or after it arrives, and so hands it on.
+            let _ = next.send(RowLock { store: self.store.clone(), row: self.row.clone() });
         }
     }
 }
