@@ -78,6 +78,7 @@ pub(crate) struct Inner<E: Env> {
     pub(crate) standing: Cell<Standing>,
     pub(crate) hedges: Cell<u64>,
     in_flight: Cell<usize>,
+    late: Cell<usize>,
     draining: Cell<bool>,
     idle: Signal,
 }
@@ -129,6 +130,7 @@ impl<E: Env> Node<E> {
             pulse,
             hedges: Cell::new(0),
             in_flight: Cell::new(0),
+            late: Cell::new(0),
             draining: Cell::new(false),
             idle: Signal::default(),
         })))
@@ -396,6 +398,15 @@ impl<E: Env> Node<E> {
         }
     }
 
+    /// A place among the tasks that go on after their answer; `None` if there are as many as may be.
+    pub(crate) fn linger(&self) -> Option<Late<E>> {
+        let late = &self.0.late;
+        (late.get() < IN_FLIGHT_MAX).then(|| {
+            late.set(late.get() + 1);
+            Late(self.clone())
+        })
+    }
+
     fn enter(&self) {
         self.0.in_flight.set(self.0.in_flight.get() + 1);
     }
@@ -405,6 +416,15 @@ impl<E: Env> Node<E> {
         if self.0.in_flight.get() == 0 {
             self.0.idle.notify();
         }
+    }
+}
+
+/// One task that goes on after its answer, until it is dropped.
+pub(crate) struct Late<E: Env>(Node<E>);
+
+impl<E: Env> Drop for Late<E> {
+    fn drop(&mut self) {
+        self.0.0.late.set(self.0.0.late.get() - 1);
     }
 }
 

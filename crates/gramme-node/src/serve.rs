@@ -65,7 +65,7 @@ pub(crate) fn serve<E: Env>(node: &Node<E>, from: NodeId, message: Message, dead
 }
 
 /// What this node holds of a key: home data, or as a fallback its hints.
-pub(crate) async fn read<E: Env>(node: &Node<E>, partition: PartitionId, key: &Key) -> Body {
+async fn read<E: Env>(node: &Node<E>, partition: PartitionId, key: &Key) -> Body {
     let (found, standing) = match node.home(partition) {
         Some(replica) => (replica.read(key).await, node.0.standing.get()),
         None => match node.hint_store_if_any(partition) {
@@ -81,6 +81,17 @@ pub(crate) async fn read<E: Env>(node: &Node<E>, partition: PartitionId, key: &K
         }
         Err(cause) => refused(disk(cause)),
     }
+}
+
+/// Reads a key here for this node's own question; a slow disk holds up nobody.
+pub(crate) fn read_here<E: Env>(
+    node: &Node<E>,
+    partition: PartitionId,
+    key: &Key,
+    answer: impl FnOnce(Body) + 'static,
+) {
+    let (reader, key) = (node.clone(), key.clone());
+    now_or_later(node, "read here", async move { answer(read(&reader, partition, &key).await) });
 }
 
 async fn merge<E: Env>(
@@ -121,16 +132,30 @@ async fn keep_hint<E: Env>(
 }
 
 /// A page of the keys of a partition that this node holds as a home; `asked` is a [`Body::List`].
-pub(crate) async fn list_here<E: Env>(node: &Node<E>, partition: PartitionId, asked: &Body) -> Body {
+async fn list_here<E: Env>(node: &Node<E>, partition: PartitionId, asked: &Body) -> Body {
     let Body::List { bucket, prefix, after, keys_max, values } = asked else {
         return refused(Reason::Invalid("a list was expected".to_string()));
     };
+    if let Err(bad) = gramme_core::id::check_bucket(bucket) {
+        return refused(Reason::Invalid(bad.to_string()));
+    }
     let Some(replica) = node.home(partition) else { return refused(Reason::Unsuitable) };
     let asked = PageOf { bucket, prefix, after: after.as_deref(), keys_max: *keys_max, values: *values };
     match page_of(replica, partition, asked).await {
         Ok((entries, more)) => Body::ListReply { standing: node.0.standing.get(), entries, more },
         Err(reason) => refused(reason),
     }
+}
+
+/// Lists a page here for this node's own question.
+pub(crate) fn page_here<E: Env>(
+    node: &Node<E>,
+    partition: PartitionId,
+    asked: &Body,
+    answer: impl FnOnce(Body) + 'static,
+) {
+    let (reader, asked) = (node.clone(), asked.clone());
+    now_or_later(node, "list here", async move { answer(list_here(&reader, partition, &asked).await) });
 }
 
 struct PageOf<'a> {

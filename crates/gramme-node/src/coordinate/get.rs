@@ -4,8 +4,8 @@
 //! "Not found" needs the answer of at least one continuous home: a store that was lost, or that only stands
 //! in, proves nothing by its silence.
 
-use crate::coordinate::acks;
 use crate::coordinate::explain::Explain;
+use crate::coordinate::{OVERDUE, acks};
 use crate::env::{Env, Mono};
 use crate::fan_out::{Answer, Gather, Step};
 use crate::node::Node;
@@ -68,6 +68,8 @@ struct Reading<E: Env> {
     gather: Gather<E>,
     asked_peers: usize,
     hedge_at: Mono,
+    /// When the place of a replica that has not answered is taken.
+    overdue_at: Mono,
     explain: Explain<E>,
 }
 
@@ -89,26 +91,24 @@ impl<E: Env> Reading<E> {
             fastest: None,
             asked_peers: 0,
             hedge_at: deadline,
+            overdue_at: node.0.env.now() + OVERDUE,
         }
     }
 
     /// Resolves with the replica that answered first, once the answers are enough.
     async fn until_answered(&mut self) -> Result<Option<NodeId>, Failure> {
         for _ in 0..self.quorum.need() {
-            self.ask_next().await;
+            self.ask_next();
         }
         loop {
             if self.is_enough() {
                 return Ok(self.fastest);
             }
             // As many as are needed are on their way, or nobody is left to ask.
-            while self.needs_more() && self.ask_next().await {}
-            if self.is_enough() {
-                return Ok(self.fastest);
-            }
+            while self.needs_more() && self.ask_next() {}
             match self.gather.next(self.hedge_at).await {
                 Step::Answer(peer, answer) => self.take(peer, answer),
-                Step::Time if self.node.0.env.now() < self.gather.deadline() => self.hedge().await,
+                Step::Time if self.node.0.env.now() < self.gather.deadline() => self.hedge(),
                 Step::Time | Step::Exhausted => return Err(self.failure()),
             }
         }
@@ -138,33 +138,45 @@ impl<E: Env> Reading<E> {
     }
 
     /// Asks the next best replica; `false` if there is none.
-    async fn ask_next(&mut self) -> bool {
+    fn ask_next(&mut self) -> bool {
         let Some(next) = self.not_asked.pop_front() else { return false };
         let home = self.node.layout().is_home(self.partition, next);
         self.quorum.asked(next, home);
-        if next == self.node.id() {
-            let body = serve::read(&self.node, self.partition, &self.key).await;
-            self.take(next, Answer::Said(body));
-            return true;
-        }
-        self.asked_peers += 1;
         let now = self.node.0.env.now();
-        self.hedge_at = now + self.node.0.detector.borrow().hedge_after(next);
-        self.gather.ask(next, Body::Read { key: self.key.clone() });
+        self.hedge_at = self.overdue_at.min(now + self.node.0.detector.borrow().hedge_after(next));
+        if next == self.node.id() {
+            serve::read_here(&self.node, self.partition, &self.key, self.gather.ask_here(next));
+        } else {
+            self.asked_peers += 1;
+            self.gather.ask(next, Body::Read { key: self.key.clone() });
+        }
         true
     }
 
-    /// One replica more, if the budget has room: a slow one must not show.
-    async fn hedge(&mut self) {
-        self.hedge_at = self.gather.deadline();
-        let hedges = &self.node.0.hedges;
-        if self.not_asked.is_empty() || hedges.get() >= HEDGE_BURST {
+    /// One replica more, if the budget has room: a slow one must not show. One whose answer is overdue counts
+    /// as lost, and its place is taken whatever the budget says.
+    fn hedge(&mut self) {
+        let now = self.node.0.env.now();
+        let overdue = now >= self.overdue_at;
+        if overdue {
+            self.overdue_at = now + OVERDUE;
+        }
+        let spent = self.node.0.hedges.get();
+        if !overdue && spent >= HEDGE_BURST {
+            self.hedge_at = self.overdue_at;
             return;
         }
-        hedges.set(hedges.get() + 100 / HEDGE_PERCENT_MAX);
+        if !self.ask_next() {
+            self.hedge_at = self.gather.deadline();
+            return;
+        }
+        if overdue {
+            self.hedge_at = self.overdue_at;
+        } else {
+            self.node.0.hedges.set(spent + 100 / HEDGE_PERCENT_MAX);
+        }
         self.node.0.env.probe(Probe::Hedged);
-        self.explain.line(|| "one replica is slow: asking another".to_string());
-        self.ask_next().await;
+        self.explain.line(|| "one replica is slow: another was asked".to_string());
     }
 
     fn take(&mut self, from: NodeId, answer: Answer) {
@@ -236,8 +248,10 @@ impl<E: Env> Reading<E> {
         if !self.gather.is_waiting() {
             return self.repair();
         }
+        let Some(place) = self.node.linger() else { return self.repair() };
         let env = self.node.0.env.clone();
         env.spawn("late answers of a get", async move {
+            let _place = place;
             while let Step::Answer(peer, answer) = self.gather.next(self.gather.deadline()).await {
                 self.node.0.env.probe(Probe::LateAnswer);
                 self.take(peer, answer);

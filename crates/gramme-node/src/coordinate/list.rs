@@ -1,7 +1,7 @@
 //! One page of a partition's keys, joined from R replicas, each key once. A key counts up to where every
 //! answering replica has looked: beyond the shortest page that was cut off, the next page goes on.
 
-use crate::coordinate::acks;
+use crate::coordinate::{OVERDUE, acks};
 use crate::env::{Env, Mono};
 use crate::fan_out::{Answer, Step};
 use crate::node::Node;
@@ -45,34 +45,40 @@ async fn gather_page<E: Env>(
         .unwrap_or(node.settings(&page.bucket).r)
         .resolve(n)
         .map_err(|e| Failure::not_applied(Reason::Invalid(format!("r: {e}"))))?;
+    gramme_core::id::check_bucket(&page.bucket)
+        .map_err(|bad| Failure::not_applied(Reason::Invalid(bad.to_string())))?;
+    let keys_max = page.keys_max.clamp(1, LIST_PAGE_KEYS_MAX as u32);
     let body = Body::List {
         bucket: page.bucket.clone(),
         prefix: page.prefix.clone(),
         after: page.after.clone(),
-        keys_max: page.keys_max.clamp(1, LIST_PAGE_KEYS_MAX as u32),
+        keys_max,
         values: page.values,
     };
     let mut quorum = Quorum::new(need, 0);
     let mut gather = node.0.routes.open(page.partition, deadline);
     let mut not_asked: VecDeque<NodeId> = best_homes(node, page);
     let mut joined = Joined::default();
+    let mut overdue = false;
     loop {
-        while matches!(quorum.verdict(), Verdict::Impossible)
+        while (overdue || quorum.verdict() == Verdict::Impossible)
             && let Some(next) = not_asked.pop_front()
         {
+            overdue = false;
             quorum.asked(next, true);
             if next == node.id() {
-                let answer = serve::list_here(node, page.partition, &body).await;
-                joined.take(&mut quorum, next, Answer::Said(answer));
+                serve::page_here(node, page.partition, &body, gather.ask_here(next));
             } else {
                 gather.ask(next, body.clone());
             }
         }
         if quorum.verdict() == Verdict::Reached {
-            return Ok(joined.finish());
+            return Ok(joined.finish(keys_max as usize));
         }
-        match gather.next(deadline).await {
+        let patience = if not_asked.is_empty() { deadline } else { node.0.env.now() + OVERDUE };
+        match gather.next(patience).await {
             Step::Answer(peer, answer) => joined.take(&mut quorum, peer, answer),
+            Step::Time if node.0.env.now() < deadline => overdue = true,
             Step::Time | Step::Exhausted => {
                 let acks = acks(&quorum);
                 return Err(Failure {
@@ -126,7 +132,13 @@ impl Joined {
         Ok(())
     }
 
-    fn finish(mut self) -> (BTreeMap<Bytes, Record>, Option<Bytes>) {
+    fn finish(mut self, keys_max: usize) -> (BTreeMap<Bytes, Record>, Option<Bytes>) {
+        // Pages of different keys are longer together than each alone.
+        if self.records.len() > keys_max
+            && let Some(last) = self.records.keys().nth(keys_max - 1).cloned()
+        {
+            self.horizon = Some(self.horizon.map_or(last.clone(), |horizon| horizon.min(last)));
+        }
         if let Some(horizon) = &self.horizon {
             self.records.retain(|key, _| key <= horizon);
         }

@@ -17,16 +17,13 @@ pub(crate) async fn locate<E: Env>(node: &Node<E>, key: Key, deadline: Mono) -> 
     let mut gather = node.0.routes.fan_out(&others, partition, Body::Read { key: key.clone() }, deadline);
     let mut found: Vec<(NodeId, Result<Option<Record>, String>)> =
         homes.iter().map(|&home| (home, Err("it did not answer in time".to_string()))).collect();
-    let mut note = |from: NodeId, held: Result<Option<Record>, String>| {
-        if let Some(entry) = found.iter_mut().find(|entry| entry.0 == from) {
-            entry.1 = held;
-        }
-    };
     if homes.contains(&node.id()) {
-        note(node.id(), held(Answer::Said(serve::read(node, partition, &key).await)));
+        serve::read_here(node, partition, &key, gather.ask_here(node.id()));
     }
     while let Step::Answer(peer, answer) = gather.next(deadline).await {
-        note(peer, held(answer));
+        if let Some(entry) = found.iter_mut().find(|entry| entry.0 == peer) {
+            entry.1 = held(answer);
+        }
     }
     Located { partition, homes: found, fallbacks: node.layout().fallbacks(partition).to_vec() }
 }

@@ -19,8 +19,13 @@ pub(crate) use put::{Rest, put_here};
 use crate::env::{Env, Mono};
 use crate::node::Node;
 use gramme_core::Quorum;
+use gramme_core::limits::FALLBACK_AFTER_MS_MAX;
 use gramme_wire::{Acks, Done, Failure, Put};
+use std::time::Duration;
 use tokio::sync::oneshot;
+
+/// An answer that has not come after so long is not waited for alone: the next replica is asked.
+const OVERDUE: Duration = Duration::from_millis(FALLBACK_AFTER_MS_MAX);
 
 /// The count as it is told to clients.
 fn acks(quorum: &Quorum) -> Acks {
