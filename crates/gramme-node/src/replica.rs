@@ -16,7 +16,7 @@ use crate::store::{BatchId, Kept, Store};
 use bytes::Bytes;
 use gramme_core::bucket::{BucketSettings, Mode};
 use gramme_core::codec::decode_record;
-use gramme_core::limits::{SIBLING_BYTES_VALUES_MAX, SIBLINGS_SOFT_MAX};
+use gramme_core::limits::{CLOCK_INTERVALS_MAX, SIBLING_BYTES_VALUES_MAX, SIBLINGS_SOFT_MAX};
 use gramme_core::planted::{self, Bug};
 use gramme_core::record::checksum;
 use gramme_core::{
@@ -116,12 +116,19 @@ impl<E: Env> Replica<E> {
     }
 
     /// Coordinates a write: mints its dot, replaces what its context covers, and makes both part of the batch
-    /// being filled. A retry of a write that is there adopts it.
-    pub(crate) async fn put(&self, put: &Put, settings: &BucketSettings) -> Result<Minted, Reason> {
+    /// being filled. A retry of a write that is there adopts it. `may` is asked last of all, when only the mint
+    /// is left to do; whatever fails, and whenever this is dropped before it resolves, nothing was written.
+    pub(crate) async fn put(
+        &self,
+        put: &Put,
+        settings: &BucketSettings,
+        may: impl FnOnce() -> Result<(), Reason>,
+    ) -> Result<Minted, Reason> {
         self.check_room()?;
         let row = self.row(&put.key);
         let _lock = self.store.lock(&row).await;
         let local = self.store.latest(&row).await.map_err(disk)?;
+        may()?;
         if let Some(minted) = self.adopt(put, &row, &local) {
             self.env.probe(Probe::RetryAdopted);
             return Ok(minted);
@@ -132,6 +139,7 @@ impl<E: Env> Replica<E> {
         let mut record = local.record.put(&saw, sibling);
         record.collapse_retries();
         check_siblings(&local.record, &record, settings)?;
+        check_clock(&record)?;
         if record.siblings().len() > SIBLINGS_SOFT_MAX {
             self.env.probe(Probe::SiblingsMany);
         }
@@ -161,6 +169,7 @@ impl<E: Env> Replica<E> {
         self.follow(&incoming.record);
         let mut joined = local.record.join(&incoming.record);
         joined.collapse_retries();
+        check_clock(&joined)?;
         let mut homes = local.hint_for.clone();
         if let Some(home) = hint_for
             && !homes.contains(&home)
@@ -319,6 +328,17 @@ fn check_siblings(before: &Record, after: &Record, settings: &BucketSettings) ->
         && after.siblings().len() >= before.siblings().len();
     let too_large = after.content_bytes() > bytes_max && after.content_bytes() >= before.content_bytes();
     if too_many || too_large { Err(Reason::TooManySiblings(before.siblings().len() as u32)) } else { Ok(()) }
+}
+
+/// A clock that no reader would accept is never written.
+fn check_clock(record: &Record) -> Result<(), Reason> {
+    let intervals = record.clock.intervals().len();
+    if intervals <= CLOCK_INTERVALS_MAX {
+        return Ok(());
+    }
+    Err(Reason::Invalid(format!(
+        "the key's clock would have {intervals} intervals, and {CLOCK_INTERVALS_MAX} are the most that can be stored"
+    )))
 }
 
 async fn load_seen<E: Env>(

@@ -1,4 +1,4 @@
-//! Not my key: hand the put to a home of it and relay the answer. A forward that was never sent, or that
+//! Not my key, or my disk is broken: hand the put to a home of it and relay the answer. A forward that was never sent, or that
 //! stays unanswered, goes to *one* further candidate with the *same request id*, within the deadline
 //! (design section 3). Whatever may have been applied by the first is adopted by the second.
 //!
@@ -31,11 +31,12 @@ pub(crate) async fn forward<E: Env>(node: &Node<E>, mut put: Put, deadline: Mono
     let mut asked = 0;
     let mut reason = Reason::Unavailable;
     let mut outcome = Outcome::NotApplied;
-    if node.is_thawing() && !planted::on(Bug::FrozenWrites) {
-        return Err(Failure::not_applied(Reason::Frozen));
-    }
     for candidate in candidates(node, partition, put.context.as_ref().and_then(|c| c.preferred)) {
         if asked == ATTEMPTS_MAX || node.0.env.now() >= deadline {
+            break;
+        }
+        if node.is_thawing() && !planted::on(Bug::FrozenWrites) {
+            reason = Reason::Frozen;
             break;
         }
         // The last candidate gets all the time that is left.
@@ -73,7 +74,8 @@ pub(crate) async fn forward<E: Env>(node: &Node<E>, mut put: Put, deadline: Mono
 
 /// Homes that may coordinate: the one that answered the preceding read fastest (EX-12), then the healthiest.
 fn candidates<E: Env>(node: &Node<E>, partition: PartitionId, preferred: Option<NodeId>) -> Vec<NodeId> {
-    let mut homes: Vec<NodeId> = node.layout().homes(partition).to_vec();
+    let homes = node.layout().homes(partition).iter().copied();
+    let mut homes: Vec<NodeId> = homes.filter(|&home| home != node.id()).collect();
     let detector = node.0.detector.borrow();
     let now = node.0.env.now();
     homes.sort_by_key(|&home| (detector.health(home, now), Some(home) != preferred, detector.median(home)));

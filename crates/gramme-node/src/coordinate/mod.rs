@@ -21,11 +21,29 @@ use crate::node::Node;
 use gramme_core::Quorum;
 use gramme_core::limits::FALLBACK_AFTER_MS_MAX;
 use gramme_wire::{Acks, Done, Failure, Put};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// An answer that has not come after so long is not waited for alone: the next replica is asked.
 const OVERDUE: Duration = Duration::from_millis(FALLBACK_AFTER_MS_MAX);
+
+/// What `work` comes to, or `None` if that takes past the deadline; it is then dropped where it stands.
+async fn within<E: Env, T>(node: &Node<E>, deadline: Mono, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    // Most work needs no timer.
+    if let Poll::Ready(done) = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
+        return Some(done);
+    }
+    let mut timer = pin!(node.0.env.sleep_until(deadline));
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => timer.as_mut().poll(cx).map(|()| None),
+    })
+    .await
+}
 
 /// The count as it is told to clients.
 fn acks(quorum: &Quorum) -> Acks {
@@ -40,7 +58,8 @@ pub(crate) async fn put<E: Env>(
     deadline: Mono,
     answer: oneshot::Sender<Result<Done, Failure>>,
 ) -> Rest<E> {
-    if node.home(node.partition_of(&put.key)).is_some() {
+    // A home whose disk takes no writes is as good as none.
+    if node.home(node.partition_of(&put.key)).is_some() && node.0.store.broken().is_none() {
         return put_here(node, put, deadline, answer).await;
     }
     // Nobody listens any more if the client has gone away.

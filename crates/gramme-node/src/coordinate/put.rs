@@ -4,9 +4,9 @@
 //!
 //! Invariant: after the append nothing abandons the put, and its failure is `maybe_applied`.
 
-use crate::coordinate::acks;
 use crate::coordinate::explain::Explain;
 use crate::coordinate::get::read_at_r;
+use crate::coordinate::{acks, within};
 use crate::env::{Env, Mono};
 use crate::fan_out::{Answer, Gather, Step};
 use crate::node::Node;
@@ -16,6 +16,7 @@ use crate::request::Health;
 use crate::store::BatchId;
 use gramme_core::bucket::BucketSettings;
 use gramme_core::codec::encode_record;
+use gramme_core::limits::{CONTENT_TYPE_BYTES_MAX, META_BYTES_MAX, META_ENTRIES_MAX};
 use gramme_core::planted::{self, Bug};
 use gramme_core::record::Content;
 use gramme_core::{Key, NodeId, Outcome, PartitionId, Quorum, Verdict};
@@ -69,27 +70,28 @@ async fn begin<E: Env>(node: &Node<E>, mut put: Put, deadline: Mono) -> Result<W
     let settings = node.settings(put.key.bucket());
     let partition = node.partition_of(&put.key);
     let Some(replica) = node.home(partition) else { return Err(refuse(Reason::Unsuitable)) };
-    if node.is_thawing() && !planted::on(Bug::FrozenWrites) {
-        return Err(refuse(Reason::Frozen));
-    }
-    if node.0.env.now() >= deadline {
-        return Err(refuse(Reason::TooLate));
-    }
+    in_time(node, deadline).map_err(refuse)?;
     let need = check(node, &put, &settings).map_err(refuse)?;
     let mut explain = Explain::new(node, put.explain);
     prepare(node, replica, &mut put, deadline, &mut explain).await?;
-    if node.0.env.now() >= deadline {
-        return Err(refuse(Reason::TooLate));
-    }
     put.key = put.key.detached();
-    let minted = replica.put(&put, &settings).await.map_err(|reason| match reason {
-        // The append itself may have been what failed.
-        Reason::Disk(_) => Failure { outcome: Outcome::MaybeApplied, ..refuse(reason) },
-        reason => refuse(reason),
-    })?;
+    let minting = replica.put(&put, &settings, || in_time(node, deadline));
+    let minted = within(node, deadline, minting).await.unwrap_or(Err(Reason::TooLate)).map_err(refuse)?;
     explain
         .line(|| format!("minted {} here, {} sibling(s)", minted.dot, minted.kept.record.siblings().len()));
     Ok(Writing::start(node, put.key, partition, minted, need, put.pw, deadline, explain))
+}
+
+/// Late coordination is refused, and so is what may have waited through a freeze: a write minted now would lie
+/// over what its client has since written elsewhere.
+fn in_time<E: Env>(node: &Node<E>, deadline: Mono) -> Result<(), Reason> {
+    if node.is_thawing() && !planted::on(Bug::FrozenWrites) {
+        Err(Reason::Frozen)
+    } else if node.0.env.now() >= deadline {
+        Err(Reason::TooLate)
+    } else {
+        Ok(())
+    }
 }
 
 /// What can be refused by looking at the request alone; answers how many nodes are needed.
@@ -106,6 +108,19 @@ fn check<E: Env>(node: &Node<E>, put: &Put, settings: &BucketSettings) -> Result
         && value.len() as u64 > settings.value_bytes_max
     {
         return Err(Reason::ValueTooLarge { bytes: value.len() as u64, max: settings.value_bytes_max });
+    }
+    let meta_bytes: usize = put.meta.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if put.meta.len() > META_ENTRIES_MAX || meta_bytes > META_BYTES_MAX {
+        return Err(Reason::Invalid(format!(
+            "the metadata has {} entries of {meta_bytes} bytes: at most {META_ENTRIES_MAX} of {META_BYTES_MAX} together are allowed",
+            put.meta.len()
+        )));
+    }
+    if put.content_type.len() > CONTENT_TYPE_BYTES_MAX {
+        return Err(Reason::Invalid(format!(
+            "the content type has {} bytes: at most {CONTENT_TYPE_BYTES_MAX} are allowed",
+            put.content_type.len()
+        )));
     }
     Ok(need)
 }
@@ -129,7 +144,9 @@ async fn prepare<E: Env>(
             explain.line(|| format!("read first: {} sibling(s)", got.record.siblings().len()));
             if retry && !got.record.is_empty() {
                 let found = encode_record(&got.record);
-                replica.merge(&put.key, &found, None).await.map_err(Failure::not_applied)?;
+                let merging = replica.merge(&put.key, &found, None);
+                let merged = within(node, deadline, merging).await.unwrap_or(Err(Reason::TooLate));
+                merged.map_err(Failure::not_applied)?;
             }
             if blind_delete {
                 put.context = Some(got.context);
@@ -213,13 +230,19 @@ impl<E: Env> Writing<E> {
         }
     }
 
-    /// Until every home has answered or the deadline has come; then hints for those that have not.
+    /// Until everyone who was asked has answered or the deadline has come; then hints for the homes that have
+    /// not. If as many wait already as may, those are asked for at once.
     async fn collect_late(&mut self) {
-        let homes: Vec<NodeId> = self.node.layout().homes(self.partition).to_vec();
+        let place = self.node.linger();
         self.fallback_at = self.gather.deadline();
-        while homes.iter().any(|&home| self.quorum.is_pending(home)) && self.step(self.fallback_at).await {
+        while place.is_some()
+            && (self.own.is_some() || self.gather.is_waiting())
+            && self.step(self.fallback_at).await
+        {
             self.node.0.env.probe(Probe::LateAnswer);
+            self.replace_missing();
         }
+        let homes: Vec<NodeId> = self.node.layout().homes(self.partition).to_vec();
         for home in homes {
             if home != self.node.id() && !self.quorum.has_acked(home) {
                 self.miss(home);
