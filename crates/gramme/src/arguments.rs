@@ -120,6 +120,17 @@ mod tests {
     }
 
     #[test]
+    fn the_examples_fit_a_terminal() {
+        fn check(command: &clap::Command) {
+            for line in command.get_after_help().map(ToString::to_string).unwrap_or_default().lines() {
+                assert!(line.chars().count() <= 100, "gramme {}: {line}", command.get_name());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Arguments::command());
+    }
+
+    #[test]
     fn every_command_that_reports_can_do_so_in_json() {
         let command = Arguments::command();
         for sub in

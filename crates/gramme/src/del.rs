@@ -11,7 +11,7 @@ use serde_json::json;
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  gramme del carts u42\n  gramme del carts u42 --context \"$(gramme get carts u42 --context)\"\n\nWithout --context it deletes what a read sees at that moment; deleting what is not there is no error."
+    after_help = "Examples:\n  gramme del carts u42\n  gramme del carts u42 --context \"$(gramme get carts u42 --context)\"\n\nWithout --context it deletes what a read sees at that moment; deleting what is not there is no\nerror."
 )]
 pub(crate) struct Del {
     #[command(flatten)]

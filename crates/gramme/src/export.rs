@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  gramme export packages --format tsv --out packages.tsv\n  gramme export packages | jq .name\n  gramme export packages --format entries > everything.jsonl\n\nRows come in the order of the ring. A key with several siblings is named on stderr and left out, except from\n--format entries; the exit code is 3 if there was one, 1 if something else could not be written."
+    after_help = "Examples:\n  gramme export packages --format tsv --out packages.tsv\n  gramme export packages | jq .name\n  gramme export packages --format entries > everything.jsonl\n\nRows come in the order of the ring. A key with several siblings is named on stderr and left out,\nexcept from --format entries; the exit code is 3 if there was one, 1 if something else could not\nbe written."
 )]
 pub(crate) struct Export {
     /// The bucket

@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  gramme import packages.tsv --bucket packages --key name\n  gramme import - --format jsonl --bucket events --key id < events.jsonl\n\nEach row is stored as a JSON object, its columns in order, and replaces what is there: importing twice leaves one\nversion. The exit code is 1 if any row failed; import the file again to store what is missing."
+    after_help = "Examples:\n  gramme import packages.tsv --bucket packages --key name\n  gramme import - --format jsonl --bucket events --key id < events.jsonl\n\nEach row is stored as a JSON object, its columns in order, and replaces what is there, so that\nimporting twice leaves one version. The exit code is 1 if any row failed; import the file again\nto store what is missing."
 )]
 pub(crate) struct Import {
     /// The file, or - for stdin

@@ -11,7 +11,7 @@ use std::io::Write;
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  gramme ls carts\n  gramme ls carts --prefix u4 | head\n  gramme ls carts --json          a line per key: how many siblings, and when it was written\n\nKeys come in the order of the ring, which is the same at every node, not in the order of the alphabet."
+    after_help = "Examples:\n  gramme ls carts\n  gramme ls carts --prefix u4 | head\n  gramme ls carts --json          a line per key: how many siblings, and when it was written\n\nKeys come in the order of the ring, the same at every node, not in that of the alphabet."
 )]
 pub(crate) struct Ls {
     /// The bucket

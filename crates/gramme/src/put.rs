@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStringExt;
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  gramme put carts u42 pen\n  gramme put carts u42 --content-type application/json < cart.json\n  gramme put carts u42 pen --context \"$(gramme get carts u42 --context)\"\n  gramme put sessions s1 token --ttl 3600\n\nWithout --context or --replace nothing is overwritten unseen: the value becomes a sibling of what is there,\nexcept in a bucket of mode lww."
+    after_help = "Examples:\n  gramme put carts u42 pen\n  gramme put carts u42 --content-type application/json < cart.json\n  gramme put carts u42 pen --context \"$(gramme get carts u42 --context)\"\n  gramme put sessions s1 token --ttl 3600\n\nWithout --context or --replace nothing is overwritten unseen: the value becomes a sibling of what\nis there, except in a bucket of mode lww."
 )]
 pub(crate) struct Put {
     #[command(flatten)]

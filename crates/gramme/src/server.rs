@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  gramme server --config shop/n1/gramme.toml\n  gramme server --config n1.toml --set storage.engine=memory --set log.level=debug\n\nEvery key of the file is also a variable, such as GRAMME_LISTEN__HTTP, and a --set. docs/settings.md explains them."
+    after_help = "Examples:\n  gramme server --config shop/n1/gramme.toml\n  gramme server --config n1.toml --set storage.engine=memory --set log.level=debug\n\nEvery key of the file is also a variable, such as GRAMME_LISTEN__HTTP, and a --set;\ndocs/settings.md explains them."
 )]
 pub(crate) struct Server {
     /// The settings file

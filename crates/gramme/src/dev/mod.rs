@@ -22,7 +22,7 @@ use std::path::PathBuf;
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  gramme dev                       three nodes, HTTP on 7400, 7410, 7420\n  gramme dev --nodes 5 --port 9000 --dir /tmp/five\n  gramme dev kill 1                kill -9, from another terminal\n  gramme dev start 1\n  gramme dev pause 2; gramme dev resume 2\n  gramme dev status\n\nNode i serves HTTP on PORT+10*i, the Redis protocol on the port after it, and its peers on the one after that.\nCtrl-C stops all nodes; the directory keeps the data, and `gramme dev` on it goes on.",
+    after_help = "Examples:\n  gramme dev                       three nodes, HTTP on 7400, 7410, 7420\n  gramme dev --nodes 5 --port 9000 --dir /tmp/five\n  gramme dev kill 1                kill -9, from another terminal\n  gramme dev start 1\n  gramme dev pause 2; gramme dev resume 2\n  gramme dev status\n\nNode i serves HTTP on PORT+10*i, the Redis protocol on the port after it, its peers on the next.\nCtrl-C stops all nodes; the directory keeps the data, and `gramme dev` on it goes on.",
     args_conflicts_with_subcommands = true
 )]
 pub(crate) struct Dev {

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tokio::process::{Child, ChildStdin, Command};
 
@@ -27,8 +27,7 @@ impl Process {
         let dir = cluster.node_dir(node);
         let log = open_log(&dir.join(LOG))?;
         let errors = log.try_clone().map_err(|e| Failure::io("cannot write", &dir.join(LOG), &e))?;
-        let binary = std::env::current_exe()
-            .map_err(|e| Failure::failed(format!("this program's own file cannot be found: {e}")))?;
+        let binary = own_binary()?;
         let mut command = Command::new(binary);
         command
             .args(["server", "--with-parent", "--config"])
@@ -60,6 +59,15 @@ impl Process {
     pub(super) fn signal(&self, signal: Signal) {
         let _gone = kill_process(self.pid, signal);
     }
+}
+
+/// This program's file. One that was replaced under a running cluster, as a build does, is still there as what
+/// runs: all nodes of a cluster are of one release.
+fn own_binary() -> Result<PathBuf, Failure> {
+    let named = std::env::current_exe()
+        .map_err(|e| Failure::failed(format!("this program's own file cannot be found: {e}")))?;
+    let running = Path::new("/proc/self/exe");
+    Ok(if !named.exists() && running.exists() { running.to_path_buf() } else { named })
 }
 
 /// What a node said last, for the report of its death.
