@@ -29,6 +29,9 @@ pub const SPENT_MAX: usize = 4;
 pub const SPENT_MS_MAX: u64 = 5 * 60 * 1000;
 /// Intervals of one record's clock that a decoder accepts.
 pub const CLOCK_INTERVALS_MAX: usize = 1 << 16;
+/// Runs of one row of a seen clock. A row is written with every record that adds to it, so it stays small;
+/// of a replica that missed more, the oldest exceptions are forgotten, which claims less than is true.
+pub const SEEN_RUNS_MAX: usize = 512;
 /// Intervals that a context may carry; headers of a few KiB pass every proxy.
 pub const CONTEXT_INTERVALS_MAX: usize = 128;
 
@@ -110,6 +113,8 @@ pub const CLOCK_AHEAD_MS_MAX: u64 = 500;
 pub const IN_FLIGHT_MAX: usize = 4096;
 /// Bytes of the values of those operations.
 pub const IN_FLIGHT_BYTES_MAX: usize = 256 << 20;
+/// Requests of peers that wait for one shard's disk; beyond it they are refused before work is started.
+pub const SERVED_MAX: usize = 16 << 10;
 /// Bytes of one batch of a shard, after which the next one is begun; a single record may be larger.
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
 /// Bytes that one shard keeps waiting for its disk; beyond it puts and merges are refused before anything of

@@ -79,6 +79,8 @@ pub(crate) struct Inner<E: Env> {
     pub(crate) hedges: Cell<u64>,
     in_flight: Cell<usize>,
     late: Cell<usize>,
+    /// Requests of peers that wait for the disk.
+    pub(crate) served: Cell<usize>,
     draining: Cell<bool>,
     idle: Signal,
 }
@@ -131,6 +133,7 @@ impl<E: Env> Node<E> {
             hedges: Cell::new(0),
             in_flight: Cell::new(0),
             late: Cell::new(0),
+            served: Cell::new(0),
             draining: Cell::new(false),
             idle: Signal::default(),
         })))
@@ -155,12 +158,8 @@ impl<E: Env> Node<E> {
     /// Serves one call and resolves with its answer. The work goes on if the caller goes away: a put is never
     /// abandoned after its append.
     pub async fn call(&self, call: Call) -> Response {
-        if self.0.draining.get() {
-            return failed(Failure::not_applied(Reason::Unsuitable));
-        }
-        if self.0.in_flight.get() >= IN_FLIGHT_MAX {
-            self.0.env.probe(Probe::Shed);
-            return failed(Failure::not_applied(Reason::Overloaded));
+        if let Err(reason) = self.admit() {
+            return failed(Failure::not_applied(reason));
         }
         let deadline = self.0.env.now() + Duration::from_millis(call.timeout_ms);
         match call.request {
@@ -182,10 +181,14 @@ impl<E: Env> Node<E> {
             }
             Request::Locate(key) => Response::Located(coordinate::locate(self, key, deadline).await),
             Request::Bucket(name) => Response::Bucket(self.settings(&name)),
-            Request::SetBucket(name, settings) => match gossip::set_bucket(self, &name, settings).await {
-                Ok(settings) => Response::Bucket(settings),
-                Err(failure) => failed(failure),
-            },
+            Request::SetBucket(name, settings) => {
+                let node = self.clone();
+                let set = async move { gossip::set_bucket(&node, &name, settings).await };
+                match self.task("settings", set).await {
+                    Ok(settings) => Response::Bucket(settings),
+                    Err(failure) => failed(failure),
+                }
+            }
             Request::Status => Response::Status(self.status()),
         }
     }
@@ -194,6 +197,33 @@ impl<E: Env> Node<E> {
     pub async fn get(&self, get: Get, deadline: Mono) -> Result<Got, Failure> {
         let node = self.clone();
         self.task("get", async move { coordinate::get(&node, get, deadline).await }).await
+    }
+
+    /// Coordinates a write that a peer has handed on, whose own work this is from now on.
+    pub(crate) fn put_for_peer(&self, put: Put, deadline: Mono, answer: impl FnOnce(Body) + 'static) {
+        let node = self.clone();
+        self.enter();
+        self.0.env.spawn("forwarded put", async move {
+            let (tell, mut told) = oneshot::channel();
+            let rest = coordinate::put_here(&node, put, deadline, tell).await;
+            if let Ok(result) = told.try_recv() {
+                answer(Body::ForwardReply { result: result.map(Box::new).map_err(Box::new) });
+            }
+            node.leave();
+            rest.finish().await;
+        });
+    }
+
+    /// Whether there is room for one more operation, and the node goes on taking any.
+    pub(crate) fn admit(&self) -> Result<(), Reason> {
+        if self.0.draining.get() {
+            return Err(Reason::Unsuitable);
+        }
+        if self.0.in_flight.get() >= IN_FLIGHT_MAX {
+            self.0.env.probe(Probe::Shed);
+            return Err(Reason::Overloaded);
+        }
+        Ok(())
     }
 
     /// Writes a key; see [`crate::coordinate`].

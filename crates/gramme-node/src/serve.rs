@@ -3,7 +3,6 @@
 //!
 //! A late replica merge is always taken; late coordination is refused (design section 5).
 
-use crate::coordinate;
 use crate::env::{Env, Mono};
 use crate::gossip;
 use crate::node::Node;
@@ -13,7 +12,7 @@ use crate::rows;
 use bytes::Bytes;
 use gramme_core::bucket::Buckets;
 use gramme_core::codec::{decode_record, encode_record};
-use gramme_core::limits::{LIST_PAGE_BYTES_MAX, LIST_PAGE_KEYS_MAX};
+use gramme_core::limits::{LIST_PAGE_BYTES_MAX, LIST_PAGE_KEYS_MAX, SERVED_MAX};
 use gramme_core::planted::{self, Bug};
 use gramme_core::{Key, NodeId, PartitionId};
 use gramme_storage::Scan;
@@ -33,6 +32,10 @@ pub(crate) fn serve<E: Env>(node: &Node<E>, from: NodeId, message: Message, dead
     match body {
         Body::Read { .. } | Body::Forward { .. } | Body::List { .. } if late => {
             answer(refused(Reason::TooLate))
+        }
+        Body::Read { .. } | Body::Merge { .. } | Body::List { .. } if node.0.served.get() >= SERVED_MAX => {
+            node.0.env.probe(Probe::Shed);
+            answer(refused(Reason::Overloaded));
         }
         Body::Read { key } => {
             let node = node.clone();
@@ -124,6 +127,10 @@ async fn keep_hint<E: Env>(
     record: &Bytes,
     home: NodeId,
 ) -> Result<Merged, Reason> {
+    let layout = node.layout();
+    if partition.0 as usize >= layout.partitions() || !layout.is_home(partition, home) {
+        return Err(Reason::Unsuitable);
+    }
     let hints = node.hint_store(partition).await.map_err(disk)?;
     let merged = hints.merge(key, record, Some(home)).await?;
     node.0.env.probe(Probe::HintStored);
@@ -198,20 +205,12 @@ async fn page_of<E: Env>(
 }
 
 fn forward<E: Env>(node: &Node<E>, put: Put, deadline: Mono, answer: impl FnOnce(Body) + 'static) {
-    let coordinator = node.clone();
-    node.0.env.spawn("forwarded put", async move {
-        if coordinator.home(coordinator.partition_of(&put.key)).is_none() {
-            return answer(refused(Reason::Unsuitable));
-        }
-        let (tell, told) = tokio::sync::oneshot::channel();
-        let work = coordinator.clone();
-        coordinator.0.env.spawn("put", async move {
-            coordinate::put_here(&work, put, deadline, tell).await.finish().await;
-        });
-        if let Ok(result) = told.await {
-            answer(Body::ForwardReply { result: result.map(Box::new).map_err(Box::new) });
-        }
-    });
+    let suitable = node.home(node.partition_of(&put.key)).is_some();
+    match node.admit() {
+        Ok(()) if suitable => node.put_for_peer(put, deadline, answer),
+        Ok(()) => answer(refused(Reason::Unsuitable)),
+        Err(reason) => answer(refused(reason)),
+    }
 }
 
 fn reply<E: Env>(node: &Node<E>, to: NodeId, correlation: u64, partition: PartitionId, body: Body) {
@@ -229,8 +228,13 @@ fn now_or_later<E: Env>(node: &Node<E>, name: &'static str, work: impl Future<Ou
     let mut work = Box::pin(work);
     let ready = work.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
     if !ready {
+        let served = node.clone();
+        served.0.served.set(served.0.served.get() + 1);
         // The task polls again from where it stands, and is woken itself from then on.
-        node.0.env.spawn(name, work);
+        node.0.env.spawn(name, async move {
+            work.await;
+            served.0.served.set(served.0.served.get() - 1);
+        });
     }
 }
 
