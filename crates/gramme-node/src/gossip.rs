@@ -6,10 +6,10 @@ use crate::env::{Env, Fact};
 use crate::node::Node;
 use crate::rows::{self, KIND_BUCKET};
 use crate::serve::facts_of;
-use gramme_core::NodeId;
 use gramme_core::bucket::{BucketFact, BucketSettings, Buckets, read_bucket_fact, write_bucket_fact};
 use gramme_core::codec::{Reader, Writer, checksum32};
 use gramme_core::limits::{BUCKETS_MAX, GOSSIP_MS};
+use gramme_core::{NodeId, Stamp};
 use gramme_storage::{Engine, EngineError, Scan};
 use gramme_wire::{Body, Failure, Message, Reason};
 use std::time::Duration;
@@ -86,8 +86,11 @@ pub(crate) async fn set_bucket<E: Env>(
             )));
         }
     }
-    let stamp = node.0.hlc.borrow_mut().next(node.0.env.wall_ms());
-    let fact = BucketFact { settings: settings.clone(), stamp, author: node.id() };
+    let now = node.0.hlc.borrow_mut().next(node.0.env.wall_ms());
+    // Whoever set it last may have had a clock far ahead, which is not followed and must not win for ever.
+    let before = node.0.buckets.borrow().facts().find(|fact| fact.0 == name).map(|fact| fact.1.stamp);
+    let stamp = before.map_or(now, |before| now.max(Stamp(before.0.saturating_add(1))));
+    let fact = BucketFact { settings, stamp, author: node.id() };
     let disk = |cause: EngineError| Failure {
         outcome: gramme_core::Outcome::MaybeApplied,
         ..Failure::not_applied(Reason::Disk(cause.to_string()))
@@ -97,13 +100,14 @@ pub(crate) async fn set_bucket<E: Env>(
         .store
         .append_plain([bucket_row(name, &fact)])
         .map_err(|cause| Failure::not_applied(Reason::Disk(cause.to_string())))?;
-    node.0.store.wait(batch).await.map_err(disk)?;
+    // In memory in the order of the appends: what a peer sends meanwhile is measured against this.
     node.0.buckets.borrow_mut().merge_one(name, fact);
+    node.0.store.wait(batch).await.map_err(disk)?;
     node.0.env.tell_shards(Fact::Buckets(node.0.buckets.borrow().clone()));
     for peer in node.peers().collect::<Vec<_>>() {
         send_all(node, peer, false);
     }
-    Ok(settings)
+    Ok(node.settings(name))
 }
 
 /// The settings that the store remembers.
