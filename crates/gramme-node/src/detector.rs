@@ -23,13 +23,20 @@ struct Opinion {
     connected: bool,
     heard_at: Mono,
     silences: u32,
+    silent_at: Mono,
     latency: Latency,
 }
 
 impl Detector {
     /// Nothing is known of these peers: they count as down until a connection stands.
     pub(crate) fn new(peers: impl IntoIterator<Item = NodeId>) -> Detector {
-        let blank = |_| Opinion { connected: false, heard_at: Mono(0), silences: 0, latency: Latency::new() };
+        let blank = |_| Opinion {
+            connected: false,
+            heard_at: Mono(0),
+            silences: 0,
+            silent_at: Mono(0),
+            latency: Latency::new(),
+        };
         Detector { peers: peers.into_iter().map(|peer| (peer, blank(peer))).collect() }
     }
 
@@ -47,23 +54,26 @@ impl Detector {
         self.change(peer, |o| o.connected = false);
     }
 
-    /// It said something, whatever it was.
+    /// It said something, whatever it was. That does not excuse its silences: one whose disk hangs talks on.
     pub(crate) fn heard(&mut self, peer: NodeId, now: Mono) {
-        self.change(peer, |o| {
-            o.heard_at = now;
-            o.silences = 0;
-        });
+        self.change(peer, |o| o.heard_at = now);
     }
 
     /// It answered a question after this long.
     pub(crate) fn answered(&mut self, peer: NodeId, now: Mono, took: Duration) {
-        self.heard(peer, now);
-        self.change(peer, |o| o.latency.record(took));
+        self.change(peer, |o| {
+            o.heard_at = now;
+            o.silences = 0;
+            o.latency.record(took);
+        });
     }
 
     /// It left a question unanswered.
-    pub(crate) fn silent(&mut self, peer: NodeId) {
-        self.change(peer, |o| o.silences += 1);
+    pub(crate) fn silent(&mut self, peer: NodeId, now: Mono) {
+        self.change(peer, |o| {
+            o.silences = o.silences.saturating_add(1);
+            o.silent_at = now;
+        });
     }
 
     /// This node itself was frozen until now.
@@ -80,7 +90,7 @@ impl Detector {
         let quiet = now.since(o.heard_at);
         if !o.connected || quiet > DOWN_AFTER {
             Health::Down
-        } else if quiet > SUSPECT_AFTER || o.silences >= SUSPECT_SILENCES {
+        } else if quiet > SUSPECT_AFTER || o.is_silent(now) {
             Health::Suspect
         } else {
             Health::Up
@@ -123,6 +133,14 @@ impl Detector {
         if let Some(opinion) = self.peers.get_mut(&peer) {
             f(opinion);
         }
+    }
+}
+
+impl Opinion {
+    /// Questions stay unanswered. After a while it is asked again, or one that nobody asks would be suspect for
+    /// ever.
+    fn is_silent(&self, now: Mono) -> bool {
+        self.silences >= SUSPECT_SILENCES && now.since(self.silent_at) < SILENCE_FADES
     }
 }
 
@@ -175,6 +193,7 @@ const GENERATION: u64 = 4096;
 const SUSPECT_AFTER: Duration = Duration::from_millis(600);
 const DOWN_AFTER: Duration = Duration::from_millis(1500);
 const SUSPECT_SILENCES: u32 = 3;
+const SILENCE_FADES: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests {
@@ -216,9 +235,21 @@ mod tests {
     fn unanswered_questions_make_suspect_even_while_it_talks() {
         let mut detector = connected_at(0);
         for _ in 0..3 {
-            detector.silent(PEER);
+            detector.silent(PEER, at(5));
         }
+        detector.heard(PEER, at(6));
         assert_eq!(detector.health(PEER, at(10)), Health::Suspect);
+        detector.answered(PEER, at(11), Duration::from_millis(1));
+        assert_eq!(detector.health(PEER, at(12)), Health::Up, "an answer clears it");
+    }
+
+    #[test]
+    fn a_silent_peer_is_tried_again_after_a_while() {
+        let mut detector = connected_at(0);
+        (0..3).for_each(|_| detector.silent(PEER, at(0)));
+        detector.heard(PEER, at(2_900));
+        assert_eq!(detector.health(PEER, at(2_900)), Health::Suspect);
+        assert_eq!(detector.health(PEER, at(3_000)), Health::Up);
     }
 
     #[test]

@@ -222,7 +222,7 @@ impl<E: Env> Drop for Gather<E> {
         for (peer, asked_at) in unanswered {
             let waited = now.since(asked_at);
             if waited >= SILENCE {
-                self.routes.detector.borrow_mut().silent(peer);
+                self.routes.detector.borrow_mut().silent(peer, now);
             }
         }
     }
