@@ -16,9 +16,10 @@ use crate::store::{BatchId, Kept, Store};
 use bytes::Bytes;
 use gramme_core::bucket::{BucketSettings, Mode};
 use gramme_core::codec::decode_record;
-use gramme_core::limits::{CLOCK_INTERVALS_MAX, SIBLING_BYTES_VALUES_MAX, SIBLINGS_SOFT_MAX};
+use gramme_core::limits::{CLOCK_INTERVALS_MAX, SEEN_RUNS_MAX, SIBLING_BYTES_VALUES_MAX, SIBLINGS_SOFT_MAX};
 use gramme_core::planted::{self, Bug};
 use gramme_core::record::checksum;
+use gramme_core::seen::SeenRow;
 use gramme_core::{
     Context, Dot, Hlc, Incarnation, Key, NodeId, PartitionId, Record, RequestId, Seen, Sibling, Stamp,
 };
@@ -144,7 +145,7 @@ impl<E: Env> Replica<E> {
             self.env.probe(Probe::SiblingsMany);
         }
         self.counter.set(dot.n);
-        self.seen.borrow_mut().add(dot);
+        self.note_seen([dot]);
         let kept = Rc::new(Kept::new(&record));
         let seen = self.seen_row(dot.incarnation);
         let batch = self.store.append(row, kept.clone(), [seen]).map_err(disk)?;
@@ -177,7 +178,7 @@ impl<E: Env> Replica<E> {
             homes.push(home);
             homes.sort_unstable();
         }
-        let fresh = self.note_seen(&incoming.record);
+        let fresh = self.note_seen(incoming.record.siblings().iter().map(|sibling| sibling.dot));
         if joined == local.record && homes == local.hint_for && fresh.is_empty() {
             return Ok(Merged { batch: self.store.batch_of(&row), created: false });
         }
@@ -286,14 +287,17 @@ impl<E: Env> Replica<E> {
         }
     }
 
-    /// Adds a record's siblings to the seen clock; which rows of it have changed.
-    fn note_seen(&self, record: &Record) -> Vec<Incarnation> {
+    /// Adds dots to the seen clock; which rows of it have changed.
+    fn note_seen(&self, dots: impl IntoIterator<Item = Dot>) -> Vec<Incarnation> {
         let mut seen = self.seen.borrow_mut();
         let mut changed = Vec::new();
-        for sibling in record.siblings() {
-            if seen.add(sibling.dot) && !changed.contains(&sibling.dot.incarnation) {
-                changed.push(sibling.dot.incarnation);
+        for dot in dots {
+            if seen.add(dot) && !changed.contains(&dot.incarnation) {
+                changed.push(dot.incarnation);
             }
+        }
+        for &incarnation in &changed {
+            forget_oldest_exceptions(&mut seen, incarnation);
         }
         changed
     }
@@ -328,6 +332,17 @@ fn check_siblings(before: &Record, after: &Record, settings: &BucketSettings) ->
         && after.siblings().len() >= before.siblings().len();
     let too_large = after.content_bytes() > bytes_max && after.content_bytes() >= before.content_bytes();
     if too_many || too_large { Err(Reason::TooManySiblings(before.siblings().len() as u32)) } else { Ok(()) }
+}
+
+/// Keeps a row within [`SEEN_RUNS_MAX`]: the base and the newer half of what lies above its holes.
+fn forget_oldest_exceptions(seen: &mut Seen, incarnation: Incarnation) {
+    let Some(runs) = seen.row(incarnation).map(SeenRow::runs).filter(|runs| runs.len() > SEEN_RUNS_MAX)
+    else {
+        return;
+    };
+    let newer = &runs[runs.len() - SEEN_RUNS_MAX / 2..];
+    let kept = SeenRow::from_runs(runs[..1].iter().chain(newer).copied());
+    seen.set_row(incarnation, kept);
 }
 
 /// A clock that no reader would accept is never written.
