@@ -1,0 +1,9 @@
+//! Stories of one node, told against the test itself, which plays its clients, its peers, its clock and its
+//! disk. What needs several real nodes is the simulator's.
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)] // a test's unwrap is its assertion
+
+mod gets;
+mod lists;
+mod peers;
+mod puts;
+mod world;

@@ -1,0 +1,620 @@
+//! A world in which the test is everyone else: it owns the clock and the disk's moods, hears what the node
+//! says and answers for its peers. Tasks run only when they were woken, so a lost wake-up shows as a hang.
+
+use bytes::Bytes;
+use gramme_core::codec::{decode_record, encode_record};
+use gramme_core::layout::Member;
+use gramme_core::record::{Content, checksum};
+use gramme_core::{Context, Dot, Incarnation, Key, Layout, NodeId, PartitionId, Record, RequestId};
+use gramme_core::{Sibling, Stamp, StoreId};
+use gramme_node::request::{Call, Get, ListPage, Request, Response};
+use gramme_node::{Env, Event, Fact, Mono, Node, Options, Probe};
+use gramme_storage::memory::MemoryEngine;
+use gramme_storage::{Batch, Engine, EngineError, Page, Scan, Stats};
+use gramme_wire::{Body, Done, Failure, Message, Put, Standing};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::task::{Context as Cx, Poll, Wake, Waker};
+
+/// All keys lie in the one partition of these stories.
+pub const PARTITION: PartitionId = PartitionId(0);
+
+/// A node under test, alone with the test.
+pub struct Story {
+    pub world: Rc<World>,
+    pub node: Node<ScriptEnv>,
+    /// The preference list: three homes, then two fallbacks.
+    pub list: Vec<NodeId>,
+}
+
+/// Something the node said to a peer.
+#[derive(Clone, Debug)]
+pub struct Said {
+    pub to: NodeId,
+    pub correlation: u64,
+    pub body: Body,
+}
+
+/// What a call will come to.
+pub struct Pending(Rc<RefCell<Option<Response>>>);
+
+impl Story {
+    /// The node is the key's first home, and every peer is connected.
+    pub fn at_home() -> Story {
+        Story::open(0, MemoryEngine::new(), Standing::Continuous)
+    }
+
+    /// The node is the key's first fallback, and every peer is connected.
+    pub fn at_fallback() -> Story {
+        Story::open(3, MemoryEngine::new(), Standing::Continuous)
+    }
+
+    /// The node has this place in the preference list, this disk and this standing.
+    pub fn open(place: usize, memory: MemoryEngine, standing: Standing) -> Story {
+        Story::live(place, memory, standing, 1)
+    }
+
+    /// The node of another story after a restart: the same disk, other dice.
+    pub fn reopened(before: &Story, memory: MemoryEngine) -> Story {
+        Story::live(0, memory, Standing::Continuous, before.world.dice.get())
+    }
+
+    fn live(place: usize, memory: MemoryEngine, standing: Standing, dice: u64) -> Story {
+        let members = (1..=5).map(|id| Member {
+            id: NodeId(id),
+            name: format!("n{id}"),
+            address: format!("n{id}:1"),
+            http: format!("n{id}:2"),
+            zone: "here".to_string(),
+            weight: 1,
+        });
+        let layout = Layout::first(members.collect(), 3, 1).expect("five members keep three copies");
+        let list = layout.preference_list(PARTITION).to_vec();
+        let world = World::new(memory, dice);
+        let options = Options {
+            id: list[place],
+            layout: Rc::new(layout),
+            secret: [7; 16],
+            shard: 0,
+            shards: 1,
+            store: StoreId(1),
+            standing,
+            cache_bytes: 1 << 20,
+            request_ms: 1000,
+        };
+        let env = ScriptEnv(world.clone());
+        let opened = Rc::new(RefCell::new(None));
+        let slot = opened.clone();
+        world.spawn(Box::pin(async move { *slot.borrow_mut() = Some(Node::open(env, options).await) }));
+        world.run();
+        let node = opened.borrow_mut().take().expect("it opens at once").expect("the disk is sound");
+        world.spawn(Box::pin(node.clone().run()));
+        let story = Story { world, node, list };
+        for peer in story.others() {
+            story.happens(Event::PeerUp(peer));
+        }
+        story.heard();
+        story
+    }
+
+    /// Every other member.
+    pub fn others(&self) -> Vec<NodeId> {
+        let me = self.node.status().node;
+        self.list.iter().copied().filter(|&id| id != me).collect()
+    }
+
+    /// A client asks.
+    pub fn asks(&self, request: Request) -> Pending {
+        let slot = Rc::new(RefCell::new(None));
+        let (node, answer) = (self.node.clone(), slot.clone());
+        self.world.spawn(Box::pin(async move {
+            let response = node.call(Call { timeout_ms: 1000, request }).await;
+            *answer.borrow_mut() = Some(response);
+        }));
+        self.world.run();
+        Pending(slot)
+    }
+
+    /// What the node has said since the last look, pings and gossip apart.
+    pub fn heard(&self) -> Vec<Said> {
+        let mut said = std::mem::take(&mut *self.world.said.borrow_mut());
+        said.retain(|s| !matches!(s.body, Body::Ping | Body::BucketsDigest { .. } | Body::Buckets { .. }));
+        said
+    }
+
+    /// Who was told what, in one word each, since the last look.
+    pub fn heard_words(&self) -> Vec<(NodeId, &'static str)> {
+        self.heard().iter().map(|said| (said.to, word(&said.body))).collect()
+    }
+
+    /// A peer answers what was said to it.
+    pub fn answers(&self, said: &Said, body: Body) {
+        self.peer_says(said.to, said.correlation, 0, body);
+    }
+
+    /// A peer says something with this much time left.
+    pub fn peer_says(&self, from: NodeId, correlation: u64, remaining_us: u32, body: Body) {
+        let sent_ns = self.world.now.get();
+        let message = Message { correlation, partition: PARTITION, remaining_us, sent_ns, body };
+        self.happens(Event::Message { from, connection: 1, message });
+    }
+
+    /// Something happens to the node.
+    pub fn happens(&self, event: Event) {
+        self.world.post(event);
+        self.world.run();
+    }
+
+    /// Time passes, and everything that it brings about happens.
+    pub fn pass_ms(&self, ms: u64) {
+        let end = self.world.now.get() + ms * 1_000_000;
+        while let Some(at) = self.world.next_timer().filter(|&at| at <= end) {
+            self.world.now.set(self.world.now.get().max(at));
+            self.world.ring_timers();
+            self.world.run();
+        }
+        self.world.now.set(end);
+    }
+
+    /// The process stands still for so long; nothing runs yet when it goes on.
+    pub fn freeze_ms(&self, ms: u64) {
+        self.world.now.set(self.world.now.get() + ms * 1_000_000);
+    }
+}
+
+impl Pending {
+    /// The answer; it must have come.
+    pub fn response(&self) -> Response {
+        self.0.borrow_mut().take().expect("the call has been answered")
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.0.borrow().is_none()
+    }
+
+    pub fn done(&self) -> Done {
+        match self.response() {
+            Response::Done(done) => *done,
+            other => panic!("the put should have succeeded: {other:?}"),
+        }
+    }
+
+    pub fn got(&self) -> gramme_node::request::Got {
+        match self.response() {
+            Response::Got(got) => *got,
+            other => panic!("the get should have succeeded: {other:?}"),
+        }
+    }
+
+    pub fn listed(&self) -> gramme_node::request::Listed {
+        match self.response() {
+            Response::Listed(listed) => listed,
+            other => panic!("the list should have succeeded: {other:?}"),
+        }
+    }
+
+    pub fn failure(&self) -> Failure {
+        match self.response() {
+            Response::Failed(failure) => *failure,
+            other => panic!("it should have failed: {other:?}"),
+        }
+    }
+}
+
+pub fn word(body: &Body) -> &'static str {
+    match body {
+        Body::Read { .. } => "read",
+        Body::ReadReply { .. } => "read reply",
+        Body::Merge { hint_for: None, .. } => "merge",
+        Body::Merge { hint_for: Some(_), .. } => "hint",
+        Body::MergeReply => "merge reply",
+        Body::Forward { .. } => "forward",
+        Body::ForwardReply { .. } => "forward reply",
+        Body::List { .. } => "list",
+        Body::ListReply { .. } => "list reply",
+        Body::Ping => "ping",
+        Body::Pong => "pong",
+        Body::BucketsDigest { .. } => "digest",
+        Body::Buckets { .. } => "buckets",
+        Body::Refused { .. } => "refused",
+    }
+}
+
+pub fn key(name: &str) -> Key {
+    Key::new("b", name.as_bytes()).expect("a sound key")
+}
+
+pub fn put(name: &str, value: &'static str, request: u128) -> Put {
+    Put {
+        key: key(name),
+        content: Content::Value(Bytes::from_static(value.as_bytes())),
+        content_type: Bytes::new(),
+        meta: Vec::new(),
+        ttl_ms: None,
+        context: None,
+        w: None,
+        pw: 0,
+        request: RequestId(request),
+        retry: false,
+        explain: false,
+    }
+}
+
+pub fn delete(name: &str, request: u128) -> Put {
+    Put { content: Content::Tombstone, ..put(name, "", request) }
+}
+
+pub fn write(put: Put) -> Request {
+    Request::Put(Box::new(put))
+}
+
+pub fn get(name: &str) -> Get {
+    Get { key: key(name), r: None, pr: 0, min: None, explain: false }
+}
+
+pub fn read(name: &str) -> Request {
+    Request::Get(get(name))
+}
+
+pub fn page() -> ListPage {
+    ListPage {
+        partition: PARTITION,
+        bucket: "b".to_string(),
+        prefix: Bytes::new(),
+        after: None,
+        keys_max: 100,
+        values: true,
+        r: None,
+    }
+}
+
+/// A record that another home made: one value under the dot (incarnation, n).
+pub fn foreign(incarnation: u64, n: u64, value: &'static str) -> Record {
+    let content = Content::Value(Bytes::from_static(value.as_bytes()));
+    Record::new().put(
+        &Context::blind(),
+        Sibling {
+            dot: Dot::new(Incarnation(incarnation), n),
+            checksum: checksum(&content),
+            content,
+            stamp: Stamp::from_ms(1_000_000 + n),
+            request: RequestId(u128::from(incarnation) << 64 | u128::from(n)),
+            ttl_ms: 0,
+            content_type: Bytes::new(),
+            meta: Vec::new(),
+        },
+    )
+}
+
+/// "I am a continuous home and hold this."
+pub fn holds(record: &Record) -> Body {
+    let record = (!record.is_empty()).then(|| encode_record(record));
+    Body::ReadReply { standing: Standing::Continuous, record }
+}
+
+/// "I hold nothing", as whoever's silence proves nothing says it.
+pub fn unproven_nothing() -> Body {
+    Body::ReadReply { standing: Standing::Unproven, record: None }
+}
+
+/// The record that a merge carries.
+pub fn record_in(said: &Said) -> Record {
+    match &said.body {
+        Body::Merge { record, .. } => decode_record(record).expect("it was just encoded"),
+        other => panic!("a merge was expected: {other:?}"),
+    }
+}
+
+pub fn values_of(record: &Record) -> Vec<String> {
+    let text = |s: &Sibling| match &s.content {
+        Content::Value(value) => String::from_utf8_lossy(value).into_owned(),
+        Content::Tombstone => "deleted".to_string(),
+    };
+    let mut values: Vec<String> = record.siblings().iter().map(text).collect();
+    values.sort();
+    values
+}
+
+/// Everything that is not the node.
+pub struct World {
+    now: Cell<u64>,
+    dice: Cell<u64>,
+    timers: RefCell<Vec<(u64, Waker)>>,
+    tasks: RefCell<BTreeMap<u64, Task>>,
+    spawned: Cell<u64>,
+    ready: Arc<Mutex<Vec<u64>>>,
+    inbox: RefCell<VecDeque<Event>>,
+    reader: RefCell<Option<Waker>>,
+    said: RefCell<Vec<Said>>,
+    pub unreachable: RefCell<BTreeSet<NodeId>>,
+    pub probes: RefCell<Vec<Probe>>,
+    pub disk: ScriptEngine,
+}
+
+type Task = Pin<Box<dyn Future<Output = ()>>>;
+
+struct Alarm {
+    id: u64,
+    ready: Arc<Mutex<Vec<u64>>>,
+}
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.ready.lock().unwrap().push(self.id);
+    }
+}
+
+impl World {
+    fn new(memory: MemoryEngine, dice: u64) -> Rc<World> {
+        Rc::new(World {
+            now: Cell::new(1_000_000_000),
+            dice: Cell::new(dice),
+            timers: RefCell::default(),
+            tasks: RefCell::default(),
+            spawned: Cell::new(0),
+            ready: Arc::default(),
+            inbox: RefCell::default(),
+            reader: RefCell::default(),
+            said: RefCell::default(),
+            unreachable: RefCell::default(),
+            probes: RefCell::default(),
+            disk: ScriptEngine { memory, moods: Rc::default() },
+        })
+    }
+
+    /// Sets the clock; nothing that was due meanwhile has run yet.
+    pub fn set_now_ms(&self, ms: u64) {
+        self.now.set(ms * 1_000_000);
+        self.ring_timers();
+    }
+
+    /// Adds a task.
+    pub fn spawn_task(&self, work: impl Future<Output = ()> + 'static) {
+        self.spawn(Box::pin(work));
+    }
+
+    /// How many tasks have not ended.
+    pub fn tasks_alive(&self) -> usize {
+        self.tasks.borrow().len()
+    }
+
+    /// Polls whoever was woken until nobody is.
+    pub fn run(&self) {
+        loop {
+            let ready = std::mem::take(&mut *self.ready.lock().unwrap());
+            if ready.is_empty() {
+                return;
+            }
+            for id in ready {
+                let Some(mut work) = self.tasks.borrow_mut().remove(&id) else { continue };
+                let waker = Waker::from(Arc::new(Alarm { id, ready: self.ready.clone() }));
+                if work.as_mut().poll(&mut Cx::from_waker(&waker)).is_pending() {
+                    self.tasks.borrow_mut().insert(id, work);
+                }
+            }
+        }
+    }
+
+    fn spawn(&self, work: Task) {
+        let id = self.spawned.get() + 1;
+        self.spawned.set(id);
+        self.tasks.borrow_mut().insert(id, work);
+        self.ready.lock().unwrap().push(id);
+    }
+
+    fn post(&self, event: Event) {
+        self.inbox.borrow_mut().push_back(event);
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+
+    fn next_timer(&self) -> Option<u64> {
+        self.timers.borrow().iter().map(|timer| timer.0).min()
+    }
+
+    fn ring_timers(&self) {
+        let now = self.now.get();
+        let (due, later) = self.timers.take().into_iter().partition(|timer| timer.0 <= now);
+        *self.timers.borrow_mut() = later;
+        let due: Vec<(u64, Waker)> = due;
+        due.into_iter().for_each(|timer| timer.1.wake());
+    }
+}
+
+#[derive(Clone)]
+pub struct ScriptEnv(Rc<World>);
+
+impl Env for ScriptEnv {
+    type Engine = ScriptEngine;
+
+    fn now(&self) -> Mono {
+        Mono(self.0.now.get())
+    }
+
+    fn wall_ms(&self) -> u64 {
+        1_000_000 + self.0.now.get() / 1_000_000
+    }
+
+    fn random(&self) -> u64 {
+        // splitmix64
+        let state = self.0.dice.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0.dice.set(state);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn sleep_until(&self, at: Mono) -> impl Future<Output = ()> + 'static {
+        let world = self.0.clone();
+        poll_fn(move |cx| {
+            if world.now.get() >= at.0 {
+                return Poll::Ready(());
+            }
+            world.timers.borrow_mut().push((at.0, cx.waker().clone()));
+            Poll::Pending
+        })
+    }
+
+    fn spawn(&self, _name: &'static str, task: impl Future<Output = ()> + 'static) {
+        self.0.spawn(Box::pin(task));
+    }
+
+    fn send(&self, to: NodeId, message: Message) -> bool {
+        if self.0.unreachable.borrow().contains(&to) {
+            return false;
+        }
+        let Message { correlation, body, partition, .. } = message;
+        if body == Body::Ping {
+            let pong = Message { correlation, remaining_us: 0, partition, sent_ns: 0, body: Body::Pong };
+            self.0.post(Event::Message { from: to, connection: 1, message: pong });
+        }
+        self.0.said.borrow_mut().push(Said { to, correlation, body });
+        true
+    }
+
+    async fn recv_many(&self, events: &mut Vec<Event>, max: usize) {
+        poll_fn(|cx| {
+            let mut inbox = self.0.inbox.borrow_mut();
+            if inbox.is_empty() {
+                *self.0.reader.borrow_mut() = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            let count = inbox.len().min(max);
+            events.extend(inbox.drain(..count));
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    fn tell_shards(&self, _fact: Fact) {}
+
+    fn engine(&self) -> &ScriptEngine {
+        &self.0.disk
+    }
+
+    fn probe(&self, probe: Probe) {
+        self.0.probes.borrow_mut().push(probe);
+    }
+}
+
+/// A memory engine whose disk is as slow and as broken as the story says. Like a real one it may show a batch
+/// before that is durable.
+#[derive(Clone)]
+pub struct ScriptEngine {
+    memory: MemoryEngine,
+    moods: Rc<Moods>,
+}
+
+#[derive(Default)]
+struct Moods {
+    commits: Cell<usize>,
+    commits_held: Cell<bool>,
+    commits_released: Cell<usize>,
+    reads_held: Cell<bool>,
+    commit_error: RefCell<Option<EngineError>>,
+    read_error: RefCell<Option<EngineError>>,
+    waiting: RefCell<Vec<Waker>>,
+}
+
+impl Moods {
+    fn holds_commit(&self) -> bool {
+        let released = self.commits_released.replace(0) > 0;
+        self.commits_held.get() && !released
+    }
+}
+
+impl ScriptEngine {
+    pub fn commits(&self) -> usize {
+        self.moods.commits.get()
+    }
+
+    pub fn hold_commits(&self, hold: bool) {
+        self.moods.commits_held.set(hold);
+        self.moods.waiting.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// Lets one of the commits that are held go on.
+    pub fn release_one_commit(&self) {
+        self.moods.commits_released.set(1);
+        self.moods.waiting.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// The largest value of the rows that begin like this, in bytes.
+    pub fn largest_row(&self, prefix: &[u8]) -> usize {
+        let prefix = Bytes::copy_from_slice(prefix);
+        let scan = Scan { prefix, after: None, rows_max: 1000, bytes_max: usize::MAX };
+        let mut page = Box::pin(self.memory.scan(scan));
+        match page.as_mut().poll(&mut Cx::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(page)) => page.rows.iter().map(|row| row.1.len()).max().unwrap_or(0),
+            other => panic!("memory does not wait: {other:?}"),
+        }
+    }
+
+    pub fn hold_reads(&self, hold: bool) {
+        self.moods.reads_held.set(hold);
+        self.moods.waiting.take().into_iter().for_each(Waker::wake);
+    }
+
+    pub fn break_commits(&self) {
+        let cause = EngineError::Poisoned("the story says so".to_string());
+        *self.moods.commit_error.borrow_mut() = Some(cause);
+    }
+
+    pub fn break_reads(&self, cause: Option<EngineError>) {
+        *self.moods.read_error.borrow_mut() = cause;
+    }
+
+    fn until(moods: Rc<Moods>, held: fn(&Moods) -> bool) -> impl Future<Output = ()> {
+        poll_fn(move |cx| {
+            if held(&moods) {
+                moods.waiting.borrow_mut().push(cx.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+    }
+}
+
+impl Engine for ScriptEngine {
+    async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        ScriptEngine::until(self.moods.clone(), |moods| moods.reads_held.get()).await;
+        if let Some(cause) = self.moods.read_error.borrow().clone() {
+            return Err(cause);
+        }
+        self.memory.get(key).await
+    }
+
+    fn commit(&self, batch: Batch) -> impl Future<Output = Result<(), EngineError>> + 'static {
+        let moods = self.moods.clone();
+        moods.commits.set(moods.commits.get() + 1);
+        let applied = self.memory.commit(batch);
+        async move {
+            ScriptEngine::until(moods.clone(), Moods::holds_commit).await;
+            if let Some(cause) = moods.commit_error.borrow().clone() {
+                return Err(cause);
+            }
+            applied.await
+        }
+    }
+
+    async fn scan(&self, scan: Scan) -> Result<Page, EngineError> {
+        self.memory.scan(scan).await
+    }
+
+    async fn drop_partition(&self, partition: u16) -> Result<(), EngineError> {
+        self.memory.drop_partition(partition).await
+    }
+
+    async fn sync(&self) -> Result<(), EngineError> {
+        self.memory.sync().await
+    }
+
+    fn stats(&self) -> Stats {
+        self.memory.stats()
+    }
+}
