@@ -67,3 +67,37 @@ impl Inbox {
 }
 
 const EVENTS_MAX: usize = PEER_QUEUE_MESSAGES_MAX;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+    use gramme_core::NodeId;
+
+    #[test]
+    fn events_come_out_in_order_and_as_many_as_wanted() {
+        let inbox = Inbox::default();
+        let mut events = Vec::new();
+        assert!(inbox.take(&mut events, 2).now_or_never().is_none(), "nothing has happened");
+        for node in 1..=3 {
+            inbox.push(Event::PeerUp(NodeId(node)));
+        }
+        inbox.take(&mut events, 2).now_or_never().unwrap();
+        inbox.take(&mut events, 2).now_or_never().unwrap();
+        let nodes: Vec<u64> =
+            events.iter().map(|event| if let Event::PeerUp(node) = event { node.0 } else { 0 }).collect();
+        assert_eq!(nodes, [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_full_inbox_has_no_room_until_it_is_read() {
+        let inbox = Inbox::default();
+        for _ in 0..EVENTS_MAX {
+            assert!(inbox.room().now_or_never().is_some());
+            inbox.push(Event::PeerUp(NodeId(1)));
+        }
+        assert!(inbox.room().now_or_never().is_none());
+        inbox.take(&mut Vec::new(), 1).now_or_never().unwrap();
+        assert!(inbox.room().now_or_never().is_some());
+    }
+}

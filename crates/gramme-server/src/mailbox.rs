@@ -160,3 +160,52 @@ impl Shards {
 
 /// As much as one peer's queue: what a shard cannot take within a few milliseconds helps nobody.
 const LETTERS_MAX: usize = gramme_core::limits::PEER_QUEUE_MESSAGES_MAX;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+    use gramme_core::NodeId;
+    use gramme_node::request::Request;
+
+    fn status() -> Call {
+        Call { timeout_ms: 1, request: Request::Status }
+    }
+
+    fn reason(response: Option<Response>) -> Option<Reason> {
+        if let Some(Response::Failed(failure)) = response { Some(failure.reason) } else { None }
+    }
+
+    #[test]
+    fn a_full_mailbox_refuses_calls_drops_messages_and_takes_facts() {
+        let shards = Shards::new(1, 4);
+        let message = || Event::PeerUp(NodeId(1));
+        let mut events = vec![message(); LETTERS_MAX + 3];
+        assert_eq!(shards.post_events(0, &mut events), 3);
+        assert!(events.is_empty());
+        assert_eq!(reason(shards.call(status()).now_or_never()), Some(Reason::Overloaded));
+        shards.tell(&Fact::Standing(gramme_wire::Standing::Continuous), None);
+        let mut letters = Vec::new();
+        shards.collect(0, &mut letters).now_or_never().unwrap();
+        assert_eq!(letters.len(), LETTERS_MAX + 1);
+        assert!(matches!(letters.last(), Some(Letter::Event(Event::Fact(_)))));
+    }
+
+    #[test]
+    fn a_call_to_a_shard_that_ends_is_answered_all_the_same() {
+        let shards = Shards::new(1, 4);
+        let mut waiting = std::pin::pin!(shards.call(status()));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        shards.close(0);
+        assert_eq!(reason(waiting.now_or_never()), Some(Reason::Unavailable));
+        assert_eq!(reason(shards.call(status()).now_or_never()), Some(Reason::Unsuitable));
+    }
+
+    #[test]
+    fn a_fact_reaches_every_shard_but_its_own() {
+        let shards = Shards::new(3, 4);
+        shards.tell(&Fact::Standing(gramme_wire::Standing::Continuous), Some(1));
+        let arrived = |shard| shards.collect(shard, &mut Vec::new()).now_or_never().is_some();
+        assert_eq!([0, 1, 2].map(arrived), [true, false, true]);
+    }
+}

@@ -163,3 +163,62 @@ fn hand_on(peers: &Peers, connection: &Connection, message: Message, elsewhere: 
 const READ_BYTES: usize = 64 << 10;
 /// Below this much room another buffer is taken, so that no read is a small one.
 const READ_BYTES_MIN: usize = 8 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use futures_util::FutureExt;
+    use gramme_core::Key;
+    use gramme_wire::Body;
+
+    fn ping() -> Message {
+        Message {
+            correlation: 1,
+            partition: Message::NO_PARTITION,
+            remaining_us: 1,
+            sent_ns: 1,
+            body: Body::Ping,
+        }
+    }
+
+    #[test]
+    fn what_was_queued_before_the_writer_came_leaves_together() {
+        let connection = Connection::new(1, NodeId(1), true);
+        let mut taken = Outgoing::new();
+        assert!(connection.take(&mut taken).now_or_never().is_none(), "nothing is queued");
+        for _ in 0..10 {
+            assert!(connection.queue(&ping()));
+        }
+        assert_eq!(connection.take(&mut taken).now_or_never(), Some(true));
+        let mut bytes = BytesMut::from(taken.copy_to_bytes(taken.remaining()));
+        let mut frames = FrameReader::new();
+        let count = std::iter::from_fn(|| frames.next(&mut bytes).unwrap()).count();
+        assert_eq!((count, bytes.len()), (10, 0));
+    }
+
+    #[test]
+    fn a_peer_that_does_not_read_fills_its_queue_and_no_more() {
+        let connection = Connection::new(1, NodeId(1), true);
+        let queued = (0..).take_while(|_| connection.queue(&ping())).count();
+        assert_eq!(queued, PEER_QUEUE_MESSAGES_MAX);
+
+        let connection = Connection::new(2, NodeId(1), true);
+        let record = Bytes::from(vec![0; 16 << 20]);
+        let body = Body::Merge { key: Key::new("b", b"k").unwrap(), record, hint_for: None };
+        let large = Message { body, ..ping() };
+        let queued = (0..).take_while(|_| connection.queue(&large)).count();
+        assert_eq!(queued, PEER_QUEUE_BYTES_MAX.div_ceil(16 << 20));
+        let mut taken = Outgoing::new();
+        assert_eq!(connection.take(&mut taken).now_or_never(), Some(true));
+        assert!(!connection.queue(&large), "what is being written still counts");
+    }
+
+    #[test]
+    fn a_closed_connection_takes_nothing() {
+        let connection = Connection::new(1, NodeId(1), true);
+        connection.close();
+        assert!(!connection.queue(&ping()));
+        assert_eq!(connection.take(&mut Outgoing::new()).now_or_never(), Some(false));
+    }
+}

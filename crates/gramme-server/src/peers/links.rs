@@ -76,3 +76,33 @@ impl Links {
         self.standing.borrow().values().flatten().map(|connection| connection.waiting_bytes()).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    #[test]
+    fn a_peer_is_up_from_its_first_connection_to_its_last() {
+        let inbox = Rc::new(Inbox::default());
+        let links = Links::new(inbox.clone(), false);
+        let peer = NodeId(1);
+        let spare = links.add(peer, false);
+        let best = links.add(peer, true);
+        let newer = links.add(peer, false);
+        let first = |links: &Links| links.standing.borrow()[&peer][0].number;
+        assert_eq!(first(&links), best.number, "the one that the smaller id dialled carries everything");
+        links.remove(&best);
+        assert_eq!(first(&links), newer.number, "then the newest of the others");
+        links.remove(&newer);
+        links.remove(&newer);
+        assert_eq!(links.connected(), 1);
+        links.remove(&spare);
+        assert_eq!(links.connected(), 0);
+        let mut events = Vec::new();
+        inbox.take(&mut events, 10).now_or_never().unwrap();
+        assert!(
+            matches!(events[..], [Event::PeerUp(up), Event::PeerDown(down)] if up == peer && down == peer)
+        );
+    }
+}
