@@ -4,22 +4,27 @@
 
 use crate::store::Kept;
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 use std::rc::Rc;
+
+/// A map by row whose order means nothing; its hash is seeded, so that clients cannot aim at it.
+pub(crate) type ByRow<T> = HashMap<Bytes, T, FixedState>;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    young: BTreeMap<Bytes, (Rc<Kept>, usize)>,
+    young: ByRow<(Rc<Kept>, usize)>,
     young_bytes: usize,
-    old: BTreeMap<Bytes, (Rc<Kept>, usize)>,
+    old: ByRow<(Rc<Kept>, usize)>,
     bytes_max: usize,
 }
 
 impl Cache {
     /// An empty cache that holds about so many bytes at most; 0 keeps nothing.
-    pub(crate) fn new(bytes_max: usize) -> Cache {
-        Cache { young: BTreeMap::new(), young_bytes: 0, old: BTreeMap::new(), bytes_max }
+    pub(crate) fn new(bytes_max: usize, seed: u64) -> Cache {
+        let empty = || ByRow::with_hasher(FixedState::with_seed(seed));
+        Cache { young: empty(), young_bytes: 0, old: empty(), bytes_max }
     }
 
     /// What is kept of a row.
@@ -44,7 +49,8 @@ impl Cache {
             self.young_bytes -= replaced;
         }
         if self.young_bytes > self.bytes_max / 2 {
-            self.old = std::mem::take(&mut self.young);
+            self.old.clear();
+            std::mem::swap(&mut self.young, &mut self.old);
             self.young_bytes = 0;
         }
     }
@@ -68,7 +74,7 @@ mod tests {
 
     #[test]
     fn what_is_used_stays_and_what_is_not_is_forgotten() {
-        let mut cache = Cache::new(1000);
+        let mut cache = Cache::new(1000, 7);
         cache.insert(row("used"), Rc::default(), 100);
         for n in 0..100 {
             cache.insert(row(&format!("passing {n}")), Rc::default(), 100);
@@ -79,7 +85,7 @@ mod tests {
 
     #[test]
     fn it_never_holds_more_than_it_may() {
-        let mut cache = Cache::new(1000);
+        let mut cache = Cache::new(1000, 7);
         for n in 0..1000 {
             cache.insert(row(&n.to_string()), Rc::default(), 90);
             let held: usize = cache.young.values().chain(cache.old.values()).map(|entry| entry.1).sum();
@@ -89,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_row_too_large_to_keep_is_not_kept_and_its_older_state_goes() {
-        let mut cache = Cache::new(1000);
+        let mut cache = Cache::new(1000, 7);
         cache.insert(row("k"), Rc::default(), 10);
         cache.insert(row("k"), Rc::default(), 900);
         assert!(cache.get(&row("k")).is_none());
@@ -97,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_removed_row_is_gone_from_both_generations() {
-        let mut cache = Cache::new(1000);
+        let mut cache = Cache::new(1000, 7);
         cache.insert(row("old"), Rc::default(), 200);
         cache.insert(row("turns"), Rc::default(), 200);
         cache.insert(row("over"), Rc::default(), 200);

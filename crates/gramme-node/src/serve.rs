@@ -15,7 +15,7 @@ use gramme_core::codec::{decode_record, encode_record};
 use gramme_core::limits::{LIST_PAGE_BYTES_MAX, LIST_PAGE_KEYS_MAX, SERVED_MAX};
 use gramme_core::planted::{self, Bug};
 use gramme_core::{Key, NodeId, PartitionId};
-use gramme_storage::Scan;
+use gramme_storage::{EngineError, Scan};
 use gramme_wire::{Body, Entry, Failure, Message, Put, Reason, Standing};
 use std::future::Future;
 use std::rc::Rc;
@@ -44,7 +44,7 @@ pub(crate) fn serve<E: Env>(node: &Node<E>, from: NodeId, message: Message, dead
         Body::Merge { key, record, hint_for } => {
             let node = node.clone();
             now_or_later(&node.clone(), "merge", async move {
-                answer(merge(&node, partition, key, record, hint_for).await);
+                merge(&node, partition, key, record, hint_for, answer).await;
             });
         }
         Body::Forward { put } => forward(node, *put, deadline, answer),
@@ -97,13 +97,15 @@ pub(crate) fn read_here<E: Env>(
     now_or_later(node, "read here", async move { answer(read(&reader, partition, &key).await) });
 }
 
+/// Joins a record into what is here, and answers once that is durable.
 async fn merge<E: Env>(
     node: &Node<E>,
     partition: PartitionId,
     key: Key,
     record: Bytes,
     hint_for: Option<NodeId>,
-) -> Body {
+    answer: impl FnOnce(Body) + 'static,
+) {
     let key = key.detached();
     let merged = match (node.home(partition), hint_for) {
         // A home needs no hint: what was meant for another's place is data here.
@@ -112,11 +114,16 @@ async fn merge<E: Env>(
         (None, None) => Err(Reason::Unsuitable),
     };
     match merged {
-        Ok(Merged { batch, .. }) => match node.0.store.wait(batch).await {
-            Ok(()) => Body::MergeReply,
-            Err(cause) => refused(disk(cause)),
-        },
-        Err(reason) => refused(reason),
+        Ok(Merged { batch, .. }) => node.0.store.when_durable(batch, move |fate| answer(settled(fate))),
+        Err(reason) => answer(refused(reason)),
+    }
+}
+
+/// How a replica answers a merge, its own or a peer's, once the batch is settled.
+pub(crate) fn settled(fate: Result<(), EngineError>) -> Body {
+    match fate {
+        Ok(()) => Body::MergeReply,
+        Err(cause) => refused(disk(cause)),
     }
 }
 

@@ -11,11 +11,12 @@
 //! It refuses every append after a batch has failed, and every read of a row that such a batch held: what the
 //! disk then holds is unknown until the store is opened again under new incarnations.
 
-use crate::cache::Cache;
+use crate::cache::{ByRow, Cache};
 use crate::env::Env;
 use crate::probe::Probe;
 use crate::signal::Signal;
 use bytes::Bytes;
+use foldhash::fast::FixedState;
 use gramme_core::codec::{decode_record, encode_record};
 use gramme_core::limits::{BATCH_BYTES_MAX, BATCH_RETRY_MS, UNSYNCED_BYTES_MAX};
 use gramme_core::planted::{self, Bug};
@@ -23,9 +24,7 @@ use gramme_core::{NodeId, Record};
 use gramme_storage::{Batch, Engine, EngineError};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -61,7 +60,11 @@ pub(crate) struct Store<E: Env> {
     state: RefCell<State<E>>,
     work: Signal,
     settled: Signal,
+    waiting: RefCell<Vec<(BatchId, Settled)>>,
 }
+
+/// What is to be done once a batch is durable, or never will be.
+type Settled = Box<dyn FnOnce(Result<(), EngineError>)>;
 
 struct State<E: Env> {
     /// The number of the batch being filled.
@@ -72,9 +75,9 @@ struct State<E: Env> {
     /// Batches that are full and wait for the one on its way; numbered up to `filling`.
     sealed: VecDeque<Batch>,
     unsynced_bytes: usize,
-    overlay: BTreeMap<Bytes, (BatchId, Rc<Kept>)>,
+    overlay: ByRow<(BatchId, Rc<Kept>)>,
     cache: Cache,
-    locks: BTreeMap<Bytes, VecDeque<oneshot::Sender<RowLock<E>>>>,
+    locks: ByRow<VecDeque<oneshot::Sender<RowLock<E>>>>,
     broken: Option<EngineError>,
     /// Rows of batches that failed: the engine may show them, and a crash may still take them back.
     in_doubt: BTreeSet<Bytes>,
@@ -83,6 +86,7 @@ struct State<E: Env> {
 impl<E: Env> Store<E> {
     /// An empty overlay over the environment's engine, and a cache of so many bytes.
     pub(crate) fn new(env: E, cache_bytes: usize) -> Rc<Store<E>> {
+        let seed = env.random();
         let state = State {
             filling: 1,
             durable: 0,
@@ -90,9 +94,9 @@ impl<E: Env> Store<E> {
             pending_bytes: 0,
             sealed: VecDeque::new(),
             unsynced_bytes: 0,
-            overlay: BTreeMap::new(),
-            cache: Cache::new(cache_bytes),
-            locks: BTreeMap::new(),
+            overlay: ByRow::with_hasher(FixedState::with_seed(seed)),
+            cache: Cache::new(cache_bytes, seed),
+            locks: ByRow::with_hasher(FixedState::with_seed(seed)),
             broken: None,
             in_doubt: BTreeSet::new(),
         };
@@ -101,6 +105,7 @@ impl<E: Env> Store<E> {
             state: RefCell::new(state),
             work: Signal::default(),
             settled: Signal::default(),
+            waiting: RefCell::default(),
         })
     }
 
@@ -197,22 +202,21 @@ impl<E: Env> Store<E> {
 
     /// Resolves once a batch is durable.
     pub(crate) async fn wait(&self, batch: BatchId) -> Result<(), EngineError> {
-        poll_fn(|cx| self.poll_durable(cx, batch)).await
+        self.settled.wait_for(|| self.fate(batch)).await
     }
 
-    /// Ready once a batch is durable, or never will be.
-    pub(crate) fn poll_durable(&self, cx: &Context<'_>, batch: BatchId) -> Poll<Result<(), EngineError>> {
+    /// Calls `then` once a batch is durable, or never will be: what an acknowledgement waits for, without a
+    /// task of its own.
+    pub(crate) fn when_durable(&self, batch: BatchId, then: impl FnOnce(Result<(), EngineError>) + 'static) {
+        match self.fate(batch) {
+            Some(fate) => then(fate),
+            None => self.waiting.borrow_mut().push((batch, Box::new(then))),
+        }
+    }
+
+    fn fate(&self, batch: BatchId) -> Option<Result<(), EngineError>> {
         let state = self.state.borrow();
-        if state.durable >= batch {
-            return Poll::Ready(Ok(()));
-        }
-        match &state.broken {
-            Some(cause) => Poll::Ready(Err(cause.clone())),
-            None => {
-                self.settled.register(cx);
-                Poll::Pending
-            }
-        }
+        if state.durable >= batch { Some(Ok(())) } else { state.broken.clone().map(Err) }
     }
 
     /// Resolves once everything appended so far is durable.
@@ -286,7 +290,7 @@ impl<E: Env> Store<E> {
             }
             Err(cause) => {
                 self.env.probe(Probe::StoreBroken);
-                let in_doubt: BTreeSet<Bytes> = std::mem::take(&mut state.overlay).into_keys().collect();
+                let in_doubt: BTreeSet<Bytes> = state.overlay.drain().map(|(row, _)| row).collect();
                 state.in_doubt.extend(in_doubt);
                 state.pending.clear();
                 state.sealed.clear();
@@ -294,6 +298,13 @@ impl<E: Env> Store<E> {
             }
         }
         drop(state);
+        let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
+        for (batch, then) in waiting {
+            match self.fate(batch) {
+                Some(fate) => then(fate),
+                None => self.waiting.borrow_mut().push((batch, then)),
+            }
+        }
         self.settled.notify();
     }
 

@@ -78,7 +78,12 @@ impl Env for TokioEnv {
 
     fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + 'static) {
         let _ = name;
-        tokio::task::spawn_local(task);
+        if size_of_val(&task) <= TASK_BYTES_INLINE {
+            tokio::task::spawn_local(task);
+        } else {
+            // The runtime aligns a task to 128 bytes, and allocators are slow at that for large ones.
+            tokio::task::spawn_local(Box::pin(task));
+        }
     }
 
     fn send(&self, to: NodeId, message: Message) -> bool {
@@ -112,3 +117,6 @@ pub(crate) fn wall_ms() -> u64 {
         .duration_since(UNIX_EPOCH)
         .map_or(0, |span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }
+
+/// Tasks up to this size live in the runtime's own allocation.
+const TASK_BYTES_INLINE: usize = 512;

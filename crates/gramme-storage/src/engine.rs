@@ -156,7 +156,8 @@ pub trait Engine: Clone + 'static {
 
     /// Applies the batch after all batches committed before it, and resolves once it is durable.
     /// The order is fixed by the *call*; the future need not be polled for the batch to proceed, and
-    /// dropping it abandons nothing. Batches that wait together share one durable sync.
+    /// dropping it abandons nothing. Batches that wait together share one durable sync. Rows are kept as
+    /// they are given: a slice of something larger would keep that alive, so hand over bytes of their own.
     fn commit(&self, batch: Batch) -> impl Future<Output = Result<(), EngineError>> + 'static;
 
     /// One page of rows in key order; see [`Scan`].

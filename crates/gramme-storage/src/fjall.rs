@@ -16,7 +16,6 @@ pub use crate::directory::{FORMAT_VERSION, OpenError};
 use crate::engine::{Batch, Change, Engine, EngineError, Page, Scan, Stats};
 pub use crate::journal::JournalCheck;
 use crate::journal::{check, remove_clean_mark, write_clean_mark};
-use crate::own;
 use crate::read_pool::{ReadPool, Tables};
 use ::fjall::{
     Database, Keyspace, KeyspaceCreateOptions, LsmError, OwnedWriteBatch, PersistMode, Readable, Slice,
@@ -340,9 +339,9 @@ impl Log for Writer {
         for change in changes {
             match change {
                 Change::Set(key, value) => {
-                    rows.insert(&self.rows.keyspace, Slice::from(own(key)), Slice::from(own(value)));
+                    rows.insert(&self.rows.keyspace, Slice::from(key.clone()), Slice::from(value.clone()));
                 }
-                Change::Remove(key) => rows.remove(&self.rows.keyspace, Slice::from(own(key))),
+                Change::Remove(key) => rows.remove(&self.rows.keyspace, Slice::from(key.clone())),
             }
         }
         rows.commit().map_err(|e| write_fault(&e))

@@ -24,14 +24,3 @@ mod journal;
 mod read_pool;
 
 pub use engine::{Batch, Change, Engine, EngineError, NODE_ROWS, Page, Scan, Stats};
-
-use bytes::Bytes;
-
-/// The bytes to keep of a row: a small one is copied, so that it never pins the socket buffer it is a
-/// slice of; a large one has a buffer of its own, or fills most of one, and is shared.
-fn own(bytes: &Bytes) -> Bytes {
-    if bytes.len() <= COPIED_BYTES_MAX { Bytes::copy_from_slice(bytes) } else { bytes.clone() }
-}
-
-/// Rows up to this many bytes are copied when they are kept.
-const COPIED_BYTES_MAX: usize = 16 << 10;

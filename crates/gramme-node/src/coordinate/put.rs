@@ -13,18 +13,15 @@ use crate::node::Node;
 use crate::probe::{Operation, Probe};
 use crate::replica::{Minted, Replica};
 use crate::request::Health;
-use crate::store::BatchId;
+use crate::serve;
 use gramme_core::bucket::BucketSettings;
 use gramme_core::codec::encode_record;
 use gramme_core::limits::{CONTENT_TYPE_BYTES_MAX, META_BYTES_MAX, META_ENTRIES_MAX};
 use gramme_core::planted::{self, Bug};
 use gramme_core::record::Content;
 use gramme_core::{Key, NodeId, Outcome, PartitionId, Quorum, Verdict};
-use gramme_storage::EngineError;
 use gramme_wire::{Body, Done, Failure, Put, Reason};
-use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::Poll;
 use tokio::sync::oneshot;
 
 /// Coordinates a put on this node, a home of its key. Answers through `answer`; what it resolves with is the
@@ -167,8 +164,6 @@ struct Writing<E: Env> {
     minted: Minted,
     quorum: Quorum,
     gather: Gather<E>,
-    /// The batch in which this node's own copy becomes durable, until that has happened.
-    own: Option<BatchId>,
     own_failed: bool,
     fallback_at: Mono,
     /// Homes that were not reached and for whom nobody has been asked yet.
@@ -197,8 +192,9 @@ impl<E: Env> Writing<E> {
         let body = Body::Merge { key: key.clone(), record: minted.kept.encoded.clone(), hint_for: None };
         let gather = node.0.routes.fan_out(&others, partition, body, deadline);
         let patience = others.iter().map(|&home| node.0.detector.borrow().fallback_after(home)).max();
+        let own = gather.ask_here(node.id());
+        node.0.store.when_durable(minted.batch, move |fate| own(serve::settled(fate)));
         Writing {
-            own: Some(minted.batch),
             fallback_at: patience.map_or(deadline, |patience| node.0.env.now() + patience),
             missing: others.into_iter().filter(|&home| node.health(home) == Health::Down).collect(),
             standing_in: Vec::new(),
@@ -235,10 +231,7 @@ impl<E: Env> Writing<E> {
     async fn collect_late(&mut self) {
         let place = self.node.linger();
         self.fallback_at = self.gather.deadline();
-        while place.is_some()
-            && (self.own.is_some() || self.gather.is_waiting())
-            && self.step(self.fallback_at).await
-        {
+        while place.is_some() && self.gather.is_waiting() && self.step(self.fallback_at).await {
             self.node.0.env.probe(Probe::LateAnswer);
             self.replace_missing();
         }
@@ -253,43 +246,12 @@ impl<E: Env> Writing<E> {
 
     /// Takes one thing that happens; `false` if the deadline has come or nothing can happen any more.
     async fn step(&mut self, until: Mono) -> bool {
-        match self.next(until).await {
-            Happened::Own(Ok(())) => {
-                self.explain.line(|| "durable here".to_string());
-                self.quorum.ack(self.node.id(), true);
-            }
-            Happened::Own(Err(cause)) => {
-                self.explain.line(|| format!("not durable here: {cause}"));
-                self.quorum.fail(self.node.id());
-                self.own_failed = true;
-            }
-            Happened::Peer(Step::Answer(peer, answer)) => self.take(peer, answer),
-            Happened::Peer(Step::Time) if self.node.0.env.now() < self.gather.deadline() => {
-                self.give_up_waiting()
-            }
-            Happened::Peer(Step::Time | Step::Exhausted) => return false,
+        match self.gather.next(until).await {
+            Step::Answer(from, answer) => self.take(from, answer),
+            Step::Time if self.node.0.env.now() < self.gather.deadline() => self.give_up_waiting(),
+            Step::Time | Step::Exhausted => return false,
         }
         true
-    }
-
-    async fn next(&mut self, until: Mono) -> Happened {
-        let Writing { own, gather, node, .. } = self;
-        poll_fn(|cx| {
-            if let Some(batch) = *own
-                && let Poll::Ready(result) = node.0.store.poll_durable(cx, batch)
-            {
-                *own = None;
-                return Poll::Ready(Happened::Own(result));
-            }
-            match gather.poll_next(cx, until) {
-                // The own sync is still to come, however few peers are.
-                Poll::Ready(Step::Exhausted) if own.is_some() => {
-                    gather.poll_time(cx, until).map(|()| Happened::Peer(Step::Time))
-                }
-                other => other.map(Happened::Peer),
-            }
-        })
-        .await
     }
 
     fn take(&mut self, from: NodeId, answer: Answer) {
@@ -308,6 +270,7 @@ impl<E: Env> Writing<E> {
                     )
                 });
                 self.quorum.fail(from);
+                self.own_failed |= from == self.node.id();
                 match self.standing_in.iter().position(|place| place.fallback == from) {
                     // A fallback that failed is followed by the next one.
                     Some(at) => {
@@ -315,7 +278,7 @@ impl<E: Env> Writing<E> {
                         let home = self.standing_in[at].home;
                         self.miss(home);
                     }
-                    None if home => self.miss(from),
+                    None if home && from != self.node.id() => self.miss(from),
                     None => {}
                 }
             }
@@ -404,11 +367,6 @@ struct Place {
     fallback: NodeId,
     home: NodeId,
     failed: bool,
-}
-
-enum Happened {
-    Own(Result<(), EngineError>),
-    Peer(Step),
 }
 
 fn describe<E: Env>(node: &Node<E>, partition: PartitionId, id: NodeId) -> String {
