@@ -193,7 +193,7 @@ const GENERATION: u64 = 4096;
 const SUSPECT_AFTER: Duration = Duration::from_millis(600);
 const DOWN_AFTER: Duration = Duration::from_millis(1500);
 const SUSPECT_SILENCES: u32 = 3;
-const SILENCE_FADES: Duration = Duration::from_secs(3);
+const SILENCE_FADES: Duration = Duration::from_millis(1500);
 
 #[cfg(test)]
 mod tests {
@@ -247,9 +247,11 @@ mod tests {
     fn a_silent_peer_is_tried_again_after_a_while() {
         let mut detector = connected_at(0);
         (0..3).for_each(|_| detector.silent(PEER, at(0)));
-        detector.heard(PEER, at(2_900));
-        assert_eq!(detector.health(PEER, at(2_900)), Health::Suspect);
-        assert_eq!(detector.health(PEER, at(3_000)), Health::Up);
+        detector.heard(PEER, at(1_400));
+        assert_eq!(detector.health(PEER, at(1_400)), Health::Suspect);
+        assert_eq!(detector.health(PEER, at(1_500)), Health::Up);
+        detector.silent(PEER, at(1_600));
+        assert_eq!(detector.health(PEER, at(1_600)), Health::Suspect, "and one more silence is enough");
     }
 
     #[test]

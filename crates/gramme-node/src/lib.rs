@@ -13,6 +13,7 @@ pub mod env;
 mod fan_out;
 mod gossip;
 pub mod node;
+mod once;
 pub mod probe;
 mod pulse;
 mod replica;

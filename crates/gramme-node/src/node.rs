@@ -8,6 +8,7 @@ use crate::detector::Detector;
 use crate::env::{Env, Event, Fact, Mono};
 use crate::fan_out::Routes;
 use crate::gossip;
+use crate::once::Once;
 use crate::probe::Probe;
 use crate::pulse::Pulse;
 use crate::replica::{Replica, Role};
@@ -74,6 +75,7 @@ pub(crate) struct Inner<E: Env> {
     pub(crate) detector: Rc<RefCell<Detector>>,
     pub(crate) routes: Rc<Routes<E>>,
     pub(crate) transit: RefCell<Transit>,
+    pub(crate) once: RefCell<Once>,
     pub(crate) pulse: RefCell<Pulse>,
     pub(crate) standing: Cell<Standing>,
     pub(crate) hedges: Cell<u64>,
@@ -129,6 +131,7 @@ impl<E: Env> Node<E> {
             detector,
             routes,
             transit: RefCell::default(),
+            once: RefCell::default(),
             pulse,
             hedges: Cell::new(0),
             in_flight: Cell::new(0),

@@ -30,6 +30,8 @@ pub(crate) fn serve<E: Env>(node: &Node<E>, from: NodeId, message: Message, dead
         move |body: Body| reply(&node, from, correlation, partition, body)
     };
     match body {
+        // Its twin has been answered or will be.
+        Body::Forward { .. } if !node.0.once.borrow_mut().is_first(from, correlation) => {}
         Body::Read { .. } | Body::Forward { .. } | Body::List { .. } if late => {
             answer(refused(Reason::TooLate))
         }

@@ -52,6 +52,19 @@ fn a_node_that_is_shutting_down_coordinates_for_no_peer() {
 }
 
 #[test]
+fn a_doubled_forward_is_taken_once_even_if_its_twin_was_refused() {
+    let story = Story::at_home();
+    story.freeze_ms(600);
+    let forward = Body::Forward { put: Box::new(put("k", "v", 1)) };
+    story.peer_says(story.list[3], 8, 900_000, forward.clone());
+    let refused = story.heard();
+    assert!(matches!(&refused[0].body, Body::ForwardReply { result: Err(f) } if f.reason == Reason::Frozen));
+    story.pass_ms(200);
+    story.peer_says(story.list[3], 8, 700_000, forward);
+    assert!(story.heard().is_empty(), "the client has been told that nothing was applied");
+}
+
+#[test]
 fn a_drain_waits_for_the_puts_of_peers() {
     let story = Story::at_home();
     story.peer_says(story.list[3], 8, 900_000, Body::Forward { put: Box::new(put("k", "v", 1)) });
