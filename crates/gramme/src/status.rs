@@ -154,10 +154,16 @@ fn screen(asked: &Json, members: &[Member<'_>]) -> String {
 
 fn warning(member: &Member<'_>) -> Option<String> {
     match member.state {
-        "down" => Some("it is down; other nodes take its place, and keep what it misses as hints".to_string()),
+        "down" => {
+            Some("it is down; other nodes take its place, and keep what it misses as hints".to_string())
+        }
         "cut off" => Some("its HTTP door answers us, but the asked node does not reach it".to_string()),
         "no answer" => Some("the asked node reaches it, but its HTTP door does not answer us".to_string()),
-        "unproven" => Some("it has lost its store, or has not met all members with its new one: what it lacks proves nothing, and reads ask others".to_string()),
+        "unproven" if member.says?["node"]["trust"] == "lost" => Some(
+            "it lost its store: what it holds counts, what it lacks proves nothing, so reads ask others"
+                .to_string(),
+        ),
+        "unproven" => Some("its store is new, and it has not yet met every other member with it".to_string()),
         "broken" => Some(format!("its store is broken: {}", word(&member.says?["store"]["broken"]))),
         _ => None,
     }

@@ -282,7 +282,7 @@ mod tests {
         format!("{:?}", result.err().expect("should be refused"))
     }
 
-    /// The first of `3 * nodes` or so free ports: far from those that systems hand out, by process and test.
+    /// Far below the ports that systems hand out, and apart for each process and test.
     fn free_port(test: u16) -> u16 {
         10_000 + (std::process::id() % 200) as u16 * 100 + test * 20
     }

@@ -123,16 +123,15 @@ fn next_event(events: &mut BufReader<ChildStdout>, child: &mut Child) -> Json {
     serde_json::from_str(&line).unwrap()
 }
 
-/// A first port with room for `nodes` nodes. Below those that systems hand out, and apart for each test process,
-/// so that nobody takes one between this look and its use.
+/// A first port with room for up to five nodes. Below those that systems hand out, and apart for each cluster of
+/// each test process, so that nobody takes one between this look and its use.
 fn free_ports(nodes: u16) -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let room = 10 * nodes;
     loop {
         let turn = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = 10_000 + (std::process::id() % 100) as u16 * 200 + (turn * room) % 20_000;
-        let needed = (0..nodes).flat_map(|node| (0..3).map(move |door| port + 10 * node + door));
-        if needed.map(|port| TcpListener::bind(("127.0.0.1", port))).all(|bound| bound.is_ok()) {
+        let port = 20_000 + ((std::process::id() % 40) as u16 * 300 + turn * 50) % 12_000;
+        let mut needed = (0..nodes).flat_map(|node| (0..3).map(move |door| port + 10 * node + door));
+        if needed.all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
             return port;
         }
     }
