@@ -60,7 +60,7 @@ impl Client {
     /// Goes through its steps.
     pub async fn run(mut self, steps: Vec<Step>) {
         for step in steps {
-            self.cluster.sleep_ms(step.pause_ms).await;
+            Sleep::until(self.cluster.world().clone(), step.at_ms * 1_000_000).await;
             match step.action {
                 Action::Get { r, pr } => {
                     self.get(step.host, step.key, self.level(r, self.knobs.r), pr, None).await;

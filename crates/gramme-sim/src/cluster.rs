@@ -261,11 +261,6 @@ impl Cluster {
         }
     }
 
-    /// Waits for a true time.
-    pub async fn sleep_ms(&self, ms: u64) {
-        Sleep::span(self.0.world.clone(), ms * 1_000_000).await;
-    }
-
     async fn travel(&self, host: usize) {
         let span = self.0.world.net_delay(host, host);
         Sleep::span(self.0.world.clone(), span).await;

@@ -29,6 +29,8 @@ pub mod meta;
 pub mod model;
 pub mod nemesis;
 pub mod net;
+#[cfg(feature = "planted")]
+pub mod planted;
 pub mod regression;
 pub mod rng;
 pub mod run;

@@ -77,6 +77,8 @@ enum Command {
         #[arg(long)]
         log: bool,
     },
+    /// Walk the versioning rules at random over the production functions.
+    Walk(gramme_sim::model::WalkArguments),
     /// Plant each deliberate fault in turn: every one must be found within its budget.
     #[cfg(feature = "planted")]
     Planted {
@@ -126,6 +128,7 @@ fn main() -> ExitCode {
         }
         Command::Shrink { seed, file, budget, keep, note } => shrink_one(seed, file, budget, keep, note),
         Command::Replay { files, orders, log } => replay(files, orders, log),
+        Command::Walk(arguments) => return gramme_sim::model::run_cli(&arguments),
         #[cfg(feature = "planted")]
         Command::Planted { bug, budget, first, threads } => {
             gramme_sim::planted::run_all(bug.as_deref(), budget, first, threads)

@@ -106,11 +106,7 @@ impl Shrinking {
                 while at < self.best.clients[client].len() {
                     let mut plan = self.best.clone();
                     let end = (at + chunk).min(plan.clients[client].len());
-                    // What is dropped leaves its pause behind, so that the rest meets the same faults.
-                    let pause: u64 = plan.clients[client].drain(at..end).map(|step| step.pause_ms).sum();
-                    if let Some(next) = plan.clients[client].get_mut(at) {
-                        next.pause_ms += pause;
-                    }
+                    plan.clients[client].drain(at..end);
                     if !self.attempt(plan) {
                         at += chunk;
                     }

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 /// One step of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// The pause before it, in milliseconds.
-    pub pause_ms: u64,
+    /// It begins at this simulated millisecond, or when the step before it has ended: so whatever is taken out
+    /// of a list leaves the rest at its time.
+    pub at_ms: u64,
     /// The host that is asked first; the next is asked second.
     pub host: usize,
     /// Which key: an index into [`keys`].
@@ -80,19 +81,18 @@ pub fn draw(seed: u64, knobs: &Knobs) -> Vec<Vec<Step>> {
     (0..knobs.clients)
         .map(|client| {
             let mut rng = Rng::stream(seed, "workload", client as u64);
-            let mut left_ms = knobs.length_ms as i64;
+            let mut at_ms = BEGIN_MS;
             let mut steps = Vec::new();
-            while left_ms > 0 && steps.len() < STEPS_MAX {
-                let step = step(&mut rng, knobs);
-                left_ms -= step.pause_ms as i64 + 5;
-                steps.push(step);
+            while at_ms < knobs.length_ms && steps.len() < STEPS_MAX {
+                steps.push(step(&mut rng, knobs, at_ms));
+                at_ms += rng.spread(knobs.think_ms) + TYPICAL_MS;
             }
             steps
         })
         .collect()
 }
 
-fn step(rng: &mut Rng, knobs: &Knobs) -> Step {
+fn step(rng: &mut Rng, knobs: &Knobs, at_ms: u64) -> Step {
     let n = knobs.n as u64;
     let hot = rng.chance(knobs.hot_percent * 10);
     let bucket = rng.pick(&[0, 0, 0, 1, 1, 2]);
@@ -115,7 +115,7 @@ fn step(rng: &mut Rng, knobs: &Knobs) -> Step {
         16..=17 => Action::Delete { with: rng.pick(&[With::Held, With::Fresh, With::Nothing]) },
         _ => Action::List { keys_max: rng.pick(&[1, 2, 100]), values: rng.chance(500) },
     };
-    Step { pause_ms: rng.spread(knobs.think_ms), host: rng.index(knobs.hosts), key, action }
+    Step { at_ms, host: rng.index(knobs.hosts), key, action }
 }
 
 /// Keeps siblings.
@@ -126,3 +126,7 @@ pub const LWW: &str = "default";
 pub const OWN: &str = "own";
 
 const STEPS_MAX: usize = 160;
+/// When the first step begins: the cluster has met.
+const BEGIN_MS: u64 = 310;
+/// What an undisturbed step takes.
+const TYPICAL_MS: u64 = 5;
