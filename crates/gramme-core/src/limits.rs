@@ -113,7 +113,8 @@ pub const CLOCK_AHEAD_MS_MAX: u64 = 500;
 pub const IN_FLIGHT_MAX: usize = 4096;
 /// Bytes of the values of those operations.
 pub const IN_FLIGHT_BYTES_MAX: usize = 256 << 20;
-/// Requests of peers that wait for one shard's disk; beyond it they are refused before work is started.
+/// Requests of peers that wait for one shard's disk, and acknowledgements that do; beyond it requests are
+/// refused before work is started.
 pub const SERVED_MAX: usize = 16 << 10;
 /// Bytes of one batch of a shard, after which the next one is begun; a single record may be larger.
 pub const BATCH_BYTES_MAX: usize = 8 << 20;

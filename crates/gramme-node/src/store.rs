@@ -18,7 +18,7 @@ use crate::signal::Signal;
 use bytes::Bytes;
 use foldhash::fast::FixedState;
 use gramme_core::codec::{decode_record, encode_record};
-use gramme_core::limits::{BATCH_BYTES_MAX, BATCH_RETRY_MS, UNSYNCED_BYTES_MAX};
+use gramme_core::limits::{BATCH_BYTES_MAX, BATCH_RETRY_MS, SERVED_MAX, UNSYNCED_BYTES_MAX};
 use gramme_core::planted::{self, Bug};
 use gramme_core::{NodeId, Record};
 use gramme_storage::{Batch, Engine, EngineError};
@@ -114,9 +114,9 @@ impl<E: Env> Store<E> {
         self.state.borrow().broken.clone()
     }
 
-    /// Whether more may be appended: not while too much waits for the disk.
+    /// Whether more may be appended: not while too much, or too many, wait for the disk.
     pub(crate) fn has_room(&self) -> bool {
-        self.state.borrow().unsynced_bytes < UNSYNCED_BYTES_MAX
+        self.state.borrow().unsynced_bytes < UNSYNCED_BYTES_MAX && self.waiting.borrow().len() < SERVED_MAX
     }
 
     /// The latest state of a row, durable or not, for whoever will build on it. Call under [`Store::lock`].

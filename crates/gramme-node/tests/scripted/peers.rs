@@ -194,6 +194,22 @@ fn a_hung_disk_holds_no_more_tasks_of_peers_than_there_may_be() {
 }
 
 #[test]
+fn merges_that_change_nothing_do_not_pile_up_behind_a_hung_disk() {
+    let story = Story::at_home();
+    story.world.disk.hold_commits(true);
+    for n in 0..20_000 {
+        story.peer_says(story.list[1], n, 1_000_000, merge_of("k", &foreign(77, 5, "v"), None));
+    }
+    let refused = story.heard().len();
+    assert!(refused >= 20_000 - gramme_core::limits::SERVED_MAX, "{refused} were refused");
+    story.world.disk.hold_commits(false);
+    story.world.run();
+    let acknowledged = story.heard_words();
+    assert!(acknowledged.iter().all(|said| said.1 == "merge reply"));
+    assert_eq!(refused + acknowledged.len(), 20_000);
+}
+
+#[test]
 fn a_replica_that_misses_every_other_write_keeps_a_small_seen_clock() {
     let story = Story::at_home();
     for n in (2..20_000).step_by(2) {
