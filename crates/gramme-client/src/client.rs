@@ -1,6 +1,6 @@
 //! The calls.
 
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::exchange::{Answer, Exchange, refusal};
 use crate::list::{List, Listing};
 use crate::nodes::Nodes;
@@ -230,13 +230,6 @@ fn base_of(node: &str) -> Result<String, Error> {
         Ok(uri) if uri.port_u16().is_none() => Err(bad("the port is missing")),
         Ok(_) => Err(bad("only host and port belong there")),
         Err(e) => Err(bad(&e.to_string())),
-    }
-}
-
-impl Error {
-    /// Whether no node could be reached at all.
-    pub fn is_unreachable(&self) -> bool {
-        self.kind == Kind::Unreachable
     }
 }
 

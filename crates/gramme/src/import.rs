@@ -60,6 +60,8 @@ struct Count {
     /// Rows whose key an earlier row of the file had.
     repeated: u64,
     failed: u64,
+    /// Of the failed ones, those that can never be stored as they stand in the file.
+    bad: u64,
     /// Failures since the last row that was stored.
     failed_in_a_row: u64,
     reasons: Vec<String>,
@@ -91,9 +93,14 @@ impl Import {
             match broken {
                 Err(why) => Err(Failure::failed(self.naming(&why))),
                 Ok(()) if count.failed > 0 => Err(Failure::failed(format!(
-                    "{} of {} were not stored: import the file again to store what is missing",
+                    "not stored: {} of {}; {}",
                     grouped(count.failed),
-                    counted(count.rows, "row", "rows")
+                    counted(count.rows, "row", "rows"),
+                    if count.bad > 0 {
+                        "correct the rows that the reasons name, and import the file again"
+                    } else {
+                        "import the file again to store what is missing"
+                    }
                 ))),
                 Ok(()) => Ok(()),
             }
@@ -230,6 +237,7 @@ impl Count {
     }
 
     fn bad(&mut self, bad: &BadRow) {
+        self.bad += 1;
         self.fail(format!("line {}: {}", bad.line, bad.why));
     }
 
