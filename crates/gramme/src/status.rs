@@ -146,14 +146,21 @@ fn screen(asked: &Json, members: &[Member<'_>]) -> String {
     }
     text.push_str(&lines(&nodes));
     for member in members {
-        text.extend(warning(member).map(|words| format!("\nwarning  {}: {words}", member.name)));
+        let has_fallbacks = (members.len() as u64) > layout["n"].as_u64().unwrap_or(0);
+        text.extend(
+            warning(member, has_fallbacks).map(|words| format!("\nwarning  {}: {words}", member.name)),
+        );
     }
     text.push_str("\n* was asked; P99 is how long it waits for each of the others");
     text
 }
 
-fn warning(member: &Member<'_>) -> Option<String> {
+fn warning(member: &Member<'_>, has_fallbacks: bool) -> Option<String> {
     match member.state {
+        "down" if !has_fallbacks => Some(
+            "it is down; every node is a home of every key, so what it misses is repaired when read"
+                .to_string(),
+        ),
         "down" => {
             Some("it is down; other nodes take its place, and keep what it misses as hints".to_string())
         }
