@@ -131,12 +131,24 @@ impl Cluster {
             world.spawn(env.owner(), "shard", async move {
                 match Node::open(env, options).await {
                     Ok(node) => {
-                        cluster.0.hosts.borrow_mut()[host].nodes[shard] = Some(node.clone());
+                        cluster.opened(host, shard, node.clone());
                         node.run().await;
                     }
                     Err(_) => cluster.0.hosts.borrow_mut()[host].unfit = true,
                 }
             });
+        }
+    }
+
+    /// A shard is open; with the last of them the doors are, for peers and clients.
+    fn opened(&self, host: usize, shard: usize, node: Node<SimEnv>) {
+        let all = {
+            let nodes = &mut self.0.hosts.borrow_mut()[host].nodes;
+            nodes[shard] = Some(node);
+            nodes.iter().all(Option::is_some)
+        };
+        if all {
+            self.0.world.listen(host);
         }
     }
 
@@ -235,7 +247,9 @@ impl Cluster {
         self.travel(host).await;
         let shard = call.request.shard(self.0.knobs.partitions, self.0.knobs.shards);
         let node = self.0.hosts.borrow()[host].nodes[shard].clone();
-        let (Some(boot), Some(node)) = (world.boot_of(host), node) else { return Called::Unreachable };
+        let (Some(boot), Some(node), true) = (world.boot_of(host), node, world.listens(host)) else {
+            return Called::Unreachable;
+        };
         if shard > 0 {
             world.log.borrow_mut().count("both shards");
         }

@@ -248,7 +248,7 @@ impl Plan {
                 self.add(at + lasts, Fault::Loss { permille: 0 });
             }
             1 => {
-                let permille = self.rng.pick(&[50, 300]);
+                let permille = self.rng.pick(&[100, 500]);
                 self.add(at, Fault::Duplicate { permille });
                 self.add(at + lasts, Fault::Duplicate { permille: 0 });
             }

@@ -127,7 +127,7 @@ impl Net {
             arrivals.push(self.delay(from, to));
         }
         if !arrivals.is_empty() && self.rng.chance(self.weather.duplicate_permille) {
-            let echo = self.rng.below(4) * 20_000_000;
+            let echo = self.rng.pick(&[0, 0, 1, 20]) * 1_000_000;
             arrivals.push(self.delay(from, to) + echo);
         }
         Some((pair.number, arrivals))
@@ -199,7 +199,7 @@ impl Net {
         self.pairs[at].dialling = false;
     }
 
-    /// A host has just started: it connects to every other.
+    /// A host has just opened its doors: it connects to every other.
     pub fn started(&mut self, host: usize) -> Consequences {
         let mut consequences = Consequences::default();
         for peer in (0..self.hosts).filter(|&peer| peer != host) {

@@ -24,8 +24,9 @@ pub struct Hunt {
     pub found: Option<(u64, &'static str)>,
 }
 
-/// Every fault that simulated nodes can show, with its budget.
-pub const ALL: [Planted; 17] = [
+/// Every fault that simulated nodes can show, with its budget. Those of the versioning rules that need a disk
+/// which loses in silence (`PerKeyCounter`, `LowZero`, `NoTripwire`) are found by the walk of [`crate::model`].
+pub const ALL: [Planted; 15] = [
     of(Bug::AckBeforeSync, 1000),
     of(Bug::ReplicaAckBeforeSync, 2000),
     of(Bug::DuplicateCounted, 1000),
@@ -40,9 +41,7 @@ pub const ALL: [Planted; 17] = [
     of(Bug::RetryForgotten, 200),
     of(Bug::FrozenWrites, 200),
     of(Bug::AnswerRecordClock, 200),
-    of(Bug::PerKeyCounter, 200),
-    of(Bug::IncarnationReused, 2000),
-    of(Bug::LowZero, 200),
+    of(Bug::IncarnationReused, 200),
 ];
 
 const fn of(bug: Bug, budget: u64) -> Planted {

@@ -8,7 +8,7 @@ use crate::evidence::{self, Evidence, Violation};
 use crate::history::History;
 use crate::knobs::Knobs;
 use crate::log::Trace;
-use crate::nemesis::{self, Timed};
+use crate::nemesis::{self, Fault, Timed};
 use crate::rng::Rng;
 use crate::workload::{self, OWN, Step};
 use crate::world::{Beginning, World};
@@ -70,6 +70,20 @@ impl Plan {
         Plan { seed, schedule: seed, knobs, faults, clients }
     }
 
+    /// A node that believes itself forgetful although no disk has failed would be mistrusted when it is right.
+    fn false_alarm(&self, world: &World) -> Option<Violation> {
+        let forgets = |timed: &Timed| {
+            matches!(timed.fault, Fault::SyncError { .. } | Fault::Full { .. } | Fault::Wipe { .. })
+        };
+        let alarmed = world.log.borrow().counts().contains_key("amnesia");
+        (alarmed && !self.faults.iter().any(forgets)).then(|| {
+            Violation::new(
+                "false alarm",
+                "a node noticed that it had forgotten something, and it had not".to_string(),
+            )
+        })
+    }
+
     /// Carries it out.
     pub fn run(&self, trace: Trace) -> Verdict {
         let knobs = &self.knobs;
@@ -92,6 +106,7 @@ impl Plan {
         {
             violations = check::all(evidence);
         }
+        violations.extend(self.false_alarm(&world));
         let (polls, events) = (world.polls(), world.events());
         if polls > POLLS_MAX || events > EVENTS_MAX {
             let text = format!(
@@ -362,8 +377,9 @@ const HEAVY_FAULTS: usize = 12;
 const SUPERVISE_MS: u64 = 100;
 /// By then the slowest client is done.
 const PATIENCE_MS: u64 = 60_000;
-/// From the end of faults until everyone is connected and believes in everyone again.
-const HEAL_MS: u64 = 3_000;
+/// From the end of faults until everyone is connected and believes in everyone again: a broken connection may be
+/// noticed four seconds after its link was mended.
+const HEAL_MS: u64 = 6_000;
 /// From the last read until its repairs are durable and settings have spread.
 const SETTLE_MS: u64 = 6_000;
 const ASK_MS: u64 = 1_000;

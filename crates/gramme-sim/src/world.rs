@@ -69,6 +69,8 @@ pub(crate) struct Host {
     pub(crate) boot: u32,
     pub(crate) up: bool,
     pub(crate) frozen: bool,
+    /// Its doors are open: peers can connect.
+    pub(crate) listening: bool,
     /// The node has said that it can write no more.
     pub(crate) broken: bool,
     pub(crate) clock: HostClock,
@@ -122,6 +124,7 @@ impl World {
             boot: 0,
             up: false,
             frozen: false,
+            listening: false,
             broken: false,
             clock: HostClock::default(),
             disk: Disk::new(seed, at, disk.clone()),
@@ -203,13 +206,14 @@ impl World {
         self.hosts.borrow()[host].broken
     }
 
-    /// Starts a host; returns the number of its new life. What runs on it is the driver's to spawn.
+    /// Starts a host; returns the number of its new life. What runs on it is the driver's to spawn, and the driver
+    /// says when its doors are open.
     pub fn start(&self, host: usize) -> u32 {
         let boot = {
             let mut hosts = self.hosts.borrow_mut();
             let it = &mut hosts[host];
             it.boot += 1;
-            (it.up, it.frozen, it.broken) = (true, false, false);
+            (it.up, it.frozen, it.listening, it.broken) = (true, false, false, false);
             it.clock.started = self.now();
             let (boot, shards) = (it.boot, self.shards);
             let stream = |shard| ((host as u64) << 48) | ((shard as u64) << 32) | u64::from(boot);
@@ -223,9 +227,15 @@ impl World {
             boot
         };
         self.note("start", host as u64, boot.into(), || format!("{} lives its life {boot}", name(host)));
+        boot
+    }
+
+    /// Opens a host's doors: from now on it connects to its peers.
+    pub fn listen(&self, host: usize) {
+        self.hosts.borrow_mut()[host].listening = true;
+        self.note("listen", host as u64, 0, || name(host));
         let consequences = self.net.borrow_mut().started(host);
         self.follow(consequences);
-        boot
     }
 
     /// Ends the life of a host without warning. `silently` is a power failure: peers learn it by silence.
@@ -265,6 +275,12 @@ impl World {
         };
         self.note("thaw", host as u64, 0, || name(host));
         parked.into_iter().for_each(|ready| self.executor.put_back(ready));
+    }
+
+    /// Whether a host's doors are open.
+    pub fn listens(&self, host: usize) -> bool {
+        let hosts = self.hosts.borrow();
+        hosts[host].up && hosts[host].listening
     }
 
     /// Whether a host is frozen.
@@ -448,11 +464,9 @@ impl World {
                 self.follow(consequences);
             }
             Happening::Net(Later::Dial(a, b)) => {
-                let able = |host: usize| self.hosts.borrow()[host].up && !self.is_frozen(host);
-                // Whoever is down dials once it is up; whoever is frozen or cut off is dialled again.
-                let (a_up, b_up) = (self.boot_of(a).is_some(), self.boot_of(b).is_some());
-                if a_up && b_up {
-                    let able = able(a) && able(b);
+                // Whoever is down dials once its doors are open; whoever is frozen or cut off is dialled again.
+                if self.listens(a) && self.listens(b) {
+                    let able = !self.is_frozen(a) && !self.is_frozen(b);
                     let consequences = self.net.borrow_mut().dial(a, b, able);
                     self.follow(consequences);
                 } else {
