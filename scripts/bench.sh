@@ -39,8 +39,9 @@ processes() {
   for pid in "${servers[@]}"; do echo "$pid"; pgrep -P "$pid" || true; done
 }
 
+# A write that is answered shows that the nodes have found each other.
 wait_for_port() {
-  until redis-cli -p "$1" ping >/dev/null 2>&1; do read -rt 0.05 <> <(:) || true; done
+  until [ "$(redis-cli -p "$1" set ready 1 2>&1)" = OK ]; do read -rt 0.05 <> <(:) || true; done
 }
 
 # One line: name, command, clients, operations per second, p50 and p99 in ms, server CPU in us per operation.
