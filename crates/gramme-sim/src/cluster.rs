@@ -38,6 +38,8 @@ struct Machine {
     standing: Standing,
     /// The process cannot go on and is to be started anew.
     unfit: bool,
+    /// The process takes no calls any more.
+    draining: bool,
 }
 
 /// How a call ended for whoever made it.
@@ -74,6 +76,7 @@ impl Cluster {
                 store: StoreId(host as u64 + 1),
                 standing,
                 unfit: false,
+                draining: false,
             })
             .collect();
         for host in 0..knobs.hosts {
@@ -111,7 +114,7 @@ impl Cluster {
         let boot = world.start(host);
         let (store, standing) = {
             let mut hosts = self.0.hosts.borrow_mut();
-            hosts[host].unfit = false;
+            (hosts[host].unfit, hosts[host].draining) = (false, false);
             (hosts[host].store, hosts[host].standing)
         };
         for shard in 0..self.0.knobs.shards {
@@ -196,6 +199,7 @@ impl Cluster {
         match fault {
             Fault::Crash { host } => self.stop(host, false),
             Fault::PowerOff { host } => self.stop(host, true),
+            Fault::Drain { host } => self.drain(host),
             Fault::Start { host } => self.start(host),
             Fault::PowerLoss => {
                 world.log.borrow_mut().count("power lost");
@@ -236,6 +240,9 @@ impl Cluster {
             world.with_disk(host, |disk| disk.condition = Default::default());
             if world.is_frozen(host) {
                 world.thaw(host);
+            }
+            if self.0.hosts.borrow()[host].draining {
+                self.stop(host, false);
             }
             self.start(host);
         }
@@ -278,6 +285,21 @@ impl Cluster {
     async fn travel(&self, host: usize) {
         let span = self.0.world.net_delay(host, host);
         Sleep::span(self.0.world.clone(), span).await;
+    }
+
+    /// Asks a process to end; its supervisor starts it anew once it has drained.
+    fn drain(&self, host: usize) {
+        let nodes: Vec<Node<SimEnv>> = self.0.hosts.borrow()[host].nodes.iter().flatten().cloned().collect();
+        let Some(boot) = self.0.world.boot_of(host) else { return };
+        let cluster = self.clone();
+        self.0.hosts.borrow_mut()[host].draining = true;
+        self.0.world.spawn(Owner::Host { host, boot }, "drain", async move {
+            for node in nodes {
+                node.drain().await;
+            }
+            cluster.0.world.log.borrow_mut().count("drained");
+            cluster.0.hosts.borrow_mut()[host].unfit = true;
+        });
     }
 
     fn wipe(&self, host: usize) {

@@ -34,7 +34,7 @@ pub fn name_of(probe: &Probe) -> &'static str {
 }
 
 /// What a batch of at least [`BATCH`] runs must have seen.
-pub const MUST_BE_SEEN: [&str; 18] = [
+pub const MUST_BE_SEEN: [&str; 19] = [
     "get answered",
     "put answered",
     "list answered",
@@ -53,6 +53,7 @@ pub const MUST_BE_SEEN: [&str; 18] = [
     "both shards",
     "wiped",
     "power lost",
+    "drained",
 ];
 
 /// The size of batch from which on [`missing`] has something to say.

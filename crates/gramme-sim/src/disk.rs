@@ -45,6 +45,9 @@ pub struct Condition {
 /// The answer that a commit waits for.
 pub type Answer = oneshot::Sender<Result<(), EngineError>>;
 
+/// Answers that are due.
+pub type Due = Vec<(Answer, Result<(), EngineError>)>;
+
 /// See the module.
 pub struct Disk {
     rng: Rng,
@@ -108,7 +111,7 @@ impl Disk {
 
     /// The sync under way has ended: its batches are safe, or the disk has failed. What is to be told to whom,
     /// and in how many nanoseconds the next sync ends, if one begins.
-    pub fn end_sync(&mut self) -> (Vec<(Answer, Result<(), EngineError>)>, Option<u64>) {
+    pub fn end_sync(&mut self) -> (Due, Option<u64>) {
         let count = std::mem::take(&mut self.syncing);
         if std::mem::take(&mut self.condition.next_sync_fails) {
             self.poisoned = true;

@@ -60,7 +60,7 @@ impl Env for SimEnv {
         if !self.is_alive() {
             return 0;
         }
-        self.world.hosts.borrow_mut()[self.host].shards[self.shard].chance.next()
+        self.world.hosts.borrow_mut()[self.host].shards[self.shard].chance.draw()
     }
 
     fn sleep_until(&self, at: Mono) -> impl Future<Output = ()> + 'static {

@@ -99,9 +99,9 @@ enum Command {
 
 #[derive(Args)]
 struct Run {
-    /// How many seeds at most.
-    #[arg(long, default_value_t = 1000)]
-    seeds: u64,
+    /// How many seeds at most; 1000 if neither this nor a time is given.
+    #[arg(long)]
+    seeds: Option<u64>,
     /// The first of them.
     #[arg(long, default_value_t = 0)]
     first: u64,
@@ -140,7 +140,9 @@ fn main() -> ExitCode {
 fn run_many(run: &Run) -> bool {
     let began = Instant::now();
     let limit = run.seconds.map(Duration::from_secs);
-    let seeds = Seeds { first: run.first, count: run.seeds, threads: run.threads, until_failure: false };
+    let unbounded = if run.seconds.is_some() { u64::MAX } else { 1000 };
+    let count = run.seeds.unwrap_or(unbounded);
+    let seeds = Seeds { first: run.first, count, threads: run.threads, until_failure: false };
     let stop = || limit.is_some_and(|limit| began.elapsed() >= limit);
     let progress = |runs: u64, failed: u64| {
         if !run.json && runs.is_multiple_of(200) {
@@ -148,8 +150,9 @@ fn run_many(run: &Run) -> bool {
         }
     };
     let outcome = batch::run(seeds, stop, progress);
-    let minutes = began.elapsed().as_secs_f64() / 60.0 * run.threads as f64;
-    let rate = outcome.runs as f64 / minutes.max(1e-9);
+    let wall = began.elapsed().as_secs_f64() * run.threads as f64;
+    let cpu_minutes = cpu_seconds().unwrap_or(wall).max(1e-3) / 60.0;
+    let rate = outcome.runs as f64 / cpu_minutes;
     let (asked, answered) = outcome.operations;
     if run.json {
         let failed: Vec<_> = outcome
@@ -162,7 +165,7 @@ fn run_many(run: &Run) -> bool {
             })
             .collect();
         let text = json!({
-            "runs": outcome.runs, "failed": failed, "vacuous": outcome.vacuous.len(), "runs_per_thread_minute": rate as u64,
+            "runs": outcome.runs, "failed": failed, "vacuous": outcome.vacuous.len(), "runs_per_cpu_minute": rate as u64,
             "operations": asked, "answered": answered, "polls_most": outcome.most.0, "events_most": outcome.most.1,
             "missing": outcome.missing(), "counts": outcome.counts, "good": outcome.is_good(),
         });
@@ -171,7 +174,7 @@ fn run_many(run: &Run) -> bool {
     }
     eprint!("\r");
     println!(
-        "{} runs, {} failed, {} prove too little; {rate:.0} runs per thread and minute",
+        "{} runs, {} failed, {} prove too little; {rate:.0} runs per minute of CPU",
         outcome.runs,
         outcome.failed.len(),
         outcome.vacuous.len()
@@ -201,6 +204,18 @@ fn run_many(run: &Run) -> bool {
     }
     outcome.is_good()
 }
+
+/// What this process has used of the CPU, where the system says so.
+fn cpu_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // User and system time are fields 14 and 15; the name, field 2, may hold spaces and ends with the last ')'.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let ticks: f64 = fields.next()?.parse::<f64>().ok()? + fields.next()?.parse::<f64>().ok()?;
+    Some(ticks / TICKS_PER_SECOND)
+}
+
+/// Linux counts CPU time for user space in hundredths of a second on every architecture.
+const TICKS_PER_SECOND: f64 = 100.0;
 
 fn run_one(plan: &Plan, log: bool) -> bool {
     println!("{}", serde_json::to_string(&plan.knobs).unwrap_or_default());

@@ -30,6 +30,11 @@ pub enum Fault {
         /// Which.
         host: usize,
     },
+    /// A process is asked to end: it drains, and is started again once it has.
+    Drain {
+        /// Whose.
+        host: usize,
+    },
     /// A host that is down starts.
     Start {
         /// Which.
@@ -161,6 +166,7 @@ impl Plan {
     fn episode(&mut self, class: Class, at: u64) {
         let host = self.rng.index(self.hosts);
         match class {
+            Class::Crash if self.rng.chance(200) => self.add(at, Fault::Drain { host }),
             Class::Crash => {
                 let off = self.rng.chance(400);
                 self.add(at, if off { Fault::PowerOff { host } } else { Fault::Crash { host } });

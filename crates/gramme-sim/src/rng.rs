@@ -18,14 +18,14 @@ impl Rng {
     }
 
     /// 64 random bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.state = self.state.wrapping_add(GOLDEN);
         mix(self.state)
     }
 
     /// A number below `bound`; 0 if `bound` is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+        ((u128::from(self.draw()) * u128::from(bound)) >> 64) as u64
     }
 
     /// An index into something of this length; 0 if it is empty.
@@ -77,7 +77,7 @@ mod tests {
     fn a_stream_repeats_and_its_neighbour_differs() {
         let draw = |name, index| {
             let mut rng = Rng::stream(7, name, index);
-            [rng.next(), rng.next(), rng.next()]
+            [rng.draw(), rng.draw(), rng.draw()]
         };
         assert_eq!(draw("net", 0), draw("net", 0));
         assert_ne!(draw("net", 0), draw("net", 1));

@@ -5,15 +5,18 @@ use crate::check;
 use crate::client::Client;
 use crate::cluster::{Called, Cluster};
 use crate::evidence::{self, Evidence, Violation};
+use crate::executor::Owner;
 use crate::history::History;
 use crate::knobs::Knobs;
 use crate::log::Trace;
 use crate::nemesis::{self, Fault, Timed};
 use crate::rng::Rng;
+use crate::timer::Sleep;
 use crate::workload::{self, OWN, Step};
 use crate::world::{Beginning, World};
 use bytes::Bytes;
 use gramme_core::bucket::{BucketSettings, Level};
+use gramme_core::limits::SIBLINGS_MAX;
 use gramme_core::record::Content;
 use gramme_core::{Key, PartitionId};
 use gramme_node::request::{Call, ListPage, Request, Response};
@@ -197,15 +200,23 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// One bucket's settings are set twice, at two nodes: the later must win everywhere.
     fn spawn_settings(&self) {
-        let cluster = self.cluster.clone();
+        let mut rng = Rng::stream(self.plan.seed, "settings", 0);
         let siblings_max = self.plan.knobs.siblings_max;
-        let host = Rng::stream(self.plan.seed, "settings", 0).index(self.plan.knobs.hosts);
-        self.world.spawn(crate::executor::Owner::Harness, "settings", async move {
-            let settings = BucketSettings { siblings_max, ..BucketSettings::default_of(OWN) };
-            let request = Request::SetBucket(OWN.to_string(), settings);
-            cluster.call(host, Call { timeout_ms: 1000, request }, Box::new(|_, _| {})).await;
-        });
+        for (at_ms, siblings_max) in
+            [(self.now_ms(), siblings_max), (rng.between(600, 3000), siblings_max + 1)]
+        {
+            let cluster = self.cluster.clone();
+            let host = rng.index(self.plan.knobs.hosts);
+            self.world.spawn(Owner::Harness, "settings", async move {
+                Sleep::until(cluster.world().clone(), at_ms * 1_000_000).await;
+                let siblings_max = siblings_max.min(SIBLINGS_MAX as u64);
+                let settings = BucketSettings { siblings_max, ..BucketSettings::default_of(OWN) };
+                let request = Request::SetBucket(OWN.to_string(), settings);
+                cluster.call(host, Call { timeout_ms: 1000, request }, Box::new(|_, _| {})).await;
+            });
+        }
     }
 
     fn spawn_clients(&self) {
@@ -219,7 +230,7 @@ impl<'a> Run<'a> {
             );
             let (working, steps) = (self.working.clone(), steps.clone());
             working.set(working.get() + 1);
-            self.world.spawn(crate::executor::Owner::Harness, "client", async move {
+            self.world.spawn(Owner::Harness, "client", async move {
                 client.run(steps).await;
                 working.set(working.get() - 1);
             });
@@ -367,10 +378,10 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The most that one run may cost: several times what the largest drawn run does.
-pub const POLLS_MAX: u64 = 400_000;
+/// The most that one run may cost: about three times what the largest of 10,000 drawn runs does.
+pub const POLLS_MAX: u64 = 100_000;
 /// See [`POLLS_MAX`].
-pub const EVENTS_MAX: u64 = 400_000;
+pub const EVENTS_MAX: u64 = 60_000;
 /// Plans with more faults than this may answer less.
 const HEAVY_FAULTS: usize = 12;
 /// Between two looks of the supervisor.

@@ -166,8 +166,8 @@ mod tests {
     fn whatever_reaches_outside_is_reported_and_what_does_not_is_silent() {
         assert_eq!(caught(|| drop(vec![1, 2, 3])), None);
         let reaching: [(&str, fn()); 5] = [
-            ("clock_gettime", || drop(std::time::Instant::now())),
-            ("clock_gettime", || drop(std::time::SystemTime::now())),
+            ("clock_gettime", || assert!(std::time::Instant::now().elapsed().as_secs() < 3600)),
+            ("clock_gettime", || assert!(std::time::SystemTime::now() > std::time::UNIX_EPOCH)),
             ("open64", || drop(std::fs::File::open("/dev/null"))),
             ("socket", || drop(std::net::UdpSocket::bind("127.0.0.1:0"))),
             ("pthread_create", || drop(std::thread::spawn(|| {}).join())),

@@ -85,7 +85,7 @@ impl World<'_> {
                 self.write(at, &held, delete);
             }
             _ => {
-                let mask = self.rng.next();
+                let mask = self.rng.draw();
                 let mut of: Vec<usize> =
                     (0..NODES).filter(|&i| self.nodes[i].alive && mask >> i & 1 == 1).collect();
                 if of.is_empty() {

@@ -241,7 +241,7 @@ impl<'a> World<'a> {
             content,
             stamp: Stamp::from_ms(self.ticks),
             request: RequestId(number as u128),
-            author: NodeId(at as u64),
+            author: NodeId(at as u64 + 1),
             ttl_ms: 0,
             content_type: Default::default(),
             meta: Vec::new(),
