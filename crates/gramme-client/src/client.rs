@@ -211,6 +211,7 @@ fn lone(value: &crate::Value) -> Sibling {
         content_type: value.content_type.clone(),
         meta: value.meta.clone(),
         time: String::new(),
+        node: String::new(),
     }
 }
 

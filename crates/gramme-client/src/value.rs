@@ -95,6 +95,8 @@ pub struct Sibling {
     pub meta: BTreeMap<String, String>,
     /// When it was written, by the hybrid clock of its coordinator.
     pub time: String,
+    /// The id of the node that coordinated its write, as in `Gramme-Node` and in the cluster's status.
+    pub node: String,
 }
 
 /// What a write gave back.
@@ -174,6 +176,7 @@ pub(crate) fn sibling(json: &Json) -> Option<Sibling> {
         content_type: json["content_type"].as_str().unwrap_or(OCTETS).to_string(),
         meta: meta.map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_string())).collect(),
         time: words("time"),
+        node: words("node"),
     })
 }
 

@@ -146,7 +146,7 @@ async fn reads_tell_one_value_siblings_a_deletion_and_nothing_apart() {
         ("gramme-meta-colour", "red".to_string()),
     ];
     let siblings = r#"{"context":"ctx-9","siblings":[
-        {"id":"a.1","content_type":"text/plain","text":"pen","meta":{},"time":"2026-01-02T03:04:05Z","deleted":false},
+        {"id":"a.1","content_type":"text/plain","text":"pen","meta":{},"time":"2026-01-02T03:04:05Z","node":"00000000000000a1","deleted":false},
         {"id":"b.1","content_type":"image/png","base64":"/wA=","meta":{"a":"b"},"time":"","deleted":false},
         {"id":"c.1","content_type":"","meta":{},"time":"","deleted":true}]}"#;
     let node = Node::that([
@@ -163,6 +163,7 @@ async fn reads_tell_one_value_siblings_a_deletion_and_nothing_apart() {
     assert_eq!(several.context, ContextToken::new("ctx-9"));
     let bytes: Vec<Option<&[u8]>> = several.siblings.iter().map(|s| s.bytes.as_deref()).collect();
     assert_eq!(bytes, [Some(&b"pen"[..]), Some(&b"\xff\x00"[..]), None]);
+    assert_eq!(several.siblings[0].node, "00000000000000a1");
     assert!(
         matches!(client.get("b", b"k").await.unwrap(), Got::Deleted(context) if context.as_str() == "ctx-9")
     );

@@ -6,7 +6,7 @@
 
 use crate::clock::{Clock, Interval};
 use crate::hlc::Stamp;
-use crate::id::{Dot, Incarnation, RequestId};
+use crate::id::{Dot, Incarnation, NodeId, RequestId};
 use crate::limits::{CLOCK_INTERVALS_MAX, META_ENTRIES_MAX, SPENT_MAX};
 use crate::record::{Content, Record, Sibling, Spent};
 use alloc::vec::Vec;
@@ -40,7 +40,7 @@ impl core::error::Error for BadBytes {}
 
 /// Encodes a record: version, clock, siblings, spent requests, checksum.
 pub fn encode_record(record: &Record) -> Bytes {
-    let mut w = Writer::with_capacity(96 + record.content_bytes() + 64 * record.siblings().len());
+    let mut w = Writer::with_capacity(96 + record.content_bytes() + 72 * record.siblings().len());
     write_record(&mut w, record);
     w.into_bytes()
 }
@@ -126,6 +126,7 @@ fn write_sibling(w: &mut Writer, s: &Sibling) {
     w.u64(s.stamp.0);
     w.u128(s.request.0);
     w.u64(s.checksum);
+    w.u64(s.author.0);
     w.varint(s.ttl_ms);
     w.slice(&s.content_type);
     w.varint(s.meta.len() as u64);
@@ -150,6 +151,7 @@ fn read_sibling(r: &mut Reader<'_>, whole: &Bytes) -> Result<Sibling, BadBytes> 
     let stamp = Stamp(r.u64()?);
     let request = RequestId(r.u128()?);
     let checksum = r.u64()?;
+    let author = NodeId(r.u64()?);
     let ttl_ms = r.varint()?;
     let content_type = r.bytes_of(whole)?;
     let count = r.count(META_ENTRIES_MAX)?;
@@ -162,7 +164,7 @@ fn read_sibling(r: &mut Reader<'_>, whole: &Bytes) -> Result<Sibling, BadBytes> 
         KIND_VALUE => Content::Value(r.bytes_of(whole)?),
         _ => return Err(BadBytes::Malformed),
     };
-    Ok(Sibling { dot, content, stamp, request, checksum, ttl_ms, content_type, meta })
+    Ok(Sibling { dot, content, stamp, request, checksum, author, ttl_ms, content_type, meta })
 }
 
 /// The low half of xxh3-64: what closes every format of ours.
@@ -371,4 +373,4 @@ const KIND_TOMBSTONE: u8 = 2;
 /// The fewest bytes that an interval can take.
 const INTERVAL_BYTES_MIN: usize = 10;
 /// The fewest bytes that a sibling can take, so that a count is never believed beyond the input.
-const SIBLING_BYTES_MIN: usize = 45;
+const SIBLING_BYTES_MIN: usize = 53;

@@ -13,7 +13,7 @@
 use crate::clock::Clock;
 use crate::context::Context;
 use crate::hlc::Stamp;
-use crate::id::{Dot, Incarnation, RequestId};
+use crate::id::{Dot, Incarnation, NodeId, RequestId};
 use crate::limits::{SPENT_MAX, SPENT_MS_MAX};
 use crate::planted::{self, Bug};
 use alloc::vec::Vec;
@@ -42,6 +42,8 @@ pub struct Sibling {
     pub request: RequestId,
     /// [`checksum`] of the content, made by the coordinator and checked by whoever reads or repairs.
     pub checksum: u64,
+    /// The node that coordinated the write: for people, never for order.
+    pub author: NodeId,
     /// Milliseconds after `stamp` at which a value reads as a tombstone; 0 is never.
     pub ttl_ms: u64,
     /// As the client gave it; empty if it gave none.

@@ -9,7 +9,9 @@ use gramme_core::codec::{
 };
 use gramme_core::limits::{CLOCK_INTERVALS_MAX, META_ENTRIES_MAX, SPENT_MAX};
 use gramme_core::record::{Spent, checksum};
-use gramme_core::{Clock, Content, Context, Incarnation, Interval, Record, RequestId, Sibling, Stamp};
+use gramme_core::{
+    Clock, Content, Context, Incarnation, Interval, NodeId, Record, RequestId, Sibling, Stamp,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -22,19 +24,21 @@ fn siblings() -> impl Strategy<Value = Vec<Sibling>> {
     let number = prop_oneof![1..300u64, any::<u64>().prop_map(|n| n.max(1))];
     let one = (
         (any::<u64>(), number),
-        (content, any::<u64>(), any::<u128>(), prop_oneof![Just(0), any::<u64>()]),
+        (content, any::<u64>(), any::<u128>(), any::<u64>(), prop_oneof![Just(0), any::<u64>()]),
         (bytes(12), vec((bytes(6), bytes(6)), 0..4)),
     );
-    let one = one.prop_map(|((i, n), (content, stamp, request, ttl_ms), (content_type, meta))| Sibling {
-        dot: dot(i, n),
-        checksum: checksum(&content),
-        content,
-        stamp: Stamp(stamp),
-        request: RequestId(request),
-        ttl_ms,
-        content_type,
-        meta,
-    });
+    let one =
+        one.prop_map(|((i, n), (content, stamp, request, author, ttl_ms), (content_type, meta))| Sibling {
+            dot: dot(i, n),
+            checksum: checksum(&content),
+            content,
+            stamp: Stamp(stamp),
+            request: RequestId(request),
+            author: NodeId(author),
+            ttl_ms,
+            content_type,
+            meta,
+        });
     vec(one, 0..6).prop_map(|mut all| {
         all.sort_by_key(|s| s.dot);
         all.dedup_by_key(|s| s.dot);

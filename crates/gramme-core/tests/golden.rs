@@ -25,12 +25,14 @@ fn record() -> Record {
         content,
         stamp: Stamp(Stamp::from_ms(1_760_000_000_000 + n).0 + 5),
         request: RequestId(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f00 + u128::from(n)),
+        author: NodeId(0x1111_1111_1111_1111),
         ttl_ms: 0,
         content_type: Bytes::new(),
         meta: Vec::new(),
     };
     let value = |text: &'static str| Content::Value(Bytes::from_static(text.as_bytes()));
     let full = Sibling {
+        author: NodeId(0x9999_9999_9999_9999),
         ttl_ms: 86_400_000,
         content_type: Bytes::from_static(b"text/plain; charset=utf-8"),
         meta: vec![

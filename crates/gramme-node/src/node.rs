@@ -94,22 +94,21 @@ impl<E: Env> Node<E> {
         let store = Store::new(env.clone(), options.cache_bytes);
         env.spawn("commit", store.clone().commit_for_ever());
         let hlc = Rc::new(RefCell::new(Hlc::default()));
+        let open = |partition, role| {
+            Replica::open(env.clone(), options.id, store.clone(), hlc.clone(), partition, role)
+        };
         let mut homes = BTreeMap::new();
         let mut hint_stores = BTreeMap::new();
         let mut hints = 0;
         for partition in own_partitions(&options) {
             if options.layout.is_home(partition, options.id) {
-                let replica =
-                    Replica::open(env.clone(), store.clone(), hlc.clone(), partition, Role::Home).await?;
-                homes.insert(partition, Rc::new(replica));
+                homes.insert(partition, Rc::new(open(partition, Role::Home).await?));
                 continue;
             }
             let found = count_hints(&env, partition).await?;
             if found > 0 {
                 hints += found;
-                let kept =
-                    Replica::open(env.clone(), store.clone(), hlc.clone(), partition, Role::Fallback).await?;
-                hint_stores.insert(partition, Rc::new(kept));
+                hint_stores.insert(partition, Rc::new(open(partition, Role::Fallback).await?));
             }
         }
         let buckets = gossip::load_buckets(&env).await?;
@@ -312,6 +311,7 @@ impl<E: Env> Node<E> {
         let inner = &self.0;
         let opened = Replica::open(
             inner.env.clone(),
+            self.id(),
             inner.store.clone(),
             inner.hlc.clone(),
             partition,

@@ -40,6 +40,7 @@ pub(crate) enum Role {
 /// See the module.
 pub(crate) struct Replica<E: Env> {
     env: E,
+    node: NodeId,
     store: Rc<Store<E>>,
     hlc: Rc<RefCell<Hlc>>,
     partition: PartitionId,
@@ -69,6 +70,7 @@ impl<E: Env> Replica<E> {
     /// Reads the seen clock back and takes a fresh incarnation, which is part of the batch being filled.
     pub(crate) async fn open(
         env: E,
+        node: NodeId,
         store: Rc<Store<E>>,
         hlc: Rc<RefCell<Hlc>>,
         partition: PartitionId,
@@ -84,6 +86,7 @@ impl<E: Env> Replica<E> {
             counter: Cell::new(0),
             seen: RefCell::new(seen),
             env,
+            node,
             store,
             hlc,
             partition,
@@ -251,6 +254,7 @@ impl<E: Env> Replica<E> {
             content: put.content.clone(),
             stamp: self.hlc.borrow_mut().next(self.env.wall_ms()),
             request: put.request,
+            author: self.node,
             ttl_ms: put.ttl_ms.unwrap_or(settings.ttl_ms),
             content_type: put.content_type.clone(),
             meta: put.meta.clone(),

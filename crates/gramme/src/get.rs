@@ -124,6 +124,7 @@ fn sibling_json(sibling: &Sibling) -> Json {
     }
     json["meta"] = json!(sibling.meta);
     json["time"] = sibling.time.clone().into();
+    json["node"] = sibling.node.clone().into();
     json["deleted"] = sibling.bytes.is_none().into();
     json
 }

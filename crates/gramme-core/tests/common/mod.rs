@@ -27,6 +27,7 @@ fn with_content(dot: Dot, request: u128, content: Content) -> Sibling {
         content,
         stamp: Stamp::from_ms(1_700_000_000_000 + dot.n),
         request: RequestId(request),
+        author: NodeId(dot.incarnation.0),
         ttl_ms: 0,
         content_type: Bytes::new(),
         meta: Vec::new(),

@@ -1,8 +1,8 @@
 //! What a coordinator does with a write, and what it says of it.
 
 use crate::world::*;
-use gramme_core::Outcome;
 use gramme_core::bucket::Level;
+use gramme_core::{NodeId, Outcome};
 use gramme_storage::EngineError;
 use gramme_storage::memory::MemoryEngine;
 use gramme_wire::{Body, Put, Reason, Standing};
@@ -14,6 +14,8 @@ fn a_put_is_answered_once_one_other_home_and_its_own_disk_have_it() {
     let put = story.asks(write(put("k", "v", 1)));
     let merges = story.heard();
     assert_eq!(merges.iter().map(|m| m.to).collect::<Vec<_>>(), story.list[1..3]);
+    let authors: Vec<NodeId> = record_in(&merges[0]).siblings().iter().map(|s| s.author).collect();
+    assert_eq!(authors, story.list[..1], "the record names the node that coordinated");
     merges.iter().for_each(|merge| story.answers(merge, Body::MergeReply));
     assert!(put.is_open(), "two other homes have it, this node's disk does not");
     story.world.disk.hold_commits(false);

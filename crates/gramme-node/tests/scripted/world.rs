@@ -283,6 +283,7 @@ pub fn foreign(incarnation: u64, n: u64, value: &'static str) -> Record {
             content,
             stamp: Stamp::from_ms(1_000_000 + n),
             request: RequestId(u128::from(incarnation) << 64 | u128::from(n)),
+            author: NodeId(incarnation),
             ttl_ms: 0,
             content_type: Bytes::new(),
             meta: Vec::new(),

@@ -41,7 +41,7 @@ fn two_puts_without_a_context_are_siblings_until_one_with_theirs_replaces_them()
     let cluster = Cluster::start(&ONE);
     cluster.put(0, "/v1/kv/b/k", b"one").is(204);
     let stale = cluster.get(0, "/v1/kv/b/k").header("gramme-context").to_owned();
-    cluster.put(0, "/v1/kv/b/k", b"two").is(204);
+    let second = cluster.put(0, "/v1/kv/b/k", b"two").is(204);
 
     let both = cluster.get(0, "/v1/kv/b/k").is(409);
     assert_eq!(both.header("content-type"), SIBLINGS);
@@ -54,6 +54,7 @@ fn two_puts_without_a_context_are_siblings_until_one_with_theirs_replaces_them()
     assert!(
         form["siblings"].as_array().unwrap().iter().all(|s| s["deleted"] == false && s["time"].is_string())
     );
+    assert!(form["siblings"].as_array().unwrap().iter().all(|s| s["node"] == second.header("gramme-node")));
 
     let context = form["context"].as_str().unwrap();
     assert_eq!(context, both.header("gramme-context"));
@@ -91,6 +92,7 @@ fn the_form_with_all_siblings_is_given_to_whoever_asks_for_it() {
     let boundary = parts.header("content-type").split_once("boundary=").unwrap().1.to_owned();
     let text = parts.text();
     assert_eq!(text.matches(&format!("--{boundary}\r\n")).count(), 2);
+    assert_eq!(text.matches("\r\ngramme-node: 00000000000000a1\r\n").count(), 2, "{text}");
     assert!(text.contains("\r\n\r\nx\r\n") && text.contains("\r\n\r\ny\r\n"), "{text}");
     assert!(text.ends_with(&format!("--{boundary}--\r\n")));
 }

@@ -123,6 +123,7 @@ pub(super) fn sibling_json(sibling: &Sibling, now_ms: u64) -> Value {
     if let Some(at) = sibling.expires_ms() {
         object["expires"] = time::iso(at).into();
     }
+    object["node"] = sibling.author.to_string().into();
     object["deleted"] = value.is_none().into();
     object
 }
@@ -135,6 +136,7 @@ pub(super) fn multipart(values: &[&Sibling], now_ms: u64, status: StatusCode) ->
         let mut headers = HeaderMap::new();
         put_facts(&mut headers, sibling);
         put(&mut headers, "gramme-sibling", &sibling.dot.to_string());
+        put(&mut headers, "gramme-node", &sibling.author.to_string());
         body.put_slice(format!("--{boundary}\r\n").as_bytes());
         for (name, value) in &headers {
             body.put_slice(name.as_str().as_bytes());
