@@ -60,22 +60,12 @@ pub fn write_record(w: &mut Writer, record: &Record) {
         w.u64(s.checksum);
         w.u64(s.stamp.0);
     }
-    let sum = checksum32(&w.as_slice()[start..]);
-    w.u32(sum);
+    seal(w, start);
 }
 
 /// Decodes a record that fills `bytes`; values stay slices of it.
 pub fn decode_record(bytes: &Bytes) -> Result<Record, BadBytes> {
-    let body_len = bytes.len().checked_sub(4).ok_or(BadBytes::Malformed)?;
-    let (body, sum) = bytes.split_at(body_len);
-    if checksum32(body).to_le_bytes() != *sum {
-        return Err(BadBytes::Checksum);
-    }
-    let mut r = Reader::new(body);
-    match r.u8()? {
-        RECORD_VERSION => {}
-        newer => return Err(BadBytes::Version(newer)),
-    }
+    let mut r = unseal(bytes, RECORD_VERSION)?;
     let clock = read_clock(&mut r)?;
     let count = r.count_of(SIBLING_BYTES_MIN)?;
     let mut siblings = Vec::with_capacity(count);
@@ -170,6 +160,26 @@ fn read_sibling(r: &mut Reader<'_>, whole: &Bytes) -> Result<Sibling, BadBytes> 
 /// The low half of xxh3-64: what closes every format of ours.
 pub fn checksum32(bytes: &[u8]) -> u32 {
     xxhash_rust::xxh3::xxh3_64(bytes) as u32
+}
+
+/// Closes bytes of a format of ours: appends the checksum of everything written since `start`.
+pub fn seal(w: &mut Writer, start: usize) {
+    let sum = checksum32(&w.as_slice()[start..]);
+    w.u32(sum);
+}
+
+/// Opens bytes that [`seal`] closed and that begin with a version: a reader of what lies between.
+pub fn unseal(bytes: &[u8], version: u8) -> Result<Reader<'_>, BadBytes> {
+    let body_len = bytes.len().checked_sub(4).ok_or(BadBytes::Malformed)?;
+    let (body, sum) = bytes.split_at(body_len);
+    if checksum32(body).to_le_bytes() != *sum {
+        return Err(BadBytes::Checksum);
+    }
+    let mut r = Reader::new(body);
+    match r.u8()? {
+        found if found == version => Ok(r),
+        newer => Err(BadBytes::Version(newer)),
+    }
 }
 
 /// Builds bytes: little-endian numbers, LEB128 varints, length-prefixed slices.

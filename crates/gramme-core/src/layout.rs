@@ -8,7 +8,7 @@
 //!
 //! A layout refuses to know who is up: an outage never changes membership (ME-1).
 
-use crate::codec::{BadBytes, Reader, Writer, checksum32};
+use crate::codec::{BadBytes, Reader, Writer, seal, unseal};
 use crate::id::{NodeId, PartitionId};
 use crate::limits::{MEMBERS_MAX, N_MAX, PARTITIONS_MAX};
 use alloc::collections::BTreeSet;
@@ -184,23 +184,13 @@ impl Layout {
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
         write_body(&mut w, self.version, self.parent, self.n, &self.members, &self.slots);
-        let sum = checksum32(w.as_slice());
-        w.u32(sum);
+        seal(&mut w, 0);
         w.into_vec()
     }
 
     /// Reads [`Layout::encode`] back and checks that it is a layout at all.
     pub fn decode(bytes: &[u8]) -> Result<Layout, BadBytes> {
-        let body_len = bytes.len().checked_sub(4).ok_or(BadBytes::Malformed)?;
-        let (body, sum) = bytes.split_at(body_len);
-        if checksum32(body).to_le_bytes() != *sum {
-            return Err(BadBytes::Checksum);
-        }
-        let mut r = Reader::new(body);
-        match r.u8()? {
-            LAYOUT_FORMAT => {}
-            newer => return Err(BadBytes::Version(newer)),
-        }
+        let mut r = unseal(bytes, LAYOUT_FORMAT)?;
         let version = r.varint()?;
         let parent = LayoutHash(r.u128()?);
         let n = r.count(N_MAX)?;

@@ -7,7 +7,7 @@ use crate::node::Node;
 use crate::rows::{self, KIND_BUCKET};
 use crate::serve::facts_of;
 use gramme_core::bucket::{BucketFact, BucketSettings, Buckets, read_bucket_fact, write_bucket_fact};
-use gramme_core::codec::{Reader, Writer, checksum32};
+use gramme_core::codec::{BadBytes, Writer, seal, unseal};
 use gramme_core::limits::{BUCKETS_MAX, GOSSIP_MS};
 use gramme_core::{NodeId, Stamp};
 use gramme_storage::{Engine, EngineError, Scan};
@@ -120,7 +120,7 @@ pub(crate) async fn load_buckets<E: Env>(env: &E) -> Result<Buckets, EngineError
         let page = env.engine().scan(scan).await?;
         for (_, bytes) in &page.rows {
             let (name, fact) = decode_bucket(bytes)
-                .ok_or_else(|| EngineError::Corrupt("a bucket's stored settings".to_string()))?;
+                .map_err(|bad| EngineError::Corrupt(format!("a bucket's stored settings: {bad}")))?;
             buckets.merge_one(&name, fact);
         }
         after = page.rows.last().map(|(row, _)| row.clone());
@@ -134,19 +134,15 @@ fn bucket_row(name: &str, fact: &BucketFact) -> (bytes::Bytes, bytes::Bytes) {
     let mut w = Writer::new();
     w.u8(VERSION);
     write_bucket_fact(&mut w, name, fact);
-    let sum = checksum32(w.as_slice());
-    w.u32(sum);
+    seal(&mut w, 0);
     (rows::node_row(KIND_BUCKET, name.as_bytes()), w.into_bytes())
 }
 
-fn decode_bucket(bytes: &[u8]) -> Option<(String, BucketFact)> {
-    let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
-    if checksum32(body).to_le_bytes() != *sum {
-        return None;
-    }
-    let mut r = Reader::new(body);
-    (r.u8().ok()? == VERSION).then_some(())?;
-    read_bucket_fact(&mut r).ok()
+fn decode_bucket(bytes: &[u8]) -> Result<(String, BucketFact), BadBytes> {
+    let mut r = unseal(bytes, VERSION)?;
+    let named = read_bucket_fact(&mut r)?;
+    r.end()?;
+    Ok(named)
 }
 
 fn send_all<E: Env>(node: &Node<E>, peer: NodeId, reply: bool) {

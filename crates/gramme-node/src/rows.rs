@@ -4,7 +4,7 @@
 //! can be scanned, moved and dropped as a unit (the paper, 6.2 strategy 3).
 
 use bytes::Bytes;
-use gramme_core::codec::{BadBytes, Reader, Writer, checksum32, decode_record};
+use gramme_core::codec::{BadBytes, Reader, Writer, decode_record, seal, unseal};
 use gramme_core::seen::SeenRow;
 use gramme_core::{Incarnation, Key, NodeId, PartitionId, Record, Stamp};
 use gramme_storage::NODE_ROWS;
@@ -73,7 +73,7 @@ pub fn encode_seen(row: &SeenRow, last_stamp: Stamp) -> Bytes {
 
 /// Reads [`encode_seen`] back.
 pub fn decode_seen(bytes: &[u8]) -> Result<(SeenRow, Stamp), BadBytes> {
-    let mut r = open(bytes)?;
+    let mut r = unseal(bytes, VERSION)?;
     let last_stamp = Stamp(r.u64()?);
     let count = r.count_of(2)?;
     let mut runs = Vec::with_capacity(count);
@@ -122,22 +122,8 @@ pub fn decode_hint(bytes: &Bytes) -> Result<(Vec<NodeId>, Record, Bytes), BadByt
 }
 
 fn close(mut w: Writer) -> Bytes {
-    let sum = checksum32(w.as_slice());
-    w.u32(sum);
+    seal(&mut w, 0);
     w.into_bytes()
-}
-
-fn open(bytes: &[u8]) -> Result<Reader<'_>, BadBytes> {
-    let body_len = bytes.len().checked_sub(4).ok_or(BadBytes::Malformed)?;
-    let (body, sum) = bytes.split_at(body_len);
-    if checksum32(body).to_le_bytes() != *sum {
-        return Err(BadBytes::Checksum);
-    }
-    let mut r = Reader::new(body);
-    match r.u8()? {
-        VERSION => Ok(r),
-        newer => Err(BadBytes::Version(newer)),
-    }
 }
 
 const VERSION: u8 = 1;

@@ -20,7 +20,7 @@
 //! Rows and their bytes: `docs/format/identity.md`.
 
 use crate::store::Store;
-use gramme_core::codec::{BadBytes, Reader, Writer, checksum32};
+use gramme_core::codec::{BadBytes, Writer, seal, unseal};
 use gramme_core::{NodeId, StoreId};
 use gramme_node::rows::{KIND_IDENTITY, KIND_PEER, node_row};
 use gramme_storage::{Batch, Engine, EngineError, Scan};
@@ -270,7 +270,7 @@ fn encode_identity(node: NodeId, store: StoreId, trust: Trust) -> Vec<u8> {
 }
 
 fn decode_identity(bytes: &[u8]) -> Result<(NodeId, StoreId, Trust), BadBytes> {
-    let mut r = open(bytes)?;
+    let mut r = unseal(bytes, VERSION)?;
     let (node, store) = (NodeId(r.u64()?), StoreId(r.u64()?));
     let trust = match r.u8()? {
         0 => Trust::Proving,
@@ -292,7 +292,7 @@ fn encode_memory(memory: Memory) -> Vec<u8> {
 }
 
 fn decode_memory(bytes: &[u8]) -> Result<Memory, BadBytes> {
-    let mut r = open(bytes)?;
+    let mut r = unseal(bytes, VERSION)?;
     let first = StoreId(r.u64()?);
     let other = match (r.u8()?, r.u64()?) {
         (0, _) => None,
@@ -304,22 +304,8 @@ fn decode_memory(bytes: &[u8]) -> Result<Memory, BadBytes> {
 }
 
 fn close(mut w: Writer) -> Vec<u8> {
-    let sum = checksum32(w.as_slice());
-    w.u32(sum);
+    seal(&mut w, 0);
     w.into_vec()
-}
-
-fn open(bytes: &[u8]) -> Result<Reader<'_>, BadBytes> {
-    let body_len = bytes.len().checked_sub(4).ok_or(BadBytes::Malformed)?;
-    let (body, sum) = bytes.split_at(body_len);
-    if checksum32(body).to_le_bytes() != *sum {
-        return Err(BadBytes::Checksum);
-    }
-    let mut r = Reader::new(body);
-    match r.u8()? {
-        VERSION => Ok(r),
-        newer => Err(BadBytes::Version(newer)),
-    }
 }
 
 const VERSION: u8 = 1;
