@@ -138,6 +138,7 @@ fn main() -> ExitCode {
 }
 
 fn run_many(run: &Run) -> bool {
+    #[allow(clippy::disallowed_methods, reason = "the rate of runs is real time, outside every world")]
     let began = Instant::now();
     let limit = run.seconds.map(Duration::from_secs);
     let unbounded = if run.seconds.is_some() { u64::MAX } else { 1000 };

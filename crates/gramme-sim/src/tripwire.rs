@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    #[allow(clippy::disallowed_types, reason = "this is what the wire is for")]
+    #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "these are what the wire is for")]
     fn the_first_randomly_keyed_map_of_a_thread_is_reported() {
         let report = std::thread::spawn(|| caught(|| drop(std::collections::HashMap::<u8, u8>::new())));
         let report = report.join().expect("it does not panic").unwrap_or_default();
