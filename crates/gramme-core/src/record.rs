@@ -222,23 +222,30 @@ impl Record {
     /// dot stays, and one whose write was overwritten by someone who had seen it goes. The clock keeps all
     /// dots. Convergent, but no part of [`Record::join`]: it adds facts that the two sides need not share
     /// (U9).
+    ///
+    /// Two writes that overwrite what they find, each tried at two coordinators, may each have overwritten the
+    /// other. Then no sibling would be left: the one whose overwriting came last stays.
     pub fn collapse_retries(&mut self) {
-        if (self.siblings.len() < 2 && self.spent.is_empty()) || planted::on(Bug::RetryForgotten) {
+        if self.siblings.len() < 2 || planted::on(Bug::RetryForgotten) {
             return;
         }
         let same = |a: &Sibling, b: &Sibling| a.request == b.request && a.checksum == b.checksum;
-        let greatest: Vec<bool> = self
+        let overwritten_at = |s: &Sibling| {
+            self.spent.iter().find(|p| p.request == s.request && p.checksum == s.checksum).map(|p| p.stamp)
+        };
+        let greatest: Vec<&Sibling> = self
             .siblings
             .iter()
             .enumerate()
-            .map(|(at, s)| {
-                let twin_above = self.siblings[at + 1..].iter().any(|later| same(s, later));
-                let spent = self.spent.iter().any(|p| p.request == s.request && p.checksum == s.checksum);
-                !twin_above && !spent
-            })
+            .filter(|(at, s)| !self.siblings[at + 1..].iter().any(|later| same(s, later)))
+            .map(|(_, s)| s)
             .collect();
-        let mut keep = greatest.into_iter();
-        self.siblings.retain(|_| keep.next().unwrap_or(true));
+        let mut kept: Vec<Dot> =
+            greatest.iter().filter(|s| overwritten_at(s).is_none()).map(|s| s.dot).collect();
+        if kept.is_empty() {
+            kept.extend(greatest.iter().max_by_key(|s| (overwritten_at(s), s.stamp, s.dot)).map(|s| s.dot));
+        }
+        self.siblings.retain(|s| kept.contains(&s.dot));
     }
 
     /// Whether a replica in this state would learn anything from `other`: whether joining it changes this.

@@ -73,6 +73,25 @@ fn a_writer_overwrites_its_own_write_while_a_twin_of_that_is_still_travelling() 
 }
 
 #[test]
+fn two_writes_that_overwrote_each_other_do_not_both_vanish() {
+    // Both are tried at a and at b, which cannot reach each other; each coordinator lets the later arrival
+    // overwrite what it finds. So each write is the other's late twin.
+    let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+    a.put_as(&Context::blind(), 7, "first");
+    a.put_as(&a.read(), 8, "second");
+    b.put_as(&Context::blind(), 8, "second");
+    b.put_as(&b.read(), 7, "first");
+    for order in [[&a, &b], [&b, &a]] {
+        let mut both = joined(order.map(|r| &r.record));
+        both.collapse_retries();
+        assert_eq!(values(&both).len(), 1);
+        let again = both.clone();
+        both.collapse_retries();
+        assert_eq!(both, again, "what stays does not go at the next look");
+    }
+}
+
+#[test]
 fn a_write_that_repeats_its_own_request_id_is_not_its_own_overwriter() {
     let mut a = Replica::new(1);
     a.put_as(&Context::blind(), 7, "v");
