@@ -13,7 +13,7 @@ use crate::identity::{Identity, IdentityError};
 use crate::mailbox::{Door, Letter, Shards};
 use crate::metrics::Metrics;
 use crate::peers::{Company, Roster};
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{EngineKind, Settings, SettingsError};
 use crate::shard::{self, Plan};
 use crate::store::Store;
 use crate::tls::Tls;
@@ -240,7 +240,11 @@ impl Server {
             name,
         );
         let mut server = Server { addresses, phase, shards, store, threads: Vec::new() };
-        let cache_bytes = (settings.cache_mb as usize * (1 << 20)) / 2 / settings.shards;
+        // What the memory engine holds is at hand already; keeping it twice would only cost.
+        let cache_bytes = match settings.engine {
+            EngineKind::Memory => 0,
+            EngineKind::Fjall => (settings.cache_mb as usize * (1 << 20)) / 2 / settings.shards,
+        };
         let opened = server
             .open_shards(&service, start, cache_bytes)
             .and_then(|()| server.open_doors(service, sockets));

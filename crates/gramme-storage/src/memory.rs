@@ -9,7 +9,9 @@
 
 use crate::engine::{Batch, Change, Engine, EngineError, Page, Scan, Stats};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use std::collections::BTreeSet;
 use std::future::{Future, ready};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -34,9 +36,12 @@ struct Slot {
     rows: Mutex<Rows>,
 }
 
+/// Rows are found by hash, and their order is kept beside: most batches overwrite what is there, and need it
+/// not.
 #[derive(Default)]
 struct Rows {
-    by_key: BTreeMap<Bytes, Bytes>,
+    by_key: HashMap<Bytes, Bytes, RandomState>,
+    in_order: BTreeSet<Bytes>,
     batches: u64,
 }
 
@@ -82,11 +87,13 @@ impl MemoryEngine {
                         None => {
                             grown += key.len();
                             rows.by_key.insert(key.clone(), value.clone());
+                            rows.in_order.insert(key.clone());
                         }
                     }
                 }
                 Change::Remove(key) => {
                     if let Some(held) = rows.by_key.remove(key) {
+                        rows.in_order.remove(key);
                         shrunk += key.len() + held.len();
                     }
                 }
@@ -112,10 +119,11 @@ impl MemoryEngine {
         let rows = self.rows(slot_of(&scan.prefix));
         let mut page = Page::default();
         let mut page_bytes = 0;
-        for (key, value) in rows.by_key.range((from, Bound::Unbounded)) {
+        for key in rows.in_order.range((from, Bound::Unbounded)) {
             if !key.starts_with(&scan.prefix) {
                 break;
             }
+            let Some(value) = rows.by_key.get(key) else { continue };
             let is_full = page.rows.len() >= scan.rows_max || page_bytes >= scan.bytes_max;
             if is_full && !page.rows.is_empty() {
                 page.more = true;
@@ -131,14 +139,17 @@ impl MemoryEngine {
         let prefix = Bytes::copy_from_slice(&partition.to_be_bytes());
         let mut rows = self.rows(slot_of(&prefix));
         let mut kept_above = match partition.checked_add(1) {
-            Some(above) => rows.by_key.split_off(&Bytes::copy_from_slice(&above.to_be_bytes())),
-            None => BTreeMap::new(),
+            Some(above) => rows.in_order.split_off(&Bytes::copy_from_slice(&above.to_be_bytes())),
+            None => BTreeSet::new(),
         };
-        let dropped = rows.by_key.split_off(&prefix);
-        rows.by_key.append(&mut kept_above);
+        let dropped = rows.in_order.split_off(&prefix);
+        rows.in_order.append(&mut kept_above);
         rows.batches += 1;
+        let bytes: usize = dropped
+            .iter()
+            .map(|key| key.len() + rows.by_key.remove(key).map_or(0, |value| value.len()))
+            .sum();
         drop(rows);
-        let bytes: usize = dropped.iter().map(|(key, value)| key.len() + value.len()).sum();
         self.store.stored_bytes.fetch_sub(bytes as u64, Relaxed);
     }
 }
