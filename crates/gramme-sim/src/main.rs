@@ -123,8 +123,9 @@ fn main() -> ExitCode {
         Command::One { seed, log } => run_one(&Plan::of(seed), log),
         Command::Meta { seeds, first } => check_determinism(first, seeds),
         Command::Digest { seed } => {
-            println!("{:x}", meta::digest(seed));
-            true
+            let digest = meta::digest(seed);
+            println!("{}", digest.as_ref().map_or_else(String::clone, |digest| format!("{digest:x}")));
+            digest.is_ok()
         }
         Command::Shrink { seed, file, budget, keep, note } => shrink_one(seed, file, budget, keep, note),
         Command::Replay { files, orders, log } => replay(files, orders, log),
@@ -201,6 +202,8 @@ fn run_many(run: &Run) -> bool {
         for violation in failed.violations.iter().take(3) {
             println!("seed {}: {}: {}", failed.seed, violation.rule, violation.text);
         }
+        let knobs = Plan::of(failed.seed).knobs;
+        println!("  options: {}", serde_json::to_string(&knobs).unwrap_or_default());
         println!("  again: cargo run -p gramme-sim --release -- one --seed {} --log", failed.seed);
     }
     outcome.is_good()
