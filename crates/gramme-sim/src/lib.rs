@@ -10,6 +10,7 @@
 //! what only real processes show: sockets, file systems, data races.
 #![forbid(unsafe_code)]
 
+mod agenda;
 pub mod armed;
 pub mod batch;
 pub mod check;

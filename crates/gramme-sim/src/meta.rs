@@ -6,9 +6,15 @@ use crate::run::Plan;
 use std::process::Command;
 
 /// The hash of one run, on a thread of its own: per-thread state such as the keys of hash maps starts anew.
-pub fn digest(seed: u64) -> u64 {
-    let run = move || crate::batch::one(&Plan::of(seed), Trace::Off).digest;
-    std::thread::scope(|scope| scope.spawn(run).join()).unwrap_or_default()
+/// A run that breaks a rule, such as one that touches the trip-wire, has none.
+pub fn digest(seed: u64) -> Result<u64, String> {
+    let run = move || crate::batch::one(&Plan::of(seed), Trace::Off);
+    let verdict = std::thread::scope(|scope| scope.spawn(run).join());
+    let verdict = verdict.map_err(|_| "the run's thread panicked".to_string())?;
+    match verdict.violations.first() {
+        None => Ok(verdict.digest),
+        Some(violation) => Err(format!("{}: {}", violation.rule, violation.text)),
+    }
 }
 
 /// The first line in which two logs of a seed part, if they do.
@@ -22,19 +28,21 @@ pub fn divergence(seed: u64) -> Option<(String, String)> {
 pub fn check(seeds: impl Iterator<Item = u64>, program: Option<&std::path::Path>) -> Vec<String> {
     let mut differences = Vec::new();
     for seed in seeds {
-        let (first, second) = (digest(seed), digest(seed));
-        if first != second {
-            let place = match divergence(seed) {
-                Some((a, b)) => format!("first at\n  {a}\n  {b}"),
-                None => "but the logs agree".to_string(),
-            };
-            differences.push(format!("seed {seed}: two runs in one process differ, {place}"));
-        }
-        if let Some(program) = program {
-            match in_child(program, seed) {
-                Ok(child) if child == first => {}
-                Ok(_) => differences.push(format!("seed {seed}: a child process runs it differently")),
-                Err(why) => differences.push(format!("seed {seed}: the child process failed: {why}")),
+        let child = program.map_or(digest(seed), |program| in_child(program, seed));
+        match (digest(seed), digest(seed), child) {
+            (Ok(first), Ok(second), Ok(child)) if first == second && first == child => {}
+            (Ok(first), Ok(second), _) if first != second => {
+                let place = match divergence(seed) {
+                    Some((a, b)) => format!("first at\n  {a}\n  {b}"),
+                    None => "but the logs agree".to_string(),
+                };
+                differences.push(format!("seed {seed}: two runs in one process differ, {place}"));
+            }
+            (Ok(_), Ok(_), Ok(_)) => {
+                differences.push(format!("seed {seed}: a child process runs it differently"));
+            }
+            (Err(why), _, _) | (_, Err(why), _) | (_, _, Err(why)) => {
+                differences.push(format!("seed {seed}: {why}"));
             }
         }
     }
@@ -47,5 +55,5 @@ fn in_child(program: &std::path::Path, seed: u64) -> Result<u64, String> {
         .output()
         .map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_string();
-    u64::from_str_radix(&text, 16).map_err(|_| format!("it said {text:?}"))
+    u64::from_str_radix(&text, 16).map_err(|_| format!("in a child process: {text}"))
 }

@@ -9,6 +9,7 @@
 //! It refuses to know what runs on its hosts: the driver spawns that, and [`crate::env::SimEnv`] is all that
 //! it sees of the world.
 
+use crate::agenda::{Agenda, Happening};
 use crate::armed;
 use crate::clock::HostClock;
 use crate::disk::{Disk, DiskProfile};
@@ -22,8 +23,7 @@ use gramme_core::NodeId;
 use gramme_node::{Event, Fact};
 use gramme_wire::{FrameReader, Message, peer};
 use std::cell::{Cell, RefCell};
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::rc::Rc;
 use std::task::Waker;
@@ -93,27 +93,6 @@ pub struct Trouble {
     pub rule: &'static str,
     /// How.
     pub text: String,
-}
-
-#[derive(Default)]
-struct Agenda {
-    heap: BinaryHeap<Reverse<Entry>>,
-    seq: u64,
-}
-
-struct Entry {
-    at: u64,
-    seq: u64,
-    what: Happening,
-}
-
-/// What can stand on the agenda.
-enum Happening {
-    Timer(usize, u64),
-    Frame(Flight, Bytes),
-    Net(Later),
-    Synced { host: usize, boot: u32 },
-    Fact { host: usize, boot: u32, shard: usize, fact: Fact },
 }
 
 impl World {
@@ -334,9 +313,9 @@ impl World {
     pub fn run_until(&self, until: u64) {
         while self.trouble.borrow().is_none() {
             self.poll_all();
-            let Some(entry) = self.next_before(until) else { break };
-            self.now.set(entry.at);
-            self.happen(entry.what);
+            let Some((at, what)) = self.next_before(until) else { break };
+            self.now.set(at);
+            self.happen(what);
         }
         self.now.set(self.now().max(until));
     }
@@ -355,9 +334,9 @@ impl World {
             if result.borrow().is_some() {
                 break;
             }
-            let Some(entry) = self.next_before(until) else { break };
-            self.now.set(entry.at);
-            self.happen(entry.what);
+            let Some((at, what)) = self.next_before(until) else { break };
+            self.now.set(at);
+            self.happen(what);
         }
         result.take()
     }
@@ -424,29 +403,12 @@ impl World {
     }
 
     fn at(&self, delay: u64, what: Happening) {
-        let mut agenda = self.agenda.borrow_mut();
-        agenda.seq += 1;
-        let entry = Entry { at: self.now().saturating_add(delay), seq: agenda.seq, what };
-        agenda.heap.push(Reverse(entry));
+        self.agenda.borrow_mut().add(self.now().saturating_add(delay), what);
     }
 
     /// The next thing that happens up to `until`; cancelled timers are none.
-    fn next_before(&self, until: u64) -> Option<Entry> {
-        let mut agenda = self.agenda.borrow_mut();
-        loop {
-            let Reverse(next) = agenda.heap.peek()?;
-            let cancelled = match next.what {
-                Happening::Timer(slot, generation) => !self.timers.borrow().is_set(slot, generation),
-                _ => false,
-            };
-            if !cancelled && next.at > until {
-                return None;
-            }
-            let Reverse(entry) = agenda.heap.pop()?;
-            if !cancelled {
-                return Some(entry);
-            }
-        }
+    fn next_before(&self, until: u64) -> Option<(u64, Happening)> {
+        self.agenda.borrow_mut().next_before(until, &self.timers.borrow())
     }
 
     fn happen(&self, what: Happening) {
@@ -580,26 +542,6 @@ fn decode(frame: Bytes) -> Result<Message, gramme_wire::WireError> {
     match FrameReader::new().next(&mut buffer)? {
         Some(frame) => peer::decode(frame.body),
         None => Err(gramme_wire::WireError::Malformed),
-    }
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Entry) -> bool {
-        (self.at, self.seq) == (other.at, other.seq)
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Entry) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Entry) -> std::cmp::Ordering {
-        (self.at, self.seq).cmp(&(other.at, other.seq))
     }
 }
 
