@@ -1,8 +1,8 @@
 //! The pure half of Gramme: every decision that is arithmetic over values.
 //!
 //! Reading order, from the bottom up: [`id`] and [`limits`] (the words), [`ring`] and [`layout`] (who keeps
-//! what), [`clock`], [`record`], [`context`] and [`seen`] (versions: what happened before what),
-//! [`hlc`] (time as advice), [`quorum`] (counting answers), [`bucket`] (what a bucket wants), and
+//! what), [`clock`], [`record`], [`context`], [`seen`] and [`frontier`] (versions: what happened before what, and what
+//! everyone has seen), [`hlc`] (time as advice), [`quorum`] (counting answers), [`bucket`] (what a bucket wants), and
 //! [`codec`] (how values become bytes).
 //!
 //! The crate knows no clock, socket, file, thread or randomness: it is `no_std` with `alloc`, so the
@@ -18,6 +18,7 @@ pub mod bucket;
 pub mod clock;
 pub mod codec;
 pub mod context;
+pub mod frontier;
 pub mod hlc;
 pub mod id;
 pub mod layout;
@@ -32,6 +33,7 @@ pub mod view;
 
 pub use clock::{Clock, Interval};
 pub use context::Context;
+pub use frontier::Frontier;
 pub use hlc::{Hlc, Stamp};
 pub use id::{ClusterId, Dot, Incarnation, Key, NodeId, PartitionId, RequestId, StoreId};
 pub use layout::{Layout, LayoutHash, Member};

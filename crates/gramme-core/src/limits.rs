@@ -32,6 +32,8 @@ pub const CLOCK_INTERVALS_MAX: usize = 1 << 16;
 /// Runs of one row of a seen clock. A row is written with every record that adds to it, so it stays small;
 /// of a replica that missed more, the oldest exceptions are forgotten, which claims less than is true.
 pub const SEEN_RUNS_MAX: usize = 512;
+/// Incarnations that one frontier names. Those of lives long gone go once they are closed and stable.
+pub const FRONTIER_ENTRIES_MAX: usize = 4096;
 /// Intervals that a context may carry; headers of a few KiB pass every proxy.
 pub const CONTEXT_INTERVALS_MAX: usize = 128;
 

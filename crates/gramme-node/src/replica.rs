@@ -21,7 +21,8 @@ use gramme_core::planted::{self, Bug};
 use gramme_core::record::checksum;
 use gramme_core::seen::SeenRow;
 use gramme_core::{
-    Context, Dot, Hlc, Incarnation, Key, NodeId, PartitionId, Record, RequestId, Seen, Sibling, Stamp,
+    Context, Dot, Frontier, Hlc, Incarnation, Key, NodeId, PartitionId, Record, RequestId, Seen, Sibling,
+    Stamp,
 };
 use gramme_storage::{Engine, EngineError, Scan};
 use gramme_wire::{Put, Reason};
@@ -48,6 +49,7 @@ pub(crate) struct Replica<E: Env> {
     incarnation: Cell<Incarnation>,
     counter: Cell<u64>,
     seen: RefCell<Seen>,
+    frontier: RefCell<Frontier>,
 }
 
 /// A write that has taken its place in the store, durable once `batch` is.
@@ -85,6 +87,7 @@ impl<E: Env> Replica<E> {
             incarnation: Cell::default(),
             counter: Cell::new(0),
             seen: RefCell::new(seen),
+            frontier: RefCell::default(),
             env,
             node,
             store,
@@ -112,6 +115,11 @@ impl<E: Env> Replica<E> {
         let row = rows::row(self.partition.0, kind, &[]);
         self.store.append_plain([(row, rows::encode_incarnation(incarnation))])?;
         Ok(())
+    }
+
+    /// The reclaim frontier: what everyone has durably seen, as far as this replica acts on it.
+    pub(crate) fn frontier(&self) -> Frontier {
+        self.frontier.borrow().clone()
     }
 
     /// What is durable here of a key.
@@ -156,12 +164,13 @@ impl<E: Env> Replica<E> {
         Ok(Minted { dot, kept, batch, saw })
     }
 
-    /// Joins a record that others made into what is here; says in which batch the result is. `hint_for` is
-    /// the home that this fallback stands in for.
+    /// Joins a record that others made into what is here; says in which batch the result is. `stamp` is the
+    /// sender's frontier; `hint_for` is the home that this fallback stands in for.
     pub(crate) async fn merge(
         &self,
         key: &Key,
         encoded: &Bytes,
+        _stamp: &Frontier,
         hint_for: Option<NodeId>,
     ) -> Result<Merged, Reason> {
         self.check_room()?;

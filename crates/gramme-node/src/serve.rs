@@ -14,7 +14,7 @@ use gramme_core::bucket::Buckets;
 use gramme_core::codec::{decode_record, encode_record};
 use gramme_core::limits::{LIST_PAGE_BYTES_MAX, LIST_PAGE_KEYS_MAX, SERVED_MAX};
 use gramme_core::planted::{self, Bug};
-use gramme_core::{Key, NodeId, PartitionId};
+use gramme_core::{Frontier, Key, NodeId, PartitionId};
 use gramme_storage::{EngineError, Scan};
 use gramme_wire::{Body, Entry, Failure, Message, Put, Reason, Standing};
 use std::future::Future;
@@ -43,10 +43,11 @@ pub(crate) fn serve<E: Env>(node: &Node<E>, from: NodeId, message: Message, dead
             let node = node.clone();
             now_or_later(&node.clone(), "read", async move { answer(read(&node, partition, &key).await) });
         }
-        Body::Merge { key, record, hint_for } => {
+        Body::Merge { key, record, hint_for, stamp, buffered } => {
             let node = node.clone();
             now_or_later(&node.clone(), "merge", async move {
-                merge(&node, partition, key, record, hint_for, answer).await;
+                let arriving = Arriving { key, record, hint_for, stamp, buffered };
+                merge(&node, partition, arriving, answer).await;
             });
         }
         Body::Forward { put } => forward(node, *put, deadline, answer),
@@ -69,20 +70,24 @@ pub(crate) fn serve<E: Env>(node: &Node<E>, from: NodeId, message: Message, dead
     }
 }
 
+fn nothing_known() -> Body {
+    Body::ReadReply { standing: Standing::Unproven, record: None, frontier: Frontier::none() }
+}
+
 /// What this node holds of a key: home data, or as a fallback its hints.
 async fn read<E: Env>(node: &Node<E>, partition: PartitionId, key: &Key) -> Body {
-    let (found, standing) = match node.home(partition) {
-        Some(replica) => (replica.read(key).await, node.0.standing.get()),
+    let (found, standing, frontier) = match node.home(partition) {
+        Some(replica) => (replica.read(key).await, node.0.standing.get(), replica.frontier()),
         None => match node.hint_store_if_any(partition) {
-            Some(hints) => (hints.read(key).await, Standing::Unproven),
-            None => return Body::ReadReply { standing: Standing::Unproven, record: None },
+            Some(hints) => (hints.read(key).await, Standing::Unproven, Frontier::none()),
+            None => return nothing_known(),
         },
     };
     match found {
         Ok(kept) => {
             let record = (!kept.encoded.is_empty()).then(|| kept.encoded.clone());
             let standing = if planted::on(Bug::QuarantineAnswers) { Standing::Continuous } else { standing };
-            Body::ReadReply { standing, record }
+            Body::ReadReply { standing, record, frontier }
         }
         Err(cause) => refused(disk(cause)),
     }
@@ -99,23 +104,32 @@ pub(crate) fn read_here<E: Env>(
     now_or_later(node, "read here", async move { answer(read(&reader, partition, &key).await) });
 }
 
-/// Joins a record into what is here, and answers once that is durable.
-async fn merge<E: Env>(
-    node: &Node<E>,
-    partition: PartitionId,
+/// A record that a peer sends.
+struct Arriving {
     key: Key,
     record: Bytes,
     hint_for: Option<NodeId>,
+    stamp: Frontier,
+    buffered: bool,
+}
+
+/// Joins a record into what is here, and answers once that is durable, or at once if so asked.
+async fn merge<E: Env>(
+    node: &Node<E>,
+    partition: PartitionId,
+    arriving: Arriving,
     answer: impl FnOnce(Body) + 'static,
 ) {
+    let Arriving { key, record, hint_for, stamp, buffered } = arriving;
     let key = key.detached();
     let merged = match (node.home(partition), hint_for) {
         // A home needs no hint: what was meant for another's place is data here.
-        (Some(replica), _) => replica.merge(&key, &record, None).await,
+        (Some(replica), _) => replica.merge(&key, &record, &stamp, None).await,
         (None, Some(home)) => keep_hint(node, partition, &key, &record, home).await,
         (None, None) => Err(Reason::Unsuitable),
     };
     match merged {
+        Ok(_) if buffered => answer(Body::MergeReply),
         Ok(Merged { batch, .. }) => node.0.store.when_durable(batch, move |fate| answer(settled(fate))),
         Err(reason) => answer(refused(reason)),
     }
@@ -141,7 +155,7 @@ async fn keep_hint<E: Env>(
         return Err(Reason::Unsuitable);
     }
     let hints = node.hint_store(partition).await.map_err(disk)?;
-    let merged = hints.merge(key, record, Some(home)).await?;
+    let merged = hints.merge(key, record, &Frontier::none(), Some(home)).await?;
     node.0.env.probe(Probe::HintStored);
     node.0.hints.set(node.0.hints.get() + u64::from(merged.created));
     Ok(merged)
@@ -158,7 +172,10 @@ async fn list_here<E: Env>(node: &Node<E>, partition: PartitionId, asked: &Body)
     let Some(replica) = node.home(partition) else { return refused(Reason::Unsuitable) };
     let asked = PageOf { bucket, prefix, after: after.as_deref(), keys_max: *keys_max, values: *values };
     match page_of(replica, partition, asked).await {
-        Ok((entries, more)) => Body::ListReply { standing: node.0.standing.get(), entries, more },
+        Ok((entries, more)) => {
+            let frontier = replica.frontier();
+            Body::ListReply { standing: node.0.standing.get(), entries, more, frontier }
+        }
         Err(reason) => refused(reason),
     }
 }

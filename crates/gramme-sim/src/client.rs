@@ -152,6 +152,8 @@ impl Client {
             pw,
             request,
             retry: false,
+            buffered: None,
+            expect: None,
             explain: false,
         };
         let at = self.begin(&put, held.as_ref());

@@ -14,6 +14,6 @@ pub mod refusal;
 pub mod resp;
 
 pub use frame::{Frame, FrameReader, Kind, WireError};
-pub use message::{Acks, Body, Done, Entry, Failure, Message, Put, Reason, Standing};
+pub use message::{Acks, Body, Done, Entry, Expect, Failure, Message, Put, Reason, Standing};
 pub use outgoing::Outgoing;
 pub use refusal::Refusal;

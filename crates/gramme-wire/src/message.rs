@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use gramme_core::bucket::{BucketFact, Level};
 use gramme_core::record::Content;
-use gramme_core::{Context, Dot, Key, NodeId, Outcome, PartitionId, RequestId};
+use gramme_core::{Context, Dot, Frontier, Key, NodeId, Outcome, PartitionId, RequestId};
 use std::fmt;
 
 /// One frame between two nodes.
@@ -68,6 +68,8 @@ pub enum Body {
         standing: Standing,
         /// The encoded record.
         record: Option<Bytes>,
+        /// The replica's reclaim frontier: what it lacks below it is gone for good, not missing.
+        frontier: Frontier,
     },
     /// Coordinator to replica, for a put, or reader to a stale replica: join this into what you hold.
     /// A late one is always taken.
@@ -78,8 +80,13 @@ pub enum Body {
         record: Bytes,
         /// Set if the receiver stands in for this home: it keeps the record in its hint store.
         hint_for: Option<NodeId>,
+        /// The sender's reclaim frontier when it sent this, by which a late record is told from a repair; none
+        /// from fallbacks, backups and whoever is not trusted.
+        stamp: Frontier,
+        /// Whether to answer once it is in memory, ahead of the sync (the paper, 6.1).
+        buffered: bool,
     },
-    /// The answer to `Merge`: it is durable here.
+    /// The answer to `Merge`: it is durable here, or in memory if `buffered` was asked for.
     MergeReply,
     /// Any node to a home: coordinate this put for my client. At most one further candidate gets the same
     /// request id (design section 3).
@@ -113,6 +120,8 @@ pub enum Body {
         entries: Vec<Entry>,
         /// Whether more may follow the last.
         more: bool,
+        /// The replica's reclaim frontier; see `ReadReply`.
+        frontier: Frontier,
     },
     /// Anyone, when nothing was heard from a peer for a while (FD-1): are you there?
     Ping,
@@ -190,8 +199,24 @@ pub struct Put {
     pub request: RequestId,
     /// Whether the client says that an earlier attempt may have been applied.
     pub retry: bool,
+    /// Whether copies in memory count (the paper, 6.1); `None` leaves it to the bucket.
+    pub buffered: Option<bool>,
+    /// What the key must look like for the write to be made; best effort, not a constraint.
+    pub expect: Option<Expect>,
     /// Whether the answer should say who was asked and when each answered.
     pub explain: bool,
+}
+
+/// What a conditional write expects to find. It is checked by a read before the write: two writers that both
+/// find it leave two siblings, and neither is lost (correctness.md 3.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// No value: the key was never written, or was deleted, or has expired.
+    Absent,
+    /// Any value at all.
+    Present,
+    /// Exactly the siblings of this [`gramme_core::Record::tag`].
+    Tag(u64),
 }
 
 /// Who stood behind an answer.
@@ -304,6 +329,8 @@ pub enum Reason {
     Invalid(String),
     /// The node is no home of the key, or is shutting down.
     Unsuitable,
+    /// The key does not look as the conditional write expects.
+    Unexpected,
 }
 
 impl Reason {
@@ -320,6 +347,7 @@ impl Reason {
             Reason::TooManySiblings(_)
             | Reason::ContextRequired
             | Reason::ValueTooLarge { .. }
+            | Reason::Unexpected
             | Reason::Invalid(_) => false,
         }
     }
@@ -338,6 +366,7 @@ impl Reason {
             Reason::Disk(_) => "disk",
             Reason::Invalid(_) => "invalid",
             Reason::Unsuitable => "unsuitable",
+            Reason::Unexpected => "precondition_failed",
         }
     }
 }
@@ -373,6 +402,9 @@ impl fmt::Display for Reason {
             Reason::Disk(cause) => write!(f, "this node's disk failed: {cause}"),
             Reason::Invalid(what) => write!(f, "{what}"),
             Reason::Unsuitable => write!(f, "this node cannot coordinate the request: try another"),
+            Reason::Unexpected => {
+                write!(f, "the key does not look as the condition expects: read it again and decide anew")
+            }
         }
     }
 }

@@ -8,11 +8,12 @@
 //! fills, and never panics.
 
 use crate::frame::{Kind, WireError};
-use crate::message::{Acks, Body, Done, Entry, Failure, Message, Put, Reason, Standing};
+use crate::message::{Acks, Body, Done, Entry, Expect, Failure, Message, Put, Reason, Standing};
 use crate::outgoing::{FrameWriter, Outgoing};
 use bytes::{Bytes, BytesMut};
 use gramme_core::bucket::{Level, read_bucket_fact, write_bucket_fact};
 use gramme_core::codec::{BadBytes, Reader, read_clock, write_clock};
+use gramme_core::frontier::{Frontier, read_frontier, write_frontier};
 use gramme_core::hlc::Stamp;
 use gramme_core::limits::{BUCKETS_MAX, EXPLAIN_LINES_MAX, LIST_PAGE_KEYS_MAX, META_ENTRIES_MAX, SPENT_MAX};
 use gramme_core::record::{Content, Spent};
@@ -72,17 +73,20 @@ fn tag_of(body: &Body) -> u8 {
 fn write_fields(w: &mut FrameWriter<'_>, body: &Body) {
     match body {
         Body::Read { key } => w.bytes(key.joined()),
-        Body::ReadReply { standing, record } => {
+        Body::ReadReply { standing, record, frontier } => {
             w.u8(standing_byte(*standing));
             write_optional_bytes(w, record.as_ref());
+            frontier_of(w, frontier);
         }
-        Body::Merge { key, record, hint_for } => {
+        Body::Merge { key, record, hint_for, stamp, buffered } => {
             w.bytes(key.joined());
             w.bytes(record);
             w.u8(hint_for.is_some().into());
             if let Some(home) = hint_for {
                 w.u64(home.0);
             }
+            frontier_of(w, stamp);
+            w.u8((*buffered).into());
         }
         Body::MergeReply | Body::Ping | Body::Pong => {}
         Body::Forward { put } => write_put(w, put),
@@ -103,9 +107,10 @@ fn write_fields(w: &mut FrameWriter<'_>, body: &Body) {
             w.u32(*keys_max);
             w.u8((*values).into());
         }
-        Body::ListReply { standing, entries, more } => {
+        Body::ListReply { standing, entries, more, frontier } => {
             w.u8(standing_byte(*standing));
             w.u8((*more).into());
+            frontier_of(w, frontier);
             w.varint(entries.len() as u64);
             for entry in entries {
                 w.bytes(&entry.key);
@@ -125,11 +130,15 @@ fn write_fields(w: &mut FrameWriter<'_>, body: &Body) {
 fn read_fields(r: &mut Source<'_>, tag: u8) -> Result<Body, WireError> {
     Ok(match tag {
         READ => Body::Read { key: r.key()? },
-        READ_REPLY => Body::ReadReply { standing: r.standing()?, record: r.optional_bytes()? },
+        READ_REPLY => {
+            Body::ReadReply { standing: r.standing()?, record: r.optional_bytes()?, frontier: r.frontier()? }
+        }
         MERGE => Body::Merge {
             key: r.key()?,
             record: r.bytes()?,
             hint_for: if r.flag()? { Some(NodeId(r.r.u64()?)) } else { None },
+            stamp: r.frontier()?,
+            buffered: r.flag()?,
         },
         MERGE_REPLY => Body::MergeReply,
         FORWARD => Body::Forward { put: Box::new(read_put(r)?) },
@@ -165,12 +174,13 @@ fn read_fields(r: &mut Source<'_>, tag: u8) -> Result<Body, WireError> {
 fn read_list_reply(r: &mut Source<'_>) -> Result<Body, WireError> {
     let standing = r.standing()?;
     let more = r.flag()?;
+    let frontier = r.frontier()?;
     let count = r.r.count(LIST_PAGE_KEYS_MAX)?;
     let mut entries = Vec::with_capacity(count);
     for _ in 0..count {
         entries.push(Entry { key: r.bytes()?, record: r.bytes()? });
     }
-    Ok(Body::ListReply { standing, entries, more })
+    Ok(Body::ListReply { standing, entries, more, frontier })
 }
 
 fn write_put(w: &mut FrameWriter<'_>, put: &Put) {
@@ -184,6 +194,8 @@ fn write_put(w: &mut FrameWriter<'_>, put: &Put) {
         (PUT_W, put.w.is_some()),
         (PUT_RETRY, put.retry),
         (PUT_EXPLAIN, put.explain),
+        (PUT_BUFFERED, put.buffered.is_some()),
+        (PUT_EXPECT, put.expect.is_some()),
     ]));
     if let Content::Value(value) = &put.content {
         w.bytes(value);
@@ -196,6 +208,18 @@ fn write_put(w: &mut FrameWriter<'_>, put: &Put) {
     }
     if let Some(level) = put.w {
         w.u8(level_byte(level));
+    }
+    if let Some(buffered) = put.buffered {
+        w.u8(buffered.into());
+    }
+    match put.expect {
+        None => {}
+        Some(Expect::Absent) => w.u8(EXPECT_ABSENT),
+        Some(Expect::Present) => w.u8(EXPECT_PRESENT),
+        Some(Expect::Tag(tag)) => {
+            w.u8(EXPECT_TAG);
+            w.u64(tag);
+        }
     }
     w.slice(&put.content_type);
     w.varint(put.meta.len() as u64);
@@ -210,14 +234,13 @@ fn read_put(r: &mut Source<'_>) -> Result<Put, WireError> {
     let request = RequestId(r.r.u128()?);
     let pw = r.r.u8()?;
     let flags = r.r.u8()?;
-    if flags & !PUT_FLAGS != 0 {
-        return Err(WireError::Malformed);
-    }
     let has = |flag| flags & flag != 0;
     let content = if has(PUT_TOMBSTONE) { Content::Tombstone } else { Content::Value(r.bytes()?) };
     let ttl_ms = if has(PUT_TTL) { Some(r.r.varint()?) } else { None };
     let context = if has(PUT_CONTEXT) { Some(read_context(r)?) } else { None };
     let w = if has(PUT_W) { Some(level_of(r.r.u8()?)?) } else { None };
+    let buffered = if has(PUT_BUFFERED) { Some(r.flag()?) } else { None };
+    let expect = if has(PUT_EXPECT) { Some(read_expect(r)?) } else { None };
     let content_type = r.bytes()?;
     let count = r.r.count(META_ENTRIES_MAX)?;
     let mut meta = Vec::with_capacity(count);
@@ -225,7 +248,30 @@ fn read_put(r: &mut Source<'_>) -> Result<Put, WireError> {
         meta.push((r.bytes()?, r.bytes()?));
     }
     let (retry, explain) = (has(PUT_RETRY), has(PUT_EXPLAIN));
-    Ok(Put { key, content, content_type, meta, ttl_ms, context, w, pw, request, retry, explain })
+    Ok(Put {
+        key,
+        content,
+        content_type,
+        meta,
+        ttl_ms,
+        context,
+        w,
+        pw,
+        request,
+        retry,
+        buffered,
+        expect,
+        explain,
+    })
+}
+
+fn read_expect(r: &mut Source<'_>) -> Result<Expect, BadBytes> {
+    match r.r.u8()? {
+        EXPECT_ABSENT => Ok(Expect::Absent),
+        EXPECT_PRESENT => Ok(Expect::Present),
+        EXPECT_TAG => Ok(Expect::Tag(r.r.u64()?)),
+        _ => Err(BadBytes::Malformed),
+    }
 }
 
 fn write_done(w: &mut FrameWriter<'_>, done: &Done) {
@@ -307,6 +353,7 @@ fn write_reason(w: &mut FrameWriter<'_>, reason: &Reason) {
             w.slice(what.as_bytes());
         }
         Reason::Unsuitable => plain(w, 11),
+        Reason::Unexpected => plain(w, 12),
     }
 }
 
@@ -330,6 +377,7 @@ fn read_reason(r: &mut Source<'_>) -> Result<Reason, WireError> {
         9 => Reason::Disk(text(&mut detail)?),
         10 => Reason::Invalid(text(&mut detail)?),
         11 => Reason::Unsuitable,
+        12 => Reason::Unexpected,
         _ => Reason::Unavailable,
     })
 }
@@ -387,6 +435,10 @@ fn write_optional_bytes(w: &mut FrameWriter<'_>, bytes: Option<&Bytes>) {
     if let Some(bytes) = bytes {
         w.bytes(bytes);
     }
+}
+
+fn frontier_of(w: &mut FrameWriter<'_>, frontier: &Frontier) {
+    if frontier.is_none() { w.varint(0) } else { w.core(|w| write_frontier(w, frontier)) }
 }
 
 fn standing_byte(standing: Standing) -> u8 {
@@ -455,6 +507,10 @@ impl Source<'_> {
         Ok(if self.flag()? { Standing::Unproven } else { Standing::Continuous })
     }
 
+    fn frontier(&mut self) -> Result<Frontier, BadBytes> {
+        read_frontier(&mut self.r)
+    }
+
     fn acks(&mut self) -> Result<Acks, BadBytes> {
         Ok(Acks { homes: self.r.u8()?, fallbacks: self.r.u8()? })
     }
@@ -483,7 +539,12 @@ const PUT_CONTEXT: u8 = 4;
 const PUT_W: u8 = 8;
 const PUT_RETRY: u8 = 16;
 const PUT_EXPLAIN: u8 = 32;
-const PUT_FLAGS: u8 = 63;
+const PUT_BUFFERED: u8 = 64;
+const PUT_EXPECT: u8 = 128;
+
+const EXPECT_ABSENT: u8 = 0;
+const EXPECT_PRESENT: u8 = 1;
+const EXPECT_TAG: u8 = 2;
 
 /// As in bucket settings.
 const LEVEL_COUNT_MAX: u8 = 252;

@@ -6,7 +6,7 @@ mod common;
 use bytes::{Buf, Bytes, BytesMut};
 use common::{framed, golden, message, one_of_each, pieces};
 use gramme_core::limits::{EXPLAIN_LINES_MAX, FRAME_BYTES_MAX};
-use gramme_core::{Key, NodeId, PartitionId};
+use gramme_core::{Frontier, Key, NodeId, PartitionId};
 use gramme_wire::frame::HEADER_BYTES;
 use gramme_wire::{Body, Failure, FrameReader, Kind, Message, Outgoing, Reason, WireError, peer};
 use proptest::collection::vec;
@@ -124,6 +124,8 @@ fn a_record_is_a_slice_of_the_frame_that_brought_it() {
         key: Key::new("b", b"k").unwrap(),
         record: record.clone(),
         hint_for: None,
+        stamp: Frontier::none(),
+        buffered: false,
     }));
     let frame = body.as_ptr_range();
     let Body::Merge { record: read, .. } = peer::decode(body).unwrap().body else {
@@ -141,6 +143,8 @@ fn a_large_record_leaves_as_its_own_chunk_uncopied_and_small_ones_together() {
             key: Key::new("b", b"k").unwrap(),
             record: record.clone(),
             hint_for: Some(NodeId(4)),
+            stamp: Frontier::none(),
+            buffered: false,
         })
     };
     let mut out = Outgoing::new();
@@ -161,6 +165,7 @@ fn a_message_larger_than_a_frame_is_not_framed_and_leaves_no_byte_behind() {
         standing: gramme_wire::Standing::Continuous,
         entries: vec![entry.clone(), entry],
         more: false,
+        frontier: Frontier::none(),
     });
     let mut out = Outgoing::new();
     peer::queue(&about_nothing(Body::Ping), &mut out).unwrap();

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use gramme_core::codec::decode_record;
 use gramme_core::limits::HEDGE_PERCENT_MAX;
 use gramme_core::planted::{self, Bug};
-use gramme_core::{Context, Key, NodeId, PartitionId, Quorum, Record, Verdict};
+use gramme_core::{Context, Frontier, Key, NodeId, PartitionId, Quorum, Record, Verdict};
 use gramme_wire::{Body, Failure, Reason, Standing};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -181,7 +181,9 @@ impl<E: Env> Reading<E> {
 
     fn take(&mut self, from: NodeId, answer: Answer) {
         match answer {
-            Answer::Said(Body::ReadReply { standing, record }) => self.take_record(from, standing, record),
+            Answer::Said(Body::ReadReply { standing, record, .. }) => {
+                self.take_record(from, standing, record)
+            }
             Answer::Said(Body::Refused { failure }) => self.fail(from, &failure.reason.to_string()),
             Answer::Said(_) => self.fail(from, "it gave an answer of another kind"),
             Answer::Lost => self.fail(from, "its connection broke"),
@@ -281,7 +283,13 @@ impl<E: Env> Reading<E> {
                 repair_here(&self.node, self.partition, self.key.clone(), record.clone());
                 continue;
             }
-            let body = Body::Merge { key: self.key.clone(), record: record.clone(), hint_for: None };
+            let body = Body::Merge {
+                key: self.key.clone(),
+                record: record.clone(),
+                hint_for: None,
+                stamp: Frontier::none(),
+                buffered: false,
+            };
             // A repair that does not arrive is made again by the next read that sees the need.
             let _ = self.node.0.routes.tell(home, self.partition, body, self.gather.deadline());
         }
@@ -292,7 +300,7 @@ fn repair_here<E: Env>(node: &Node<E>, partition: PartitionId, key: Key, record:
     if let Some(replica) = node.home(partition).map(Rc::clone) {
         node.0.env.spawn("repair", async move {
             // A store that refuses has said so to whoever owns it; the next read sees the need again.
-            let _ = replica.merge(&key, &record, None).await;
+            let _ = replica.merge(&key, &record, &Frontier::none(), None).await;
         });
     }
 }

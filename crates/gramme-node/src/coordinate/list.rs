@@ -106,7 +106,7 @@ struct Joined {
 
 impl Joined {
     fn take(&mut self, quorum: &mut Quorum, from: NodeId, answer: Answer) {
-        let Answer::Said(Body::ListReply { standing, entries, more }) = answer else {
+        let Answer::Said(Body::ListReply { standing, entries, more, .. }) = answer else {
             return quorum.fail(from);
         };
         let last = entries.last().map(|entry| entry.key.clone());

@@ -19,7 +19,7 @@ use gramme_core::codec::encode_record;
 use gramme_core::limits::{CONTENT_TYPE_BYTES_MAX, META_BYTES_MAX, META_ENTRIES_MAX};
 use gramme_core::planted::{self, Bug};
 use gramme_core::record::Content;
-use gramme_core::{Key, NodeId, Outcome, PartitionId, Quorum, Verdict};
+use gramme_core::{Frontier, Key, NodeId, Outcome, PartitionId, Quorum, Verdict};
 use gramme_wire::{Body, Done, Failure, Put, Reason};
 use std::rc::Rc;
 use tokio::sync::oneshot;
@@ -141,7 +141,8 @@ async fn prepare<E: Env>(
             explain.line(|| format!("read first: {} sibling(s)", got.record.siblings().len()));
             if retry && !got.record.is_empty() {
                 let found = encode_record(&got.record);
-                let merging = replica.merge(&put.key, &found, None);
+                let stamp = Frontier::none();
+                let merging = replica.merge(&put.key, &found, &stamp, None);
                 let merged = within(node, deadline, merging).await.unwrap_or(Err(Reason::TooLate));
                 merged.map_err(Failure::not_applied)?;
             }
@@ -189,7 +190,13 @@ impl<E: Env> Writing<E> {
         let others: Vec<NodeId> = homes.iter().copied().filter(|&home| home != node.id()).collect();
         let mut quorum = Quorum::new(need, pw as usize);
         homes.iter().for_each(|&home| quorum.asked(home, true));
-        let body = Body::Merge { key: key.clone(), record: minted.kept.encoded.clone(), hint_for: None };
+        let body = Body::Merge {
+            key: key.clone(),
+            record: minted.kept.encoded.clone(),
+            hint_for: None,
+            stamp: node.home(partition).map(|home| home.frontier()).unwrap_or_default(),
+            buffered: false,
+        };
         let gather = node.0.routes.fan_out(&others, partition, body, deadline);
         let patience = others.iter().map(|&home| node.0.detector.borrow().fallback_after(home)).max();
         let own = gather.ask_here(node.id());
@@ -319,7 +326,13 @@ impl<E: Env> Writing<E> {
             self.standing_in.push(Place { fallback, home, failed: false });
             self.quorum.asked(fallback, false);
             let record = self.minted.kept.encoded.clone();
-            let body = Body::Merge { key: self.key.clone(), record, hint_for: Some(home) };
+            let body = Body::Merge {
+                key: self.key.clone(),
+                record,
+                hint_for: Some(home),
+                stamp: Frontier::none(),
+                buffered: false,
+            };
             self.gather.ask(fallback, body);
             self.explain.line(|| {
                 format!(

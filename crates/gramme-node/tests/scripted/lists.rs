@@ -2,6 +2,7 @@
 
 use crate::world::*;
 use bytes::Bytes;
+use gramme_core::Frontier;
 use gramme_core::codec::encode_record;
 use gramme_node::request::{ListPage, Listed, Request};
 use gramme_wire::{Body, Entry, Reason, Standing};
@@ -12,7 +13,7 @@ fn entry(name: &'static str, n: u64) -> Entry {
 
 fn reply(names: &[(&'static str, u64)], more: bool) -> Body {
     let entries = names.iter().map(|&(name, n)| entry(name, n)).collect();
-    Body::ListReply { standing: Standing::Continuous, entries, more }
+    Body::ListReply { standing: Standing::Continuous, entries, more, frontier: Frontier::none() }
 }
 
 fn keys(listed: &Listed) -> Vec<String> {

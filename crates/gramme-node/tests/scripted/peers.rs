@@ -3,13 +3,19 @@
 use crate::world::*;
 use gramme_core::bucket::{BucketFact, BucketSettings, Level};
 use gramme_core::codec::encode_record;
-use gramme_core::{Clock, Incarnation, NodeId, PartitionId, Record, Stamp};
+use gramme_core::{Clock, Frontier, Incarnation, NodeId, PartitionId, Record, Stamp};
 use gramme_node::Event;
 use gramme_node::request::{Get, Request, Response};
 use gramme_wire::{Body, Message, Reason};
 
 fn merge_of(name: &str, record: &Record, hint_for: Option<NodeId>) -> Body {
-    Body::Merge { key: key(name), record: encode_record(record), hint_for }
+    Body::Merge {
+        key: key(name),
+        record: encode_record(record),
+        hint_for,
+        stamp: Frontier::none(),
+        buffered: false,
+    }
 }
 
 fn refusal(story: &Story) -> Reason {
@@ -131,7 +137,11 @@ fn a_fallback_keeps_its_hint_apart_and_shows_it_to_readers() {
 }
 
 fn unproven(record: &Record) -> Body {
-    Body::ReadReply { standing: gramme_wire::Standing::Unproven, record: Some(encode_record(record)) }
+    Body::ReadReply {
+        standing: gramme_wire::Standing::Unproven,
+        record: Some(encode_record(record)),
+        frontier: Frontier::none(),
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use gramme_core::codec::{decode_record, encode_record};
 use gramme_core::layout::Member;
 use gramme_core::record::{Content, checksum};
-use gramme_core::{Context, Dot, Incarnation, Key, Layout, NodeId, PartitionId, Record, RequestId};
+use gramme_core::{Context, Dot, Frontier, Incarnation, Key, Layout, NodeId, PartitionId, Record, RequestId};
 use gramme_core::{Sibling, Stamp, StoreId};
 use gramme_node::request::{Call, Get, ListPage, Request, Response};
 use gramme_node::{Env, Event, Fact, Mono, Node, Options, Probe};
@@ -240,6 +240,8 @@ pub fn put(name: &str, value: &'static str, request: u128) -> Put {
         pw: 0,
         request: RequestId(request),
         retry: false,
+        buffered: None,
+        expect: None,
         explain: false,
     }
 }
@@ -294,12 +296,12 @@ pub fn foreign(incarnation: u64, n: u64, value: &'static str) -> Record {
 /// "I am a continuous home and hold this."
 pub fn holds(record: &Record) -> Body {
     let record = (!record.is_empty()).then(|| encode_record(record));
-    Body::ReadReply { standing: Standing::Continuous, record }
+    Body::ReadReply { standing: Standing::Continuous, record, frontier: Frontier::none() }
 }
 
 /// "I hold nothing", as whoever's silence proves nothing says it.
 pub fn unproven_nothing() -> Body {
-    Body::ReadReply { standing: Standing::Unproven, record: None }
+    Body::ReadReply { standing: Standing::Unproven, record: None, frontier: Frontier::none() }
 }
 
 /// The record that a merge carries.

@@ -205,7 +205,13 @@ mod tests {
 
         let connection = Connection::new(2, NodeId(1), true);
         let record = Bytes::from(vec![0; 16 << 20]);
-        let body = Body::Merge { key: Key::new("b", b"k").unwrap(), record, hint_for: None };
+        let body = Body::Merge {
+            key: Key::new("b", b"k").unwrap(),
+            record,
+            hint_for: None,
+            stamp: Default::default(),
+            buffered: false,
+        };
         let large = Message { body, ..ping() };
         let queued = (0..).take_while(|_| connection.queue(&large)).count();
         assert_eq!(queued, PEER_QUEUE_BYTES_MAX.div_ceil(16 << 20));

@@ -5,9 +5,9 @@ use bytes::{Bytes, BytesMut};
 use gramme_core::bucket::{BucketFact, BucketSettings, Level, Mode};
 use gramme_core::record::{Content, Spent};
 use gramme_core::{
-    Clock, Context, Dot, Incarnation, Interval, Key, NodeId, Outcome, PartitionId, RequestId, Stamp,
+    Clock, Context, Dot, Frontier, Incarnation, Interval, Key, NodeId, Outcome, PartitionId, RequestId, Stamp,
 };
-use gramme_wire::{Acks, Body, Done, Entry, Failure, Message, Put, Reason, Standing};
+use gramme_wire::{Acks, Body, Done, Entry, Expect, Failure, Message, Put, Reason, Standing};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -106,6 +106,8 @@ pub(crate) fn one_of_each() -> Vec<(String, Message)> {
         pw: 1,
         request: RequestId(0x0123_4567_89ab_cdef_0011_2233_4455_6677),
         retry: true,
+        buffered: Some(true),
+        expect: Some(Expect::Tag(0x7a6)),
         explain: true,
     };
     let bare_put = Put {
@@ -117,6 +119,8 @@ pub(crate) fn one_of_each() -> Vec<(String, Message)> {
         w: None,
         pw: 0,
         retry: false,
+        buffered: None,
+        expect: None,
         explain: false,
         ..put.clone()
     };
@@ -142,12 +146,41 @@ pub(crate) fn one_of_each() -> Vec<(String, Message)> {
         stamp: Stamp(1 << 40),
         author: NodeId(9),
     };
+    let frontier = Frontier::from_bases([(Incarnation(0xa1), 7), (Incarnation(0xb2), 300)]);
     let bodies = [
         ("read", Body::Read { key: key.clone() }),
-        ("read_reply", Body::ReadReply { standing: Standing::Continuous, record: Some(record.clone()) }),
-        ("read_reply_nothing", Body::ReadReply { standing: Standing::Unproven, record: None }),
-        ("merge", Body::Merge { key: key.clone(), record: record.clone(), hint_for: None }),
-        ("merge_hint", Body::Merge { key, record: record.clone(), hint_for: Some(NodeId(5)) }),
+        (
+            "read_reply",
+            Body::ReadReply {
+                standing: Standing::Continuous,
+                record: Some(record.clone()),
+                frontier: frontier.clone(),
+            },
+        ),
+        (
+            "read_reply_nothing",
+            Body::ReadReply { standing: Standing::Unproven, record: None, frontier: Frontier::none() },
+        ),
+        (
+            "merge",
+            Body::Merge {
+                key: key.clone(),
+                record: record.clone(),
+                hint_for: None,
+                stamp: frontier.clone(),
+                buffered: false,
+            },
+        ),
+        (
+            "merge_hint",
+            Body::Merge {
+                key,
+                record: record.clone(),
+                hint_for: Some(NodeId(5)),
+                stamp: Frontier::none(),
+                buffered: true,
+            },
+        ),
         ("merge_reply", Body::MergeReply),
         ("forward", Body::Forward { put: Box::new(put) }),
         ("forward_bare", Body::Forward { put: Box::new(bare_put) }),
@@ -172,6 +205,7 @@ pub(crate) fn one_of_each() -> Vec<(String, Message)> {
                     Entry { key: Bytes::from_static(b"carol"), record },
                 ],
                 more: true,
+                frontier: frontier.clone(),
             },
         ),
         ("ping", Body::Ping),
@@ -200,6 +234,7 @@ pub(crate) fn one_of_each() -> Vec<(String, Message)> {
         ("refused_disk", Body::Refused { failure: failure(Reason::Disk("no space left".to_owned())) }),
         ("refused_invalid", Body::Refused { failure: failure(Reason::Invalid("w=4, but N=3".to_owned())) }),
         ("refused_unsuitable", Body::Refused { failure: failure(Reason::Unsuitable) }),
+        ("refused_unexpected", Body::Refused { failure: failure(Reason::Unexpected) }),
     ];
     bodies
         .into_iter()
@@ -232,12 +267,11 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
 fn body() -> impl Strategy<Value = Body> {
     prop_oneof![
         key().prop_map(|key| Body::Read { key }),
-        (standing(), option::of(value())).prop_map(|(standing, record)| Body::ReadReply { standing, record }),
-        (key(), value(), option::of(node())).prop_map(|(key, record, hint_for)| Body::Merge {
-            key,
-            record,
-            hint_for
-        }),
+        (standing(), option::of(value()), frontier())
+            .prop_map(|(standing, record, frontier)| Body::ReadReply { standing, record, frontier }),
+        (key(), value(), option::of(node()), frontier(), any::<bool>()).prop_map(
+            |(key, record, hint_for, stamp, buffered)| Body::Merge { key, record, hint_for, stamp, buffered }
+        ),
         Just(Body::MergeReply),
         put().prop_map(|put| Body::Forward { put: Box::new(put) }),
         done().prop_map(|done| Body::ForwardReply { result: Ok(Box::new(done)) }),
@@ -251,10 +285,12 @@ fn body() -> impl Strategy<Value = Body> {
                 values
             }
         ),
-        (standing(), vec((short(), value()), 0..20), any::<bool>()).prop_map(|(standing, entries, more)| {
-            let entries = entries.into_iter().map(|(key, record)| Entry { key, record }).collect();
-            Body::ListReply { standing, entries, more }
-        }),
+        (standing(), vec((short(), value()), 0..20), any::<bool>(), frontier()).prop_map(
+            |(standing, entries, more, frontier)| {
+                let entries = entries.into_iter().map(|(key, record)| Entry { key, record }).collect();
+                Body::ListReply { standing, entries, more, frontier }
+            }
+        ),
         Just(Body::Ping),
         Just(Body::Pong),
         any::<u64>().prop_map(|digest| Body::BucketsDigest { digest }),
@@ -289,6 +325,8 @@ fn put() -> impl Strategy<Value = Put> {
                 pw,
                 request: RequestId(request),
                 retry,
+                buffered: explain.then_some(retry),
+                expect: retry.then_some(if explain { Expect::Absent } else { Expect::Tag(u64::from(pw)) }),
                 explain,
             },
         )
@@ -384,6 +422,11 @@ fn standing() -> impl Strategy<Value = Standing> {
 
 fn lines() -> impl Strategy<Value = Vec<String>> {
     vec(".{0,20}", 0..4)
+}
+
+fn frontier() -> impl Strategy<Value = Frontier> {
+    vec((any::<u64>(), any::<u64>()), 0..4)
+        .prop_map(|bases| Frontier::from_bases(bases.into_iter().map(|(i, n)| (Incarnation(i), n))))
 }
 
 fn node() -> impl Strategy<Value = NodeId> {

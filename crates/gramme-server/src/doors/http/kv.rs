@@ -117,6 +117,8 @@ impl Write {
             pw: self.consistency.pw,
             request: self.request,
             retry: self.retry,
+            buffered: None,
+            expect: None,
             explain: self.explain,
         }
     }

@@ -92,6 +92,7 @@ impl From<Failure> for Problem {
         let status = match failure.reason {
             Reason::TooManySiblings(_) => StatusCode::CONFLICT,
             Reason::ContextRequired => StatusCode::PRECONDITION_REQUIRED,
+            Reason::Unexpected => StatusCode::PRECONDITION_FAILED,
             Reason::ValueTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Reason::Invalid(_) => StatusCode::BAD_REQUEST,
             Reason::Unavailable

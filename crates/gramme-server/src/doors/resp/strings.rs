@@ -195,6 +195,8 @@ async fn write(
         pw: 0,
         request,
         retry: false,
+        buffered: None,
+        expect: None,
         explain: false,
     };
     match counter.call(key, Call { timeout_ms: REQUEST_MS, request: Request::Put(Box::new(put)) }).await {
