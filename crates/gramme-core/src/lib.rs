@@ -2,8 +2,8 @@
 //!
 //! Reading order, from the bottom up: [`id`] and [`limits`] (the words), [`ring`] and [`layout`] (who keeps
 //! what), [`clock`], [`record`], [`context`], [`seen`] and [`frontier`] (versions: what happened before what, and what
-//! everyone has seen), [`hlc`] (time as advice), [`quorum`] (counting answers), [`bucket`] (what a bucket wants), and
-//! [`codec`] (how values become bytes).
+//! everyone has seen), [`hlc`] (time as advice), [`quorum`] (counting answers), [`bucket`] (what a bucket wants),
+//! [`admission`] (how much background work there may be), and [`codec`] (how values become bytes).
 //!
 //! The crate knows no clock, socket, file, thread or randomness: it is `no_std` with `alloc`, so the
 //! compiler holds it to that. What it needs of the world arrives as an argument.
@@ -14,6 +14,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod admission;
 pub mod bucket;
 pub mod clock;
 pub mod codec;

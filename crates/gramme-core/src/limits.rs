@@ -127,3 +127,12 @@ pub const UNSYNCED_BYTES_MAX: usize = 128 << 20;
 pub const BATCH_RETRY_MS: u64 = 5;
 /// Decoded records that one shard keeps at hand, in bytes, when settings say nothing.
 pub const RECORD_CACHE_BYTES: usize = 16 << 20;
+
+/// Bytes per second of background work that one shard always lets through, however busy it is.
+pub const BACKGROUND_BYTES_MIN: u64 = 512 << 10;
+/// ... when nothing is known yet.
+pub const BACKGROUND_BYTES_START: u64 = 16 << 20;
+/// ... when nothing else goes on.
+pub const BACKGROUND_BYTES_MAX: u64 = 256 << 20;
+/// Slices that wait at once in one shard; every background flow waits for one at a time.
+pub const SLICES_WAITING_MAX: usize = 4096;

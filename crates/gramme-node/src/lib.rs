@@ -1,11 +1,12 @@
 //! What one node does, as flows that read top to bottom: `coordinate` a get, a put or a list; `serve` peers as
-//! a `replica`; spread bucket settings (`gossip`); judge peers (`detector`). [`Node`] ties them together.
+//! a `replica`; spread bucket settings (`gossip`); judge peers (`detector`); pace what no client waits for (`admission`). [`Node`] ties them together.
 //!
 //! Every flow is generic over [`Env`], the only way to the world: its clock, its network, its disk and its
 //! chance. The server runs these flows on tokio, the simulator runs the same code in its own world. So this
 //! crate names no runtime, socket, file, thread, std clock or random hasher.
 #![forbid(unsafe_code)]
 
+pub mod admission;
 mod cache;
 mod coordinate;
 mod detector;
@@ -23,6 +24,7 @@ mod serve;
 mod signal;
 mod store;
 mod transit;
+mod window;
 
 pub use env::{Env, Event, Fact, Mono};
 pub use node::{Node, Options};

@@ -3,13 +3,14 @@
 //! Invariant: a partition's records change only on the shard that owns it, one row at a time; everything that
 //! this node acknowledges is durable before the acknowledgement leaves.
 
+use crate::admission::Admission;
 use crate::coordinate;
 use crate::detector::Detector;
 use crate::env::{Env, Event, Fact, Mono};
 use crate::fan_out::Routes;
 use crate::gossip;
 use crate::once::Once;
-use crate::probe::Probe;
+use crate::probe::{Operation, Probe};
 use crate::pulse::Pulse;
 use crate::replica::{Replica, Role};
 use crate::request::{Call, Get, Got, Health, PeerStatus, Request, Response, Status};
@@ -20,7 +21,7 @@ use crate::store::Store;
 use crate::transit::Transit;
 use gramme_core::bucket::{BucketSettings, Buckets, Mode};
 use gramme_core::context::Secret;
-use gramme_core::limits::{FREEZE_MS, IN_FLIGHT_MAX, PING_MS};
+use gramme_core::limits::{FREEZE_MS, IN_FLIGHT_MAX, PING_MS, SERVED_MAX};
 use gramme_core::{Hlc, Key, Layout, NodeId, PartitionId, StoreId, ring};
 use gramme_storage::{Engine, EngineError, Scan};
 use gramme_wire::{Body, Done, Failure, Message, Put, Reason, Standing};
@@ -79,6 +80,7 @@ pub(crate) struct Inner<E: Env> {
     pub(crate) pulse: RefCell<Pulse>,
     pub(crate) standing: Cell<Standing>,
     pub(crate) hedges: Cell<u64>,
+    admission: Rc<Admission<E>>,
     in_flight: Cell<usize>,
     late: Cell<usize>,
     /// Requests of peers that wait for the disk.
@@ -91,8 +93,10 @@ impl<E: Env> Node<E> {
     /// Opens the shard: reads its seen clocks and bucket settings back, and gives every partition replica a new
     /// incarnation, durable in one batch before this resolves.
     pub async fn open(env: E, options: Options) -> Result<Node<E>, EngineError> {
-        let store = Store::new(env.clone(), options.cache_bytes);
+        let admission = Admission::new(env.clone());
+        let store = Store::new(env.clone(), options.cache_bytes, admission.clone());
         env.spawn("commit", store.clone().commit_for_ever());
+        env.spawn("admission", admission.clone().hand_out_for_ever());
         let hlc = Rc::new(RefCell::new(Hlc::default()));
         let open = |partition, role| {
             Replica::open(env.clone(), options.id, store.clone(), hlc.clone(), partition, role)
@@ -133,6 +137,7 @@ impl<E: Env> Node<E> {
             once: RefCell::default(),
             pulse,
             hedges: Cell::new(0),
+            admission,
             in_flight: Cell::new(0),
             late: Cell::new(0),
             served: Cell::new(0),
@@ -295,6 +300,7 @@ impl<E: Env> Node<E> {
             hints: inner.hints.get(),
             in_flight: inner.in_flight.get(),
             broken: inner.store.broken().map(|cause| cause.to_string()),
+            admission: inner.admission.status(),
         }
     }
 
@@ -321,6 +327,19 @@ impl<E: Env> Node<E> {
         // Whoever opened it meanwhile was first.
         let mut stores = inner.hint_stores.borrow_mut();
         Ok(stores.entry(partition).or_insert_with(|| Rc::new(opened)).clone())
+    }
+
+    /// Who paces this shard's background work.
+    pub fn admission(&self) -> &Rc<Admission<E>> {
+        &self.0.admission
+    }
+
+    /// A client's operation was answered.
+    pub(crate) fn coordinated(&self, operation: Operation, took: Duration, ok: bool) {
+        if operation != Operation::List {
+            self.0.admission.foreground_took(took);
+        }
+        self.0.env.probe(Probe::Coordinated { operation, took, ok });
     }
 
     /// The partition of a key.
@@ -415,8 +434,17 @@ impl<E: Env> Node<E> {
         loop {
             env.sleep_until(env.now() + BEAT).await;
             self.beat();
+            self.0.admission.beat(self.queues_percent());
             self.ping_the_quiet();
         }
+    }
+
+    /// How full the fullest queue of this shard is.
+    fn queues_percent(&self) -> u64 {
+        let percent = |used: usize, max: usize| (100 * used / max) as u64;
+        let inner = &self.0;
+        let serving = percent(inner.served.get(), SERVED_MAX);
+        percent(inner.in_flight.get(), IN_FLIGHT_MAX).max(serving).max(inner.store.fill_percent())
     }
 
     fn ping_the_quiet(&self) {

@@ -1,6 +1,7 @@
 //! What flows report of themselves, as a closed list: the server counts it into metrics, the simulator into
 //! coverage that a run must reach to be valid.
 
+use crate::admission::Work;
 use std::time::Duration;
 
 /// One thing worth counting.
@@ -49,6 +50,15 @@ pub enum Probe {
     StoreBroken,
     /// A get with a `min` context had to ask further replicas.
     SessionWaited,
+    /// Background work was given a slice.
+    Slice {
+        /// What it is for.
+        work: Work,
+        /// How large.
+        bytes: u64,
+    },
+    /// The background budget was steered; bytes per second.
+    Budget(u64),
 }
 
 /// What a coordinator does.

@@ -1,6 +1,7 @@
 //! What doors ask of a node, and what they get. Everything here is plain data that may cross from the shard
 //! whose socket it arrived on to the shard that owns its partition.
 
+use crate::admission::AdmissionStatus;
 use bytes::Bytes;
 use gramme_core::bucket::{BucketSettings, Level, Mode};
 use gramme_core::{Context, Key, LayoutHash, NodeId, PartitionId, Record, StoreId};
@@ -160,6 +161,8 @@ pub struct Status {
     pub in_flight: usize,
     /// What broke the store, if anything did.
     pub broken: Option<String>,
+    /// How background work is paced, and why.
+    pub admission: AdmissionStatus,
 }
 
 /// A peer as one node sees it.

@@ -11,6 +11,7 @@
 //! It refuses every append after a batch has failed, and every read of a row that such a batch held: what the
 //! disk then holds is unknown until the store is opened again under new incarnations.
 
+use crate::admission::Admission;
 use crate::cache::{ByRow, Cache};
 use crate::env::Env;
 use crate::probe::Probe;
@@ -57,6 +58,7 @@ pub(crate) type BatchId = u64;
 /// See the module.
 pub(crate) struct Store<E: Env> {
     env: E,
+    admission: Rc<Admission<E>>,
     state: RefCell<State<E>>,
     work: Signal,
     settled: Signal,
@@ -85,7 +87,7 @@ struct State<E: Env> {
 
 impl<E: Env> Store<E> {
     /// An empty overlay over the environment's engine, and a cache of so many bytes.
-    pub(crate) fn new(env: E, cache_bytes: usize) -> Rc<Store<E>> {
+    pub(crate) fn new(env: E, cache_bytes: usize, admission: Rc<Admission<E>>) -> Rc<Store<E>> {
         let seed = env.random();
         let state = State {
             filling: 1,
@@ -102,6 +104,7 @@ impl<E: Env> Store<E> {
         };
         Rc::new(Store {
             env,
+            admission,
             state: RefCell::new(state),
             work: Signal::default(),
             settled: Signal::default(),
@@ -117,6 +120,12 @@ impl<E: Env> Store<E> {
     /// Whether more may be appended: not while too much, or too many, wait for the disk.
     pub(crate) fn has_room(&self) -> bool {
         self.state.borrow().unsynced_bytes < UNSYNCED_BYTES_MAX && self.waiting.borrow().len() < SERVED_MAX
+    }
+
+    /// How full it is of what waits for the disk.
+    pub(crate) fn fill_percent(&self) -> u64 {
+        let bytes = 100 * self.state.borrow().unsynced_bytes / UNSYNCED_BYTES_MAX;
+        (100 * self.waiting.borrow().len() / SERVED_MAX).max(bytes) as u64
     }
 
     /// The latest state of a row, durable or not, for whoever will build on it. Call under [`Store::lock`].
@@ -256,7 +265,9 @@ impl<E: Env> Store<E> {
             let (id, batch) = self.work.wait_for(|| self.state.borrow_mut().take_batch()).await;
             let rows: Vec<Bytes> = batch.changes.iter().map(|change| change.key().clone()).collect();
             let bytes = batch.size_bytes();
+            let began = self.env.now();
             let result = self.commit(batch).await;
+            self.admission.sync_took(self.env.now().since(began));
             self.settle(id, &rows, bytes, result);
         }
     }

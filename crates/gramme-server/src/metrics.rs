@@ -5,6 +5,7 @@
 //! whoever reads them sums.
 
 use crate::mailbox::Door;
+use gramme_node::admission::WORKS;
 use gramme_node::{Operation, Probe};
 use gramme_storage::Stats;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
@@ -103,6 +104,12 @@ struct EventLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WorkLabels {
+    work: Word,
+    shard: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ShardLabel {
     shard: u32,
 }
@@ -130,6 +137,8 @@ struct Families {
     connected: Family<ShardLabel, Gauge>,
     inbox: Family<ShardLabel, Gauge>,
     outgoing: Family<ShardLabel, Gauge>,
+    slices: Family<WorkLabels, Counter>,
+    budget: Family<ShardLabel, Gauge>,
 }
 
 impl Metrics {
@@ -149,6 +158,8 @@ impl Metrics {
             connected: Family::default(),
             inbox: Family::default(),
             outgoing: Family::default(),
+            slices: Family::default(),
+            budget: Family::default(),
         };
         let f = &families;
         registry.register("requests", "Client requests, by door, operation and outcome", f.requests.clone());
@@ -173,6 +184,16 @@ impl Metrics {
         registry.register("peers_connected", "Members to which a connection stands", f.connected.clone());
         registry.register("inbox_events", "Messages of peers that wait for the shard", f.inbox.clone());
         registry.register("outgoing_bytes", "Bytes that wait for peers' sockets", f.outgoing.clone());
+        registry.register(
+            "background_bytes",
+            "Bytes that background work was given slices for, by kind of work",
+            f.slices.clone(),
+        );
+        registry.register(
+            "background_budget_bytes_per_second",
+            "What the admission controller lets background work cause",
+            f.budget.clone(),
+        );
         let fsync = Histogram::new(exponential_buckets(50e-6, 2.0, 16));
         registry.register("fsync_duration_seconds", "Durable syncs of the store", fsync.clone());
         let (stored_bytes, batches) = (Gauge::default(), Gauge::default());
@@ -208,6 +229,8 @@ pub(crate) struct ShardMetrics {
     durations: [[OnceCell<Histogram>; OPS]; 2],
     coordinated: [[OnceCell<Histogram>; 2]; 3],
     events: [OnceCell<Counter>; EVENTS.len()],
+    slices: [OnceCell<Counter>; WORKS.len()],
+    budget: Gauge,
     pub(crate) dropped: Counter,
     pub(crate) in_flight: Gauge,
     pub(crate) hints: Gauge,
@@ -228,6 +251,8 @@ impl ShardMetrics {
             durations: Default::default(),
             coordinated: Default::default(),
             events: [const { OnceCell::new() }; EVENTS.len()],
+            slices: [const { OnceCell::new() }; WORKS.len()],
+            budget: families.budget.get_or_create_owned(&label),
             dropped: families.dropped.get_or_create_owned(&label),
             in_flight: families.in_flight.get_or_create_owned(&label),
             hints: families.hints.get_or_create_owned(&label),
@@ -279,6 +304,19 @@ impl ShardMetrics {
                 .observe(took.as_secs_f64());
             return;
         }
+        if let Probe::Slice { work, bytes } = probe {
+            self.slices[work as usize]
+                .get_or_init(|| {
+                    let labels = WorkLabels { work: Word(work.as_str()), shard: self.shard };
+                    self.families.slices.get_or_create_owned(&labels)
+                })
+                .inc_by(bytes);
+            return;
+        }
+        if let Probe::Budget(bytes_per_s) = probe {
+            self.budget.set(i64::try_from(bytes_per_s).unwrap_or(i64::MAX));
+            return;
+        }
         let at = event_of(probe);
         self.events[at]
             .get_or_init(|| {
@@ -310,7 +348,9 @@ fn event_of(probe: Probe) -> usize {
         Probe::StoreBroken => 15,
         Probe::SessionWaited => 16,
         // Measured, not counted.
-        Probe::Coordinated { operation: Operation::Get | Operation::Put | Operation::List, .. } => 17,
+        Probe::Coordinated { operation: Operation::Get | Operation::Put | Operation::List, .. }
+        | Probe::Slice { .. }
+        | Probe::Budget(_) => 17,
     }
 }
 
@@ -345,6 +385,7 @@ const EVENTS: [&str; 18] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gramme_node::admission::Work;
 
     #[test]
     fn what_a_shard_counts_is_read_by_door_operation_outcome_and_shard() {
@@ -353,6 +394,8 @@ mod tests {
         shard.request(Door::Resp, Op::Get, Answer::NotFound, Duration::from_micros(70));
         shard.request(Door::Resp, Op::Get, Answer::NotFound, Duration::from_micros(70));
         shard.probe(Probe::ReadRepair);
+        shard.probe(Probe::Slice { work: Work::Handoff, bytes: 512 });
+        shard.probe(Probe::Budget(1024));
         shard.probe(Probe::Coordinated {
             operation: Operation::Put,
             took: Duration::from_millis(1),
@@ -365,6 +408,8 @@ mod tests {
             r#"gramme_request_duration_seconds_count{door="resp",op="get",shard="1"} 2"#,
             r#"gramme_events_total{event="read_repair",shard="1"} 1"#,
             r#"gramme_coordinated_duration_seconds_count{op="put",ok="true",shard="1"} 1"#,
+            r#"gramme_background_bytes_total{work="handoff",shard="1"} 512"#,
+            r#"gramme_background_budget_bytes_per_second{shard="1"} 1024"#,
             "gramme_fsync_duration_seconds_count 1",
             "gramme_stored_bytes 7",
         ] {

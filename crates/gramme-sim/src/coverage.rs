@@ -30,6 +30,8 @@ pub fn name_of(probe: &Probe) -> &'static str {
         Probe::Shed => "shed",
         Probe::StoreBroken => "store broken",
         Probe::SessionWaited => "session waited",
+        Probe::Slice { .. } => "slice",
+        Probe::Budget(_) => "budget",
     }
 }
 

@@ -35,7 +35,7 @@ pub(crate) async fn get<E: Env>(node: &Node<E>, get: Get, deadline: Mono) -> Res
     let mut reading = Reading::new(node, get, need, deadline);
     let result = reading.until_answered().await;
     let took = node.0.env.now().since(began);
-    node.0.env.probe(Probe::Coordinated { operation: Operation::Get, took, ok: result.is_ok() });
+    node.coordinated(Operation::Get, took, result.is_ok());
     let answer = result.map(|fastest| Got {
         context: Context::of(&reading.merged, fastest),
         record: reading.merged.clone(),

@@ -5,7 +5,7 @@ use crate::coordinate::{OVERDUE, acks};
 use crate::env::{Env, Mono};
 use crate::fan_out::{Answer, Step};
 use crate::node::Node;
-use crate::probe::{Operation, Probe};
+use crate::probe::Operation;
 use crate::request::{ListPage, Listed};
 use crate::serve;
 use bytes::Bytes;
@@ -20,7 +20,7 @@ pub(crate) async fn list<E: Env>(node: &Node<E>, page: ListPage, deadline: Mono)
     let began = node.0.env.now();
     let result = gather_page(node, &page, deadline).await;
     let took = node.0.env.now().since(began);
-    node.0.env.probe(Probe::Coordinated { operation: Operation::List, took, ok: result.is_ok() });
+    node.coordinated(Operation::List, took, result.is_ok());
     let settings = node.settings(&page.bucket);
     let (mut joined, next_after) = result?;
     let now_ms = node.0.env.wall_ms();

@@ -38,7 +38,7 @@ pub(crate) async fn put_here<E: Env>(
         Err(failure) => (Err(failure), Rest::nothing()),
     };
     let took = node.0.env.now().since(began);
-    node.0.env.probe(Probe::Coordinated { operation: Operation::Put, took, ok: result.is_ok() });
+    node.coordinated(Operation::Put, took, result.is_ok());
     // Nobody listens any more if the client has gone away.
     let _ = answer.send(result);
     rest

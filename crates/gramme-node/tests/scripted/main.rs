@@ -2,6 +2,7 @@
 //! disk. What needs several real nodes is the simulator's.
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)] // a test's unwrap is its assertion
 
+mod admission;
 mod gets;
 mod lists;
 mod peers;
