@@ -6,9 +6,10 @@ use crate::history::{Attempt, DoneSeen, Found, GetOp, History, ListOp, PutOp};
 use crate::knobs::Knobs;
 use crate::timer::Sleep;
 use crate::workload::{Action, LWW, Step, With};
+use crate::world::node_id;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
-use gramme_core::bucket::{Level, Mode};
+use gramme_core::bucket::Level;
 use gramme_core::record::Content;
 use gramme_core::{Clock, Context, Key, Outcome, RequestId, ring};
 use gramme_node::request::{Call, Get, Got, ListPage, Request, Response};
@@ -238,7 +239,7 @@ impl Client {
     fn attempt_begins(&self, at: usize, host: usize) -> usize {
         let mut history = self.history.borrow_mut();
         let attempts = &mut history.puts[at].attempts;
-        attempts.push(Attempt { host, waited: 0, outcome: None, reason: None, ended: None });
+        attempts.push(Attempt { node: node_id(host), waited: 0, outcome: None, reason: None, ended: None });
         attempts.len() - 1
     }
 
@@ -318,11 +319,6 @@ impl Client {
     fn now(&self) -> u64 {
         self.cluster.world().now()
     }
-}
-
-/// Whether siblings of this bucket are shown as one.
-pub fn mode_of(bucket: &str) -> Mode {
-    if bucket == LWW { Mode::Lww } else { Mode::Siblings }
 }
 
 const ATTEMPTS_MAX: usize = 2;

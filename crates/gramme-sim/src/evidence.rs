@@ -1,12 +1,16 @@
 //! What checkers judge by: the history of the clients and the dumps of the disks; nothing that a node says of
 //! itself.
+//!
+//! Nothing here knows of the simulated world: whoever has a [`History`] and the rows of every store, simulated
+//! or of real processes, has [`Evidence`], and [`crate::check::all`] judges it.
 
 use crate::history::History;
-use crate::world::{World, name, node_id};
-use gramme_core::bucket::BucketSettings;
+use bytes::Bytes;
+use gramme_core::bucket::{BucketSettings, Mode};
 use gramme_core::codec::decode_record;
-use gramme_core::{Dot, Key, Layout, NodeId, PartitionId, Record, RequestId};
-use gramme_node::rows::{self, KIND_DATA, KIND_HINT};
+use gramme_core::seen::Seen;
+use gramme_core::{Dot, Incarnation, Key, Layout, NodeId, PartitionId, Record, RequestId};
+use gramme_node::rows::{self, KIND_DATA, KIND_HINT, KIND_SEEN};
 use gramme_storage::NODE_ROWS;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -17,18 +21,37 @@ pub struct Evidence {
     pub layout: Rc<Layout>,
     /// What clients asked and were told.
     pub history: History,
-    /// The disks, after the faults were healed and every key was read with R = all.
+    /// The disks, after the faults were healed and the cluster had its time to converge.
     pub dumps: Vec<Dump>,
-    /// Keys whose last read, with R = all, was not answered, and why.
+    /// What may be asked of this run.
+    pub claims: Claims,
+    /// Keys whose last read was not answered, and why.
     pub unread: Vec<(Key, String)>,
-    /// Whether some host's directory was emptied.
-    pub wiped: bool,
-    /// The settings of each bucket as each host has them.
+    /// The settings of each bucket as each node has them.
     pub settings: BTreeMap<String, Vec<BucketSettings>>,
     /// The whole list of each bucket, read at the end.
-    pub listed: BTreeMap<String, Option<Vec<bytes::Bytes>>>,
+    pub listed: BTreeMap<String, Option<Vec<Bytes>>>,
     /// Keys that clients ever wrote with a time to live; what they read as depends on the clock.
     pub mortal: BTreeSet<Key>,
+    /// Buckets in which the last writer wins.
+    pub last_writer_wins: BTreeSet<String>,
+}
+
+/// What may be asked of a run, beyond what holds always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// The cluster had its time after the faults: all homes hold the same.
+    pub converged: bool,
+    /// Every home was reachable long enough: no hint is left anywhere.
+    pub drained: bool,
+    /// Seen clocks agree too: exchanges ran to their end.
+    pub clocks: bool,
+    /// Acknowledged data may still lie in hint stores alone: some disk was lost and hints are not drained.
+    pub hints_count: bool,
+    /// Tombstones and clocks may be gone because everyone has seen them.
+    pub reclaims: bool,
+    /// Tombstones have had their time to go.
+    pub reclaimed: bool,
 }
 
 /// What one disk holds.
@@ -40,6 +63,8 @@ pub struct Dump {
     pub data: BTreeMap<Key, Record>,
     /// Hints, with the homes that they are for.
     pub hints: BTreeMap<Key, (Vec<NodeId>, Record)>,
+    /// The seen clocks of its home replicas.
+    pub seen: BTreeMap<PartitionId, Seen>,
     /// Rows that cannot be read, and why.
     pub garbled: Vec<String>,
 }
@@ -61,13 +86,37 @@ impl Violation {
 }
 
 impl Evidence {
+    /// A history and what the disks held when it was over, of which so much may be asked.
+    pub fn new(layout: Rc<Layout>, history: History, dumps: Vec<Dump>, claims: Claims) -> Evidence {
+        Evidence {
+            layout,
+            history,
+            dumps,
+            claims,
+            unread: Vec::new(),
+            settings: BTreeMap::new(),
+            listed: BTreeMap::new(),
+            mortal: BTreeSet::new(),
+            last_writer_wins: BTreeSet::new(),
+        }
+    }
+
+    /// What people call a node.
+    pub fn name(&self, node: NodeId) -> String {
+        self.layout.member(node).map_or_else(|| node.to_string(), |member| member.name.clone())
+    }
+
+    /// How a bucket's siblings are shown.
+    pub fn mode_of(&self, bucket: &str) -> Mode {
+        if self.last_writer_wins.contains(bucket) { Mode::Lww } else { Mode::Siblings }
+    }
+
     /// The partition of a key.
     pub fn partition_of(&self, key: &Key) -> PartitionId {
         gramme_core::ring::partition_of(key, self.layout.partitions())
     }
 
-    /// What is left of a key: the records of its homes joined. If a directory was emptied, also what hint
-    /// stores hold: acknowledged data may live there alone until hints are drained.
+    /// What is left of a key: the records of its homes joined, and what hint stores hold where they count.
     pub fn left_of(&self, key: &Key) -> Record {
         let homes = self.layout.homes(self.partition_of(key));
         let mut left = Record::new();
@@ -75,7 +124,7 @@ impl Evidence {
             if homes.contains(&dump.node) {
                 left = dump.data.get(key).map_or(left.clone(), |record| left.join(record));
             }
-            if self.wiped {
+            if self.claims.hints_count {
                 left = dump.hints.get(key).map_or(left.clone(), |(_, record)| left.join(record));
             }
         }
@@ -92,7 +141,7 @@ impl Evidence {
             }
         }
         for dump in &self.dumps {
-            let host = host_name(dump.node);
+            let host = self.name(dump.node);
             all.extend(dump.data.iter().map(|(key, record)| (format!("the disk of {host}"), key, record)));
             let hints = dump.hints.iter();
             all.extend(hints.map(|(key, (_, record))| (format!("the hint store of {host}"), key, record)));
@@ -119,39 +168,50 @@ impl Evidence {
     }
 }
 
-/// Reads a host's disk.
-pub fn dump(world: &World, host: usize) -> Dump {
-    let mut dump = Dump { node: node_id(host), ..Dump::default() };
-    let stored: Vec<_> = world
-        .with_disk(host, |disk| disk.rows().iter().map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>());
-    for (row, value) in stored {
-        let partition = row.get(..2).map(|p| u16::from_be_bytes([p[0], p[1]]));
-        if partition == Some(NODE_ROWS) {
-            continue;
+impl Dump {
+    /// What the rows of one store hold, in any order: those of a simulated disk or of a real engine. Rows of
+    /// kinds that no checker reads are passed over.
+    pub fn of_rows(node: NodeId, rows: impl IntoIterator<Item = (Bytes, Bytes)>) -> Dump {
+        let mut dump = Dump { node, ..Dump::default() };
+        for (row, value) in rows {
+            let (Some(partition), Some(kind)) = (partition_of(&row), row.get(2)) else { continue };
+            let rest = rows::rest(&row);
+            let garbled = match *kind {
+                KIND_DATA => dump.take_data(rest, &value),
+                KIND_HINT => dump.take_hint(rest, &value),
+                KIND_SEEN => dump.take_seen(partition, &rest, &value),
+                _ => Ok(()),
+            };
+            dump.garbled.extend(garbled.err().map(|why| format!("row {row:?}: {why}")));
         }
-        let key = Key::from_joined(rows::rest(&row));
-        match row.get(2) {
-            Some(&KIND_DATA) => match (key, decode_record(&value)) {
-                (Ok(key), Ok(record)) => {
-                    dump.data.insert(key, record);
-                }
-                (key, record) => dump.garbled.push(format!("{key:?}: {:?}", record.err())),
-            },
-            Some(&KIND_HINT) => match (key, rows::decode_hint(&value)) {
-                (Ok(key), Ok((homes, record, _))) => {
-                    dump.hints.insert(key, (homes, record));
-                }
-                (key, hint) => dump.garbled.push(format!("hint of {key:?}: {:?}", hint.err())),
-            },
-            _ => {}
-        }
+        dump
     }
-    dump
+
+    fn take_data(&mut self, rest: Bytes, value: &Bytes) -> Result<(), String> {
+        let key = Key::from_joined(rest).map_err(|error| format!("{error:?}"))?;
+        self.data.insert(key, decode_record(value).map_err(|error| format!("{error:?}"))?);
+        Ok(())
+    }
+
+    fn take_hint(&mut self, rest: Bytes, value: &Bytes) -> Result<(), String> {
+        let key = Key::from_joined(rest).map_err(|error| format!("{error:?}"))?;
+        let (homes, record, _) = rows::decode_hint(value).map_err(|error| format!("{error:?}"))?;
+        self.hints.insert(key, (homes, record));
+        Ok(())
+    }
+
+    fn take_seen(&mut self, partition: PartitionId, rest: &[u8], value: &Bytes) -> Result<(), String> {
+        let incarnation = rest.try_into().map(u64::from_be_bytes).map_err(|_| "not an incarnation")?;
+        let (row, _) = rows::decode_seen(value).map_err(|error| format!("{error:?}"))?;
+        self.seen.entry(partition).or_default().set_row(Incarnation(incarnation), row);
+        Ok(())
+    }
 }
 
-/// What people call a node.
-pub fn host_name(node: NodeId) -> String {
-    crate::world::host_of(node).map_or_else(|| node.to_string(), name)
+/// The partition that a row belongs to; none if it is the node's.
+fn partition_of(row: &[u8]) -> Option<PartitionId> {
+    let partition = u16::from_be_bytes(row.get(..2)?.try_into().ok()?);
+    (partition != NODE_ROWS).then_some(PartitionId(partition))
 }
 
 /// A record in one line: its live dots with their writes.

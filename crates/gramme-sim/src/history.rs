@@ -5,7 +5,7 @@
 use crate::evidence::describe;
 use bytes::Bytes;
 use gramme_core::record::{Content, checksum};
-use gramme_core::{Clock, Dot, Key, Outcome, Record, RequestId};
+use gramme_core::{Clock, Dot, Key, NodeId, Outcome, Record, RequestId};
 use gramme_wire::{Acks, Reason};
 
 /// The whole history of a run.
@@ -64,14 +64,14 @@ pub struct DoneSeen {
 #[derive(Clone, Debug)]
 pub struct Attempt {
     /// Who was asked.
-    pub host: usize,
-    /// How long the request lay in a frozen host's sockets, in nanoseconds.
+    pub node: NodeId,
+    /// How long the request lay in a frozen node's sockets, in nanoseconds.
     pub waited: u64,
-    /// What the host made of it, told to the client or not; `None` if it never ended.
+    /// What the node made of it, told to the client or not; `None` if it never ended.
     pub outcome: Option<Outcome>,
     /// Why it failed there.
     pub reason: Option<Reason>,
-    /// When the host was done with it, whether the client still waited or not.
+    /// When the node was done with it, whether the client still waited or not.
     pub ended: Option<u64>,
 }
 
@@ -169,7 +169,7 @@ impl History {
                 None => "without a context".to_string(),
             };
             let hosts: Vec<String> =
-                op.attempts.iter().map(|a| format!("n{} {:?}", a.host + 1, a.outcome)).collect();
+                op.attempts.iter().map(|a| format!("n{} {:?}", a.node.0, a.outcome)).collect();
             let when = span(op.invoked, op.returned.unwrap_or(op.invoked));
             told.push((op.invoked, format!("{when} {} {context}; {}", op.name(), hosts.join(", "))));
         }

@@ -55,6 +55,17 @@ pub struct Knobs {
     pub begin_unproven: bool,
     /// Which kinds of faults there are.
     pub classes: Vec<Class>,
+    /// What makes the homes agree when the faults are over.
+    #[serde(default)]
+    pub healer: Healer,
+}
+
+/// What makes the homes of a key agree again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Healer {
+    /// One read of every key from all its homes, by read repair.
+    #[default]
+    Reads,
 }
 
 /// A kind of fault.
@@ -151,6 +162,7 @@ impl Knobs {
             drift_ppm: (0..hosts).map(|_| rng.below(800) as i64 - 400).collect(),
             begin_unproven: rng.chance(300),
             classes,
+            healer: Healer::Reads,
         }
     }
 }

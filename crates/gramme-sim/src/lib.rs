@@ -3,8 +3,8 @@
 //!
 //! Reading order: [`rng`] and [`log`]; [`executor`], [`timer`] and [`clock`]; [`net`] and [`disk`] (decisions);
 //! [`world`] (the loop); [`env`] and [`engine`] (what a node sees); [`knobs`], [`nemesis`] and [`workload`]
-//! (what is drawn); [`cluster`] and [`client`] (who acts); [`history`], [`evidence`] and [`check`] (who judges);
-//! [`run`] (one run).
+//! (what is drawn); [`cluster`] and [`client`] (who acts); [`history`], [`evidence`] and [`check`] (who judges,
+//! and who judge real processes as well); [`run`] and [`course`] (one run).
 //!
 //! One seed is one run: the same on every machine, in every process, at one commit. It refuses to simulate
 //! what only real processes show: sockets, file systems, data races.
@@ -17,6 +17,7 @@ pub mod check;
 pub mod client;
 pub mod clock;
 pub mod cluster;
+pub mod course;
 pub mod coverage;
 pub mod disk;
 pub mod engine;
@@ -25,6 +26,7 @@ pub mod evidence;
 pub mod executor;
 pub mod history;
 pub mod knobs;
+pub mod last_reads;
 pub mod log;
 pub mod meta;
 pub mod model;

@@ -2,7 +2,7 @@
 //! the same keys with the same live dots and checksums. Hints lie only where hints belong. All nodes have the
 //! same bucket settings.
 
-use crate::evidence::{Dump, Evidence, Violation, describe, host_name};
+use crate::evidence::{Dump, Evidence, Violation, describe};
 use gramme_core::{Dot, Key, NodeId, Record};
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
     for dump in &evidence.dumps {
         dump.garbled
             .iter()
-            .for_each(|what| say(format!("{}: a row cannot be read: {what}", host_name(dump.node))));
+            .for_each(|what| say(format!("{}: a row cannot be read: {what}", evidence.name(dump.node))));
     }
     let keys: BTreeSet<&Key> = evidence.dumps.iter().flat_map(|dump| dump.data.keys()).collect();
     for key in keys {
@@ -24,7 +24,7 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
         let held: Vec<(NodeId, &Dump)> = evidence.dumps.iter().map(|dump| (dump.node, dump)).collect();
         for (node, dump) in &held {
             if dump.data.contains_key(key) && !homes.contains(node) {
-                say(format!("{} is no home of {key:?} and has it among its data", host_name(*node)));
+                say(format!("{} is no home of {key:?} and has it among its data", evidence.name(*node)));
             }
         }
         let of_homes: Vec<(NodeId, Option<&Record>)> = held
@@ -38,7 +38,7 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
             let shown: Vec<String> = of_homes
                 .iter()
                 .map(|(node, record)| {
-                    format!("{} {}", host_name(*node), record.map_or("nothing".to_string(), describe))
+                    format!("{} {}", evidence.name(*node), record.map_or("nothing".to_string(), describe))
                 })
                 .collect();
             say(format!("the homes of {key:?} differ after repair: {}", shown.join("; ")));
@@ -47,7 +47,7 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
     for dump in &evidence.dumps {
         for key in dump.hints.keys() {
             if evidence.layout.is_home(evidence.partition_of(key), dump.node) {
-                say(format!("{} is a home of {key:?} and has it among its hints", host_name(dump.node)));
+                say(format!("{} is a home of {key:?} and has it among its hints", evidence.name(dump.node)));
             }
         }
     }

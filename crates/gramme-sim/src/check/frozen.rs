@@ -2,7 +2,6 @@
 //! elsewhere, and taking them would put late ghosts over newer acknowledged writes.
 
 use crate::evidence::{Evidence, Violation};
-use crate::world::name;
 use gramme_core::Outcome;
 use gramme_core::limits::FREEZE_MS;
 
@@ -19,7 +18,7 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
                     "{} waited {} ms in the sockets of {}, which was frozen, and was taken all the same ({:?})",
                     op.name(),
                     attempt.waited / 1_000_000,
-                    name(attempt.host),
+                    evidence.name(attempt.node),
                     attempt.outcome
                 );
                 violations.push(Violation::new(RULE, text));

@@ -1,7 +1,6 @@
 //! A page of a list is in order, begins after where it was asked to, and has each key once; the whole list at
 //! the end has exactly the keys that read as something.
 
-use crate::client::mode_of;
 use crate::evidence::{Evidence, Violation};
 use bytes::Bytes;
 use gramme_core::{Key, View};
@@ -31,8 +30,8 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
         let keys: BTreeSet<&Key> = evidence.dumps.iter().flat_map(|dump| dump.data.keys()).collect();
         for key in keys.into_iter().filter(|key| key.bucket() == bucket && !evidence.mortal.contains(*key)) {
             let left = evidence.left_of(key);
-            let reads = !matches!(left.view(mode_of(bucket), 0), View::Missing | View::Deleted);
-            let of_homes_alone = !evidence.wiped;
+            let reads = !matches!(left.view(evidence.mode_of(bucket), 0), View::Missing | View::Deleted);
+            let of_homes_alone = !evidence.claims.hints_count;
             if of_homes_alone && reads != listed.contains(&Bytes::copy_from_slice(key.key())) {
                 say(format!(
                     "the list of {bucket} is wrong about {key:?}: it {}",

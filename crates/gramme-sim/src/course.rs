@@ -1,0 +1,184 @@
+//! The course of a run: *work* (clients and faults), *heal* (every fault ends, whatever is down starts), *quiet*
+//! (bounded time without any client, in which the cluster must converge by itself), *dump* (the disks are read
+//! with the world at a stand), and *last reads*, whose answers must be what the dumps say.
+//!
+//! Nothing is asked of a node between the end of the work and the dump, so that no read repairs what is
+//! measured; with [`Healer::Reads`] it is the other way round: nothing but one read of each key heals.
+
+use crate::client::Client;
+use crate::cluster::Cluster;
+use crate::evidence::{Claims, Dump, Evidence};
+use crate::executor::Owner;
+use crate::history::History;
+use crate::knobs::Healer;
+use crate::last_reads::Asker;
+use crate::rng::Rng;
+use crate::run::Plan;
+use crate::timer::Sleep;
+use crate::workload::{self, LWW, OWN};
+use crate::world::{World, node_id};
+use gramme_core::Key;
+use gramme_core::bucket::BucketSettings;
+use gramme_core::limits::SIBLINGS_MAX;
+use gramme_core::record::Content;
+use gramme_node::request::{Call, Request};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+/// See the module.
+pub struct Course<'a> {
+    plan: &'a Plan,
+    world: Rc<World>,
+    cluster: Cluster,
+    keys: Rc<Vec<Key>>,
+    history: Rc<RefCell<History>>,
+    working: Rc<Cell<usize>>,
+}
+
+impl<'a> Course<'a> {
+    /// The course of a plan in a world at its beginning.
+    pub fn new(world: Rc<World>, plan: &'a Plan) -> Course<'a> {
+        let keys = workload::keys(&plan.knobs)
+            .into_iter()
+            .map(|(bucket, key)| Key::new(bucket, key.as_bytes()).expect("the workload's keys are keys"))
+            .collect();
+        let cluster = Cluster::new(world.clone(), &plan.knobs);
+        let history = Rc::default();
+        Course { plan, world, cluster, keys: Rc::new(keys), history, working: Rc::default() }
+    }
+
+    /// Goes through it; `None` if the run ended in trouble.
+    pub fn carry_out(&self) -> Option<Evidence> {
+        self.work();
+        self.heal();
+        let asker = Asker { cluster: &self.cluster, knobs: &self.plan.knobs, keys: &self.keys };
+        let unread = match self.plan.knobs.healer {
+            Healer::Reads => asker.read_all(),
+        };
+        self.advance(self.now_ms() + SETTLE_MS);
+        let dumps = (0..self.plan.knobs.hosts).map(|host| dump(&self.world, host)).collect();
+        let settings = asker.settings();
+        let listed = asker.list_all();
+        let history = std::mem::take(&mut *self.history.borrow_mut());
+        self.world.trouble().is_none().then(|| Evidence {
+            unread,
+            settings,
+            listed,
+            mortal: self.mortal(&history),
+            last_writer_wins: BTreeSet::from([LWW.to_string()]),
+            ..Evidence::new(self.cluster.layout().clone(), history, dumps, self.claims())
+        })
+    }
+
+    fn work(&self) {
+        (0..self.plan.knobs.hosts).for_each(|host| self.cluster.start(host));
+        self.advance(MEET_MS);
+        self.cluster.prove();
+        self.spawn_settings();
+        self.spawn_clients();
+        for timed in &self.plan.faults {
+            self.advance(timed.at_ms);
+            self.cluster.suffer(timed.fault);
+        }
+        self.advance(self.plan.knobs.length_ms);
+        while self.working.get() > 0 && self.world.trouble().is_none() && self.now_ms() < PATIENCE_MS {
+            self.advance(self.now_ms() + 100);
+        }
+    }
+
+    fn heal(&self) {
+        self.cluster.heal();
+        self.advance(self.now_ms() + HEAL_MS);
+        // Whatever the last fault has broken has been started anew by now.
+        self.cluster.heal();
+    }
+
+    fn claims(&self) -> Claims {
+        let wiped = (0..self.plan.knobs.hosts).any(|host| self.cluster.was_wiped(host));
+        match self.plan.knobs.healer {
+            Healer::Reads => Claims { converged: true, hints_count: wiped, ..Claims::default() },
+        }
+    }
+
+    /// Lets time pass, with the supervisor looking after the processes.
+    fn advance(&self, until_ms: u64) {
+        while self.now_ms() < until_ms && self.world.trouble().is_none() {
+            let next = (self.now_ms() + SUPERVISE_MS).min(until_ms);
+            self.world.run_until(next * 1_000_000);
+            self.cluster.supervise();
+        }
+    }
+
+    /// One bucket's settings are set twice, at two nodes: the later must win everywhere.
+    fn spawn_settings(&self) {
+        let mut rng = Rng::stream(self.plan.seed, "settings", 0);
+        let siblings_max = self.plan.knobs.siblings_max;
+        for (at_ms, siblings_max) in
+            [(self.now_ms(), siblings_max), (rng.between(600, 3000), siblings_max + 1)]
+        {
+            let cluster = self.cluster.clone();
+            let host = rng.index(self.plan.knobs.hosts);
+            self.world.spawn(Owner::Harness, "settings", async move {
+                Sleep::until(cluster.world().clone(), at_ms * 1_000_000).await;
+                let siblings_max = siblings_max.min(SIBLINGS_MAX as u64);
+                let settings = BucketSettings { siblings_max, ..BucketSettings::default_of(OWN) };
+                let request = Request::SetBucket(OWN.to_string(), settings);
+                cluster.call(host, Call { timeout_ms: 1000, request }, Box::new(|_, _| {})).await;
+            });
+        }
+    }
+
+    fn spawn_clients(&self) {
+        for (number, steps) in self.plan.clients.iter().enumerate() {
+            let client = Client::new(
+                number,
+                self.cluster.clone(),
+                &self.plan.knobs,
+                self.keys.clone(),
+                self.history.clone(),
+            );
+            let (working, steps) = (self.working.clone(), steps.clone());
+            working.set(working.get() + 1);
+            self.world.spawn(Owner::Harness, "client", async move {
+                client.run(steps).await;
+                working.set(working.get() - 1);
+            });
+        }
+    }
+
+    fn mortal(&self, history: &History) -> BTreeSet<Key> {
+        let lived = |step: &&workload::Step| matches!(step.action, workload::Action::Put { ttl_ms, .. } if ttl_ms > 0);
+        let steps = self.plan.clients.iter().flatten().filter(lived);
+        let written: BTreeSet<&Key> = history
+            .puts
+            .iter()
+            .filter(|op| matches!(op.content, Content::Value(_)))
+            .map(|op| &op.key)
+            .collect();
+        steps.map(|step| &self.keys[step.key]).filter(|key| written.contains(key)).cloned().collect()
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.world.now() / 1_000_000
+    }
+}
+
+/// What is durable on a host's disk.
+fn dump(world: &World, host: usize) -> Dump {
+    let rows: Vec<_> =
+        world.with_disk(host, |disk| disk.rows().iter().map(|(k, v)| (k.clone(), v.clone())).collect());
+    Dump::of_rows(node_id(host), rows)
+}
+
+/// By then all nodes have met.
+const MEET_MS: u64 = 300;
+/// Between two looks of the supervisor.
+const SUPERVISE_MS: u64 = 100;
+/// By then the slowest client is done.
+const PATIENCE_MS: u64 = 60_000;
+/// From the end of faults until everyone is connected and believes in everyone again: a broken connection may be
+/// noticed four seconds after its link was mended.
+const HEAL_MS: u64 = 6_000;
+/// From the last read until its repairs are durable and settings have spread.
+const SETTLE_MS: u64 = 6_000;
