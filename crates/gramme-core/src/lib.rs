@@ -1,9 +1,10 @@
 //! The pure half of Gramme: every decision that is arithmetic over values.
 //!
 //! Reading order, from the bottom up: [`id`] and [`limits`] (the words), [`ring`] and [`layout`] (who keeps
-//! what), [`clock`], [`record`], [`context`], [`seen`] and [`frontier`] (versions: what happened before what, and what
-//! everyone has seen), [`hlc`] (time as advice), [`quorum`] (counting answers), [`bucket`] (what a bucket wants),
-//! [`admission`] (how much background work there may be), and [`codec`] (how values become bytes).
+//! what), [`clock`], [`record`], [`context`], [`seen`] and [`frontier`] (versions: what happened before what, and
+//! what everyone has seen), [`merkle`] (what is held, in short), [`hlc`] (time as advice), [`quorum`] (counting
+//! answers), [`bucket`] (what a bucket wants), [`admission`] (how much background work there may be), and
+//! [`codec`] (how values become bytes).
 //!
 //! The crate knows no clock, socket, file, thread or randomness: it is `no_std` with `alloc`, so the
 //! compiler holds it to that. What it needs of the world arrives as an argument.
@@ -24,6 +25,7 @@ pub mod hlc;
 pub mod id;
 pub mod layout;
 pub mod limits;
+pub mod merkle;
 pub mod outcome;
 pub mod planted;
 pub mod quorum;
