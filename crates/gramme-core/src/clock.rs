@@ -107,6 +107,19 @@ impl Clock {
         self.add(dot.incarnation, dot.n.saturating_sub(1), dot.n);
     }
 
+    /// Takes one event out, splitting its run if need be. For what must not be claimed: a sibling that is
+    /// refused takes its own dot out of the clock that it came with (correctness.md 2.2).
+    pub fn subtract(&mut self, dot: Dot) {
+        let after = self.intervals.partition_point(|i| (i.incarnation, i.lo) < (dot.incarnation, dot.n));
+        let Some(at) = after.checked_sub(1) else { return };
+        let run = self.intervals[at];
+        if run.incarnation != dot.incarnation || run.hi < dot.n {
+            return;
+        }
+        let parts = [Interval { hi: dot.n - 1, ..run }, Interval { lo: dot.n, ..run }];
+        self.intervals.splice(at..=at, parts.into_iter().filter(|part| part.lo < part.hi));
+    }
+
     /// Whether `other` knows of a later event of this incarnation than this clock does.
     pub fn shows_less_of(&self, incarnation: Incarnation, other: &Clock) -> bool {
         let last = |clock: &Clock| clock.last_of(incarnation).map_or(0, |run| run.hi);

@@ -6,6 +6,8 @@
 //! answers), [`bucket`] (what a bucket wants), [`admission`] (how much background work there may be), and
 //! [`codec`] (how values become bytes).
 //!
+//! After those: [`reclaim`] and [`closed`] (how tombstones go, and what may not come back).
+//!
 //! The crate knows no clock, socket, file, thread or randomness: it is `no_std` with `alloc`, so the
 //! compiler holds it to that. What it needs of the world arrives as an argument.
 #![no_std]
@@ -18,6 +20,7 @@ extern crate std;
 pub mod admission;
 pub mod bucket;
 pub mod clock;
+pub mod closed;
 pub mod codec;
 pub mod context;
 pub mod frontier;
@@ -29,6 +32,7 @@ pub mod merkle;
 pub mod outcome;
 pub mod planted;
 pub mod quorum;
+pub mod reclaim;
 pub mod record;
 pub mod ring;
 pub mod seen;

@@ -42,10 +42,44 @@ pub enum Bug {
     RetryForgotten,
     /// A coordinator that was frozen takes the writes that were waiting in its sockets.
     FrozenWrites,
+    /// A late state is joined whatever the frontier says of it: no stamp rule.
+    StaleTaken,
+    /// A read joins its answers without asking what their senders' frontiers say: no read fill.
+    ReadNotFilled,
+    /// A replica reclaims below its own base, whatever the other homes have seen.
+    ReclaimOnOwnBase,
+    /// A tombstone goes once its own dot is below the frontier, whatever its clock still covers.
+    ReclaimOnDotOnly,
+    /// A stamp is compared for the incarnation of the dot alone.
+    StampPerDot,
+    /// What lies below the frontier and is lacking is stale whoever sends it.
+    StampIgnored,
+    /// What was seen and is lacking is stale, instead of what lies below the frontier.
+    StaleBySeen,
+    /// A refused sibling leaves its dot in the clock that it came with.
+    StaleDotsKept,
+    /// A broken pull session joins its source's seen clock all the same.
+    SessionJoinedEarly,
+    /// A replica whose disk was swapped for a backup goes on as if nothing had happened.
+    RestoredTrusted,
+    /// A refilling replica keeps siblings that its source has reclaimed.
+    RefillNotPurged,
+    /// A dot of a closed incarnation outside its final set is taken all the same.
+    CloseNotFrozen,
+    /// An incarnation is closed without asking those who keep hints.
+    CloseWithoutHints,
+    /// A base is reported before it is durable.
+    BaseBeforeSync,
+    /// A drained hint store keeps its seen clock and its incarnation.
+    HintClockKept,
+    /// Of homes with equal frontiers that disagree the majority wins over the live value.
+    ConflictByVote,
+    /// A state with a void dot loses that sibling instead of being refused whole.
+    VoidSiblingCut,
 }
 
 /// Every planted fault, for the budget tables of the simulator.
-pub const ALL: [Bug; 18] = [
+pub const ALL: [Bug; 35] = [
     Bug::PerKeyCounter,
     Bug::IncarnationReused,
     Bug::LowZero,
@@ -64,6 +98,23 @@ pub const ALL: [Bug; 18] = [
     Bug::HintAmongHomes,
     Bug::RetryForgotten,
     Bug::FrozenWrites,
+    Bug::StaleTaken,
+    Bug::ReadNotFilled,
+    Bug::ReclaimOnOwnBase,
+    Bug::ReclaimOnDotOnly,
+    Bug::StampPerDot,
+    Bug::StampIgnored,
+    Bug::StaleBySeen,
+    Bug::StaleDotsKept,
+    Bug::SessionJoinedEarly,
+    Bug::RestoredTrusted,
+    Bug::RefillNotPurged,
+    Bug::CloseNotFrozen,
+    Bug::CloseWithoutHints,
+    Bug::BaseBeforeSync,
+    Bug::HintClockKept,
+    Bug::ConflictByVote,
+    Bug::VoidSiblingCut,
 ];
 
 #[cfg(feature = "planted")]

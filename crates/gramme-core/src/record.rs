@@ -294,6 +294,26 @@ impl Record {
         hash.digest()
     }
 
+    /// The same record without these siblings, and without the claim to have seen them.
+    pub fn without(&self, dots: &[Dot]) -> Record {
+        let mut rest = self.clone();
+        rest.siblings.retain(|s| !dots.contains(&s.dot));
+        if !planted::on(Bug::StaleDotsKept) {
+            dots.iter().for_each(|&dot| rest.clock.subtract(dot));
+        }
+        rest.assert_invariant();
+        rest
+    }
+
+    /// The same siblings and nothing of their past but themselves. Only for a record whose whole past every
+    /// home has seen; see [`crate::reclaim::strip`].
+    pub(crate) fn with_bare_clock(&self) -> Record {
+        let mut bare = self.clone();
+        bare.clock = Clock::new();
+        self.siblings.iter().for_each(|s| bare.clock.add_dot(s.dot));
+        bare
+    }
+
     /// The same record with every value emptied: enough to decide what is live, small enough to list.
     /// Never to be stored: its checksums no longer verify.
     pub fn without_values(&self) -> Record {

@@ -8,6 +8,7 @@
 //! It refuses to guess: only dots that were merged, as siblings of a record, are ever added.
 
 use crate::clock::{Clock, Interval};
+use crate::frontier::Frontier;
 use crate::id::{Dot, Incarnation};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -55,6 +56,21 @@ impl SeenRow {
         after > 0 && n <= self.runs[after - 1].1
     }
 
+    /// Whether everything that the other row has is in this one.
+    pub fn contains(&self, other: &SeenRow) -> bool {
+        other.runs.iter().all(|&(lo, hi)| {
+            let after = self.runs.partition_point(|run| run.0 <= lo);
+            after > 0 && hi <= self.runs[after - 1].1
+        })
+    }
+
+    /// Everything that either row has.
+    pub fn join(&mut self, other: &SeenRow) {
+        for &(lo, hi) in &other.runs {
+            self.add(lo, hi);
+        }
+    }
+
     /// Adds `lo + 1 ..= hi`; says whether anything was new.
     pub fn add(&mut self, lo: u64, hi: u64) -> bool {
         if lo >= hi {
@@ -95,10 +111,7 @@ impl Seen {
     /// Everything that either has.
     pub fn join(&mut self, other: &Seen) {
         for (incarnation, row) in &other.rows {
-            let mine = self.rows.entry(*incarnation).or_default();
-            for &(lo, hi) in &row.runs {
-                mine.add(lo, hi);
-            }
+            self.rows.entry(*incarnation).or_default().join(row);
         }
     }
 
@@ -124,5 +137,10 @@ impl Seen {
             lo: 0,
             hi: row.base(),
         }))
+    }
+
+    /// The same as a frontier: what a replica reports to its co-homes once it is durable.
+    pub fn bases(&self) -> Frontier {
+        Frontier::from_bases(self.rows.iter().map(|(&incarnation, row)| (incarnation, row.base())))
     }
 }
