@@ -128,11 +128,13 @@ impl<E: Env> Replica<E> {
     }
 
     /// Coordinates a write: mints its dot, replaces what its context covers, and makes both part of the batch
-    /// being filled. A retry of a write that is there adopts it. `may` is asked last of all, when only the mint
+    /// being filled. `covers` is what a delete without a context found to replace. A retry of a write that is there
+    /// adopts it and covers nothing more: what has come since, the write did not replace. `may` is asked last of all, when only the mint
     /// is left to do; whatever fails, and whenever this is dropped before it resolves, nothing was written.
     pub(crate) async fn put(
         &self,
         put: &Put,
+        covers: Option<Context>,
         settings: &BucketSettings,
         may: impl FnOnce() -> Result<(), Reason>,
     ) -> Result<Minted, Reason> {
@@ -145,7 +147,7 @@ impl<E: Env> Replica<E> {
             self.env.probe(Probe::RetryAdopted);
             return Ok(minted);
         }
-        let saw = context_of(put, &local.record, settings.mode);
+        let saw = covers.unwrap_or_else(|| context_of(put, &local.record, settings.mode));
         let sibling = self.sibling(put, settings);
         let dot = sibling.dot;
         let mut record = local.record.put(&saw, sibling);

@@ -36,6 +36,8 @@ struct Held {
     context: Context,
     /// The clock that it was truly shown: that of a read, or what it had with its own dots.
     shown: Clock,
+    /// The writes that were live in it.
+    live: Vec<RequestId>,
 }
 
 /// How an attempt looked to the client.
@@ -107,13 +109,17 @@ impl Client {
             Some(Response::Got(got)) => Some(*got),
             _ => None,
         };
-        if let Some(got) = &found {
-            let held = Held { context: got.context.clone(), shown: got.record.clock.clone() };
-            self.held.insert(key, held);
-        }
+        let before = if let Some(got) = &found {
+            let live = got.record.siblings().iter().map(|s| s.request).collect();
+            let held = Held { context: got.context.clone(), shown: got.record.clock.clone(), live };
+            self.held.insert(key, held)
+        } else {
+            self.held.get(&key).cloned()
+        };
         self.history.borrow_mut().gets.push(GetOp {
             client: self.number,
             key: of,
+            held: before.filter(|_| min.is_some()).unwrap_or_default().live,
             min: min.map(|min| min.clock),
             invoked,
             returned: self.now(),
@@ -169,7 +175,8 @@ impl Client {
             if done.dot.n > 0 {
                 shown.add_dot(done.dot);
             }
-            self.held.insert(key, Held { context: done.context.clone(), shown });
+            let live = if done.dot.n > 0 { vec![request] } else { Vec::new() };
+            self.held.insert(key, Held { context: done.context.clone(), shown, live });
         }
         self.history.borrow_mut().puts[at].returned = Some(returned);
     }

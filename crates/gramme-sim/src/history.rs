@@ -9,7 +9,7 @@ use gramme_core::{Clock, Dot, Key, NodeId, Outcome, Record, RequestId};
 use gramme_wire::{Acks, Reason};
 
 /// The whole history of a run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct History {
     /// Puts and deletes, in the order in which they were begun.
     pub puts: Vec<PutOp>,
@@ -17,6 +17,14 @@ pub struct History {
     pub gets: Vec<GetOp>,
     /// Pages of lists, in the order in which they ended.
     pub lists: Vec<ListOp>,
+    /// When the cluster had had its time to converge; reads begun later must show nothing older.
+    pub converged_at: u64,
+}
+
+impl Default for History {
+    fn default() -> History {
+        History { puts: Vec::new(), gets: Vec::new(), lists: Vec::new(), converged_at: u64::MAX }
+    }
 }
 
 /// One client write, with all its attempts.
@@ -82,8 +90,10 @@ pub struct GetOp {
     pub client: usize,
     /// Where.
     pub key: Key,
-    /// What it had to have seen.
+    /// What it had to have seen: the clock of the token that the session passed.
     pub min: Option<Clock>,
+    /// The writes that were live in what the session had last been shown, if it passed a token.
+    pub held: Vec<RequestId>,
     /// When it was begun.
     pub invoked: u64,
     /// When it ended.
@@ -122,6 +132,11 @@ impl PutOp {
     /// Whether something of it may exist.
     pub fn may_exist(&self) -> bool {
         self.outcome != Outcome::NotApplied
+    }
+
+    /// Whether it deletes.
+    pub fn is_delete(&self) -> bool {
+        self.content == Content::Tombstone
     }
 
     /// Whether some attempt was still under way at this time, whatever the client had been told by then.

@@ -19,7 +19,7 @@ use gramme_core::codec::encode_record;
 use gramme_core::limits::{CONTENT_TYPE_BYTES_MAX, META_BYTES_MAX, META_ENTRIES_MAX};
 use gramme_core::planted::{self, Bug};
 use gramme_core::record::Content;
-use gramme_core::{Frontier, Key, NodeId, Outcome, PartitionId, Quorum, Verdict};
+use gramme_core::{Context, Frontier, Key, NodeId, Outcome, PartitionId, Quorum, Verdict};
 use gramme_wire::{Body, Done, Failure, Put, Reason};
 use std::rc::Rc;
 use tokio::sync::oneshot;
@@ -70,9 +70,9 @@ async fn begin<E: Env>(node: &Node<E>, mut put: Put, deadline: Mono) -> Result<W
     in_time(node, deadline).map_err(refuse)?;
     let need = check(node, &put, &settings).map_err(refuse)?;
     let mut explain = Explain::new(node, put.explain);
-    prepare(node, replica, &mut put, deadline, &mut explain).await?;
+    let covers = prepare(node, replica, &put, deadline, &mut explain).await?;
     put.key = put.key.detached();
-    let minting = replica.put(&put, &settings, || in_time(node, deadline));
+    let minting = replica.put(&put, covers, &settings, || in_time(node, deadline));
     let minted = within(node, deadline, minting).await.unwrap_or(Err(Reason::TooLate)).map_err(refuse)?;
     explain
         .line(|| format!("minted {} here, {} sibling(s)", minted.dot, minted.kept.record.siblings().len()));
@@ -122,19 +122,19 @@ fn check<E: Env>(node: &Node<E>, put: &Put, settings: &BucketSettings) -> Result
     Ok(need)
 }
 
-/// A delete without a context covers what a read at R sees. A retry first looks for its earlier attempt at the
-/// other replicas, so that it adopts that dot.
+/// A delete without a context covers what a read at R sees, which is what this resolves with. A retry first looks
+/// for its earlier attempt at the other replicas, so that it adopts that dot.
 async fn prepare<E: Env>(
     node: &Node<E>,
     replica: &Rc<Replica<E>>,
-    put: &mut Put,
+    put: &Put,
     deadline: Mono,
     explain: &mut Explain<E>,
-) -> Result<(), Failure> {
+) -> Result<Option<Context>, Failure> {
     let blind_delete = put.content == Content::Tombstone && put.context.is_none();
     let retry = put.retry && !planted::on(Bug::RetryForgotten);
     if !blind_delete && !retry {
-        return Ok(());
+        return Ok(None);
     }
     match read_at_r(node, &put.key, deadline).await {
         Ok(got) => {
@@ -146,14 +146,11 @@ async fn prepare<E: Env>(
                 let merged = within(node, deadline, merging).await.unwrap_or(Err(Reason::TooLate));
                 merged.map_err(Failure::not_applied)?;
             }
-            if blind_delete {
-                put.context = Some(got.context);
-            }
-            Ok(())
+            Ok(blind_delete.then_some(got.context))
         }
         Err(failure) if blind_delete => Err(Failure { outcome: Outcome::NotApplied, ..failure }),
         // The earlier attempt could not be looked for: a second dot of one request collapses later.
-        Err(_) => Ok(()),
+        Err(_) => Ok(None),
     }
 }
 

@@ -1,4 +1,5 @@
-//! The checkers, one rule per file. Each reads the evidence and nothing else (correctness.md section 10).
+//! The checkers, one rule per file. Each reads the evidence and nothing else (correctness.md section 10); none
+//! knows whether it comes from simulated nodes or from real processes.
 
 pub mod convergence;
 pub mod coverage;
@@ -6,17 +7,22 @@ pub mod frozen;
 pub mod lists;
 pub mod no_loss;
 pub mod phantom;
+pub mod resurrection;
 pub mod sessions;
 pub mod siblings;
 pub mod strict;
 
 use crate::evidence::{Evidence, Violation};
+use crate::history::{History, PutOp};
+use gramme_core::{Dot, Key, Outcome, Record, RequestId};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Every violation of every rule.
 pub fn all(evidence: &Evidence) -> Vec<Violation> {
-    let checks: [fn(&Evidence) -> Vec<Violation>; 9] = [
+    let checks: [fn(&Evidence) -> Vec<Violation>; 10] = [
         no_loss::check,
         coverage::check,
+        resurrection::check,
         sessions::check,
         strict::check,
         convergence::check,
@@ -29,9 +35,10 @@ pub fn all(evidence: &Evidence) -> Vec<Violation> {
 }
 
 /// The names of the rules.
-pub const RULES: [&str; 9] = [
+pub const RULES: [&str; 10] = [
     no_loss::RULE,
     coverage::RULE,
+    resurrection::RULE,
     sessions::RULE,
     strict::RULE,
     convergence::RULE,
@@ -40,3 +47,56 @@ pub const RULES: [&str; 9] = [
     frozen::RULE,
     lists::RULE,
 ];
+
+/// What is known of the writes of each key.
+struct Writes<'a> {
+    of_key: BTreeMap<&'a Key, Vec<&'a PutOp>>,
+    dots: BTreeMap<RequestId, BTreeSet<Dot>>,
+}
+
+impl<'a> Writes<'a> {
+    fn of(evidence: &'a Evidence) -> Writes<'a> {
+        let mut of_key: BTreeMap<&Key, Vec<&PutOp>> = BTreeMap::new();
+        let History { puts, .. } = &evidence.history;
+        for op in puts.iter().filter(|op| op.may_exist()) {
+            of_key.entry(&op.key).or_default().push(op);
+        }
+        Writes { of_key, dots: evidence.dots() }
+    }
+
+    /// Writes of a key that may exist, in the order in which they were begun.
+    fn of_key(&self, key: &Key) -> &[&'a PutOp] {
+        self.of_key.get(key).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The dots under which a write is known: none if nobody was ever shown it, several if it was retried.
+    fn dots(&self, request: RequestId) -> &BTreeSet<Dot> {
+        self.dots.get(&request).unwrap_or(&NONE)
+    }
+
+    /// Whether `by` may have replaced `op`: its client had been shown one of its dots; or it overwrites what its
+    /// coordinator sees, and an attempt at it was still under way when `op` began. Attempts whose client has
+    /// gone on to another node count: a write that overwrites what it finds and is tried twice may do so twice.
+    fn may_replace(&self, by: &PutOp, op: &PutOp) -> bool {
+        let shown = by.sent.is_some() && self.dots(op.request).iter().any(|&dot| by.shown.covers(dot));
+        by.request != op.request && (shown || (by.supersedes && by.is_under_way(op.invoked)))
+    }
+
+    /// Whether a state that shows `record` can be one that has merged the write: it shows it or remembers it,
+    /// or, where clocks may be gone because everyone has seen what they say, somebody may have replaced it.
+    fn may_know(&self, record: &Record, op: &PutOp, reclaims: bool) -> bool {
+        let known = record.sibling_of(op.request).is_some()
+            || self.dots(op.request).iter().any(|&dot| record.clock.covers(dot));
+        let replaced = || self.of_key(&op.key).iter().any(|by| self.may_replace(by, op));
+        known || (reclaims && (op.is_delete() || replaced()))
+    }
+}
+
+/// What an acknowledged write replaced for good, as its client was told.
+fn replaced_by(op: &PutOp, dot: Dot) -> bool {
+    let told = op.done.as_ref().filter(|_| op.supersedes);
+    let of_answer = told.is_some_and(|done| done.clock.covers(dot) && dot != done.dot);
+    op.outcome == Outcome::Applied && (of_answer || op.sent.as_ref().is_some_and(|sent| sent.covers(dot)))
+}
+
+static NONE: BTreeSet<Dot> = BTreeSet::new();

@@ -1,26 +1,53 @@
-//! K3: a read with a token is answered only with a state that has seen all the token has (read your writes and
-//! monotonic reads, per key, at any node).
+//! K3: whoever passes a token is shown nothing older (read your writes, monotonic reads and writes that follow
+//! reads, per key, at any node). By clocks: the answer has seen all that the token has. And by values, which
+//! holds where clocks may be gone too: what the session had last been shown is there or was overwritten, and
+//! nothing that it had seen overwritten is shown again.
 
-use crate::evidence::{Evidence, Violation};
+use crate::check::Writes;
+use crate::evidence::{Evidence, Violation, describe};
+use crate::history::{Found, GetOp};
+use gramme_core::Clock;
 
 /// Its name.
 pub const RULE: &str = "sessions";
 
 /// See the module.
 pub fn check(evidence: &Evidence) -> Vec<Violation> {
-    let mut violations = Vec::new();
-    for get in &evidence.history.gets {
-        if let (Some(min), Some(found)) = (&get.min, &get.found)
-            && !found.record.clock.contains(min)
-        {
-            let text = format!(
-                "a session of client {} read {:?} at {} ms and was shown less than it had seen",
-                get.client,
-                get.key,
-                get.returned / 1_000_000
-            );
-            violations.push(Violation::new(RULE, text));
+    let writes = Writes::of(evidence);
+    let gets = evidence.history.gets.iter();
+    let wrong = gets.filter_map(|get| {
+        let (min, found) = (get.min.as_ref()?, get.found.as_ref()?);
+        let wrong = judge(evidence, &writes, get, min, found)?;
+        let text = format!(
+            "a session of client {} read {:?} at {} ms and {wrong}: {}",
+            get.client,
+            get.key,
+            get.returned / 1_000_000,
+            describe(&found.record)
+        );
+        Some(Violation::new(RULE, text))
+    });
+    wrong.collect()
+}
+
+fn judge(
+    evidence: &Evidence,
+    writes: &Writes<'_>,
+    get: &GetOp,
+    min: &Clock,
+    found: &Found,
+) -> Option<String> {
+    let reclaims = evidence.claims.reclaims;
+    if !reclaims && !found.record.clock.contains(min) {
+        return Some("was shown less than it had seen".to_string());
+    }
+    for request in &get.held {
+        let op = writes.of_key(&get.key).iter().find(|op| op.request == *request);
+        if let Some(op) = op.filter(|op| !writes.may_know(&found.record, op, reclaims)) {
+            return Some(format!("was not shown what it had last seen, {}", op.name()));
         }
     }
-    violations
+    let again = |s: &&gramme_core::record::Sibling| min.covers(s.dot) && !get.held.contains(&s.request);
+    let again = found.record.siblings().iter().find(again)?;
+    Some(format!("was shown {} (request {}) again, which it had seen overwritten", again.dot, again.request))
 }

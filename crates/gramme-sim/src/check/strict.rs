@@ -5,10 +5,9 @@
 //! It holds with a directory emptied too: a home that lost its disk is merged but not counted by reads, so of
 //! the other N - 1 homes at least h - 1 have the write and a answer the read.
 
+use crate::check::{Writes, replaced_by};
 use crate::evidence::{Evidence, Violation, describe};
-use crate::history::PutOp;
-use gramme_core::Key;
-use std::collections::BTreeMap;
+use crate::history::{Found, PutOp};
 
 /// Its name.
 pub const RULE: &str = "strict reads";
@@ -16,19 +15,16 @@ pub const RULE: &str = "strict reads";
 /// See the module.
 pub fn check(evidence: &Evidence) -> Vec<Violation> {
     let n = evidence.layout.n();
-    let mut of_key: BTreeMap<&Key, Vec<&PutOp>> = BTreeMap::new();
-    for op in &evidence.history.puts {
-        of_key.entry(&op.key).or_default().push(op);
-    }
+    let writes = Writes::of(evidence);
     let mut violations = Vec::new();
     for get in &evidence.history.gets {
         let Some(found) = &get.found else { continue };
-        for op in of_key.get(&get.key).into_iter().flatten() {
-            let (Some(dot), Some(done), Some(returned)) = (op.told_dot(), &op.done, op.returned) else {
+        for op in writes.of_key(&get.key) {
+            let (Some(_), Some(done), Some(returned)) = (op.told_dot(), &op.done, op.returned) else {
                 continue;
             };
             let overlap = usize::from(done.acks.homes) + usize::from(found.acks.homes) > n;
-            if overlap && returned <= get.invoked && !found.record.clock.covers(dot) {
+            if overlap && returned <= get.invoked && !shows(evidence, &writes, found, op) {
                 let text = format!(
                     "{} was acknowledged by {} homes; a read by client {} from {} to {} ms, answered by {}, shows {}",
                     op.name(),
@@ -44,4 +40,10 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
         }
     }
     violations
+}
+
+/// Whether a read was shown a write, or something that may have replaced it, and nothing that it had replaced.
+fn shows(evidence: &Evidence, writes: &Writes<'_>, found: &Found, op: &PutOp) -> bool {
+    let back = |s: &gramme_core::record::Sibling| s.request != op.request && replaced_by(op, s.dot);
+    writes.may_know(&found.record, op, evidence.claims.reclaims) && !found.record.siblings().iter().any(back)
 }
