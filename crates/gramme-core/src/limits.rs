@@ -136,3 +136,10 @@ pub const BACKGROUND_BYTES_START: u64 = 16 << 20;
 pub const BACKGROUND_BYTES_MAX: u64 = 256 << 20;
 /// Slices that wait at once in one shard; every background flow waits for one at a time.
 pub const SLICES_WAITING_MAX: usize = 4096;
+/// Between two offers of a batch to a disk that had no room for it.
+pub const FULL_RETRY_MS: u64 = 200;
+/// Rows whose stored bytes cannot be read that one shard remembers in order to mend them; more are mended once
+/// somebody asks for them again.
+pub const DAMAGED_ROWS_MAX: usize = 4096;
+/// Between two attempts to mend one damaged row.
+pub const MEND_RETRY_MS: u64 = 500;

@@ -76,10 +76,16 @@ pub enum Bug {
     ConflictByVote,
     /// A state with a void dot loses that sibling instead of being refused whole.
     VoidSiblingCut,
+    /// A batch that a full disk refused counts as durable.
+    FullIsDone,
+    /// A failed commit counts as durable.
+    CommitErrorSwallowed,
+    /// A row that cannot be read is overwritten by what arrives, without asking the other homes.
+    MendAlone,
 }
 
 /// Every planted fault, for the budget tables of the simulator.
-pub const ALL: [Bug; 35] = [
+pub const ALL: [Bug; 38] = [
     Bug::PerKeyCounter,
     Bug::IncarnationReused,
     Bug::LowZero,
@@ -115,6 +121,9 @@ pub const ALL: [Bug; 35] = [
     Bug::HintClockKept,
     Bug::ConflictByVote,
     Bug::VoidSiblingCut,
+    Bug::FullIsDone,
+    Bug::CommitErrorSwallowed,
+    Bug::MendAlone,
 ];
 
 #[cfg(feature = "planted")]

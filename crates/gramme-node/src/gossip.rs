@@ -4,6 +4,7 @@
 
 use crate::env::{Env, Fact};
 use crate::node::Node;
+use crate::probe::Probe;
 use crate::rows::{self, KIND_BUCKET};
 use crate::serve::facts_of;
 use gramme_core::bucket::{BucketFact, BucketSettings, Buckets, read_bucket_fact, write_bucket_fact};
@@ -118,10 +119,15 @@ pub(crate) async fn load_buckets<E: Env>(env: &E) -> Result<Buckets, EngineError
         let scan =
             Scan { prefix: rows::node_row(KIND_BUCKET, &[]), after, rows_max: 256, bytes_max: 1 << 20 };
         let page = env.engine().scan(scan).await?;
+        if page.damaged {
+            env.probe(Probe::Corrupt);
+        }
         for (_, bytes) in &page.rows {
-            let (name, fact) = decode_bucket(bytes)
-                .map_err(|bad| EngineError::Corrupt(format!("a bucket's stored settings: {bad}")))?;
-            buckets.merge_one(&name, fact);
+            match decode_bucket(bytes) {
+                Ok((name, fact)) => _ = buckets.merge_one(&name, fact),
+                // Every peer knows them: gossip brings them back.
+                Err(_) => env.probe(Probe::Corrupt),
+            }
         }
         after = page.rows.last().map(|(row, _)| row.clone());
         if !page.more {

@@ -13,6 +13,7 @@ mod detector;
 pub mod env;
 mod fan_out;
 mod gossip;
+mod mend;
 pub mod node;
 mod once;
 pub mod probe;

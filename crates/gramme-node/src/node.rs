@@ -9,6 +9,7 @@ use crate::detector::Detector;
 use crate::env::{Env, Event, Fact, Mono};
 use crate::fan_out::Routes;
 use crate::gossip;
+use crate::mend;
 use crate::once::Once;
 use crate::probe::{Operation, Probe};
 use crate::pulse::Pulse;
@@ -91,7 +92,8 @@ pub(crate) struct Inner<E: Env> {
 
 impl<E: Env> Node<E> {
     /// Opens the shard: reads its seen clocks and bucket settings back, and gives every partition replica a new
-    /// incarnation, durable in one batch before this resolves.
+    /// incarnation, durable in one batch before this resolves. On a full disk it opens to reads alone: no write is
+    /// taken before that batch is durable.
     pub async fn open(env: E, options: Options) -> Result<Node<E>, EngineError> {
         let admission = Admission::new(env.clone());
         let store = Store::new(env.clone(), options.cache_bytes, admission.clone());
@@ -116,7 +118,11 @@ impl<E: Env> Node<E> {
             }
         }
         let buckets = gossip::load_buckets(&env).await?;
-        store.wait_all().await?;
+        match store.wait_all().await {
+            // Nothing is minted before there is room, and reads need none.
+            Ok(()) | Err(EngineError::Full) => {}
+            Err(cause) => return Err(cause),
+        }
         let peers = options.layout.members().iter().map(|m| m.id).filter(|&id| id != options.id);
         let detector = Rc::new(RefCell::new(Detector::new(peers)));
         let routes = Routes::new(env.clone(), options.shard, detector.clone());
@@ -149,6 +155,7 @@ impl<E: Env> Node<E> {
     /// Serves peers for ever; to be spawned once the shard is open.
     pub async fn run(self) {
         self.0.env.spawn("pulse", self.clone().beat_for_ever());
+        self.0.env.spawn("mend", mend::for_ever(self.clone()));
         if self.0.options.shard == 0 {
             self.0.env.spawn("gossip", gossip::for_ever(self.clone()));
         }
@@ -301,6 +308,8 @@ impl<E: Env> Node<E> {
             in_flight: inner.in_flight.get(),
             broken: inner.store.broken().map(|cause| cause.to_string()),
             admission: inner.admission.status(),
+            full: inner.store.is_full(),
+            damaged: inner.store.damaged_count(),
         }
     }
 

@@ -59,6 +59,14 @@ pub enum Probe {
     },
     /// The background budget was steered; bytes per second.
     Budget(u64),
+    /// The disk has no room: this store refuses writes until it has.
+    DiskFull,
+    /// It has room again.
+    DiskHasRoom,
+    /// Stored bytes of a row could not be read: the row is refused until it is mended from its other homes.
+    Damaged,
+    /// Such a row was overwritten with what all its other homes hold.
+    Mended,
 }
 
 /// What a coordinator does.

@@ -61,6 +61,16 @@ pub(crate) struct Minted {
     pub(crate) saw: Context,
 }
 
+/// A page of a replica's records.
+pub(crate) struct Found {
+    /// Keys and encoded records, in order of key.
+    pub(crate) rows: Vec<(Key, Bytes)>,
+    /// Whether more may follow.
+    pub(crate) more: bool,
+    /// Whether every row there is could be read. If not, what is missing here proves nothing.
+    pub(crate) whole: bool,
+}
+
 /// A record that was joined into the store, durable once `batch` is.
 pub(crate) struct Merged {
     pub(crate) batch: BatchId,
@@ -109,11 +119,11 @@ impl<E: Env> Replica<E> {
     /// A new life: no dot of it was ever given, whatever the disk says.
     pub(crate) fn renew(&self) -> Result<(), EngineError> {
         let incarnation = Incarnation(self.env.random());
-        self.incarnation.set(incarnation);
-        self.counter.set(0);
         let kind = if self.role == Role::Home { KIND_REPLICA } else { KIND_HINT_STORE };
         let row = rows::row(self.partition.0, kind, &[]);
         self.store.append_plain([(row, rows::encode_incarnation(incarnation))])?;
+        self.incarnation.set(incarnation);
+        self.counter.set(0);
         Ok(())
     }
 
@@ -154,6 +164,7 @@ impl<E: Env> Replica<E> {
         record.collapse_retries();
         check_siblings(&local.record, &record, settings)?;
         check_clock(&record)?;
+        self.store.check().map_err(disk)?;
         if record.siblings().len() > SIBLINGS_SOFT_MAX {
             self.env.probe(Probe::SiblingsMany);
         }
@@ -185,6 +196,7 @@ impl<E: Env> Replica<E> {
         let mut joined = local.record.join(&incoming.record);
         joined.collapse_retries();
         check_clock(&joined)?;
+        self.store.check().map_err(disk)?;
         let mut homes = local.hint_for.clone();
         if let Some(home) = hint_for
             && !homes.contains(&home)
@@ -210,20 +222,61 @@ impl<E: Env> Replica<E> {
         Ok(Merged { batch, created })
     }
 
-    /// One page of records in order of key. The engine may show rows that are not yet durable: those are
-    /// waited for, so that nobody is shown what a crash could still take back.
-    pub(crate) async fn scan(&self, scan: Scan) -> Result<(Vec<(Key, Bytes)>, bool), EngineError> {
-        let page = self.env.engine().scan(scan).await?;
-        let mut found = Vec::with_capacity(page.rows.len());
-        for (row, shown) in page.rows {
-            let durable = self.store.once_durable(&row).await?;
-            let bytes = durable.map_or(shown, |kept| kept.encoded.clone());
-            let key = Key::from_joined(rows::rest(&row)).map_err(|bad| {
-                EngineError::Corrupt(format!("the key of a row in partition {}: {bad}", self.partition))
-            })?;
-            found.push((key, bytes));
+    /// Overwrites a row that cannot be read with what all its other homes hold of it. A row that can be read after
+    /// all stays as it is. The incarnation is a new one afterwards: what was lost may have held dots of the old one,
+    /// which a later clock must not claim to have seen.
+    pub(crate) async fn mend(&self, key: &Key, record: &Record) -> Result<(), Reason> {
+        self.check_room()?;
+        let row = self.row(key);
+        let _lock = self.store.lock(&row).await;
+        match self.store.latest(&row).await {
+            Err(EngineError::Corrupt(_)) => {}
+            Err(cause) => return Err(disk(cause)),
+            Ok(_) => {
+                self.store.mended(&row);
+                return Ok(());
+            }
         }
-        Ok((found, page.more))
+        self.renew().map_err(disk)?;
+        self.follow(record);
+        let fresh = self.note_seen(record.siblings().iter().map(|sibling| sibling.dot));
+        let seen = fresh.into_iter().map(|incarnation| self.seen_row(incarnation));
+        self.store.append(row.clone(), Rc::new(Kept::new(record)), seen).map_err(disk)?;
+        self.store.mended(&row);
+        self.env.probe(Probe::Mended);
+        Ok(())
+    }
+
+    /// One page of records in order of key. The engine may show rows that are not yet durable: those are
+    /// waited for, so that nobody is shown what a crash could still take back. Rows that cannot be read are left
+    /// out and said so; they do not end the page.
+    pub(crate) async fn scan(&self, mut scan: Scan) -> Result<Found, EngineError> {
+        let mut found = Found { rows: Vec::new(), more: true, whole: true };
+        // A page of damaged rows alone would leave the next one nowhere to begin.
+        while found.rows.is_empty() && found.more {
+            let page = self.env.engine().scan(scan.clone()).await?;
+            found.more = page.more;
+            found.whole &= !page.damaged;
+            scan.after = page.rows.last().map(|(row, _)| row.clone());
+            for (row, shown) in page.rows {
+                let durable = self.store.once_durable(&row).await?;
+                let bytes = durable.map_or(shown, |kept| kept.encoded.clone());
+                match (Key::from_joined(rows::rest(&row)), self.check_stored(&row, &bytes)) {
+                    (Ok(key), Ok(())) => found.rows.push((key, bytes)),
+                    _ => found.whole = false,
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether a stored record is whole; one that is not is remembered as damaged.
+    fn check_stored(&self, row: &Bytes, bytes: &Bytes) -> Result<(), EngineError> {
+        let checked = match self.role {
+            Role::Home => decode_record(bytes).map(drop),
+            Role::Fallback => Ok(()),
+        };
+        checked.map_err(|bad| self.store.damaged(row, bad.to_string()))
     }
 
     /// The row of a key here.
@@ -237,6 +290,7 @@ impl<E: Env> Replica<E> {
     }
 
     fn check_room(&self) -> Result<(), Reason> {
+        self.store.check().map_err(disk)?;
         if self.store.has_room() {
             return Ok(());
         }
@@ -384,6 +438,9 @@ async fn load_seen<E: Env>(
         let scan =
             Scan { prefix: rows::row(partition.0, kind, &[]), after, rows_max: 512, bytes_max: 1 << 20 };
         let page = env.engine().scan(scan).await?;
+        if page.damaged {
+            return Err(EngineError::Corrupt(format!("a seen clock of partition {partition}")));
+        }
         for (row, bytes) in &page.rows {
             let garbled = || EngineError::Corrupt(format!("a seen-clock row of partition {partition}"));
             let incarnation: [u8; 8] = rows::rest(row)[..].try_into().map_err(|_| garbled())?;

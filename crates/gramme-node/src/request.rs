@@ -163,6 +163,10 @@ pub struct Status {
     pub broken: Option<String>,
     /// How background work is paced, and why.
     pub admission: AdmissionStatus,
+    /// Whether the disk has no room and this shard refuses writes until it has.
+    pub full: bool,
+    /// Rows whose stored bytes cannot be read, and that wait to be mended from their other homes.
+    pub damaged: usize,
 }
 
 /// A peer as one node sees it.

@@ -172,9 +172,10 @@ async fn list_here<E: Env>(node: &Node<E>, partition: PartitionId, asked: &Body)
     let Some(replica) = node.home(partition) else { return refused(Reason::Unsuitable) };
     let asked = PageOf { bucket, prefix, after: after.as_deref(), keys_max: *keys_max, values: *values };
     match page_of(replica, partition, asked).await {
-        Ok((entries, more)) => {
+        Ok((entries, more, whole)) => {
             let frontier = replica.frontier();
-            Body::ListReply { standing: node.0.standing.get(), entries, more, frontier }
+            let standing = if whole { node.0.standing.get() } else { Standing::Unproven };
+            Body::ListReply { standing, entries, more, frontier }
         }
         Err(reason) => refused(reason),
     }
@@ -203,7 +204,7 @@ async fn page_of<E: Env>(
     replica: &Replica<E>,
     partition: PartitionId,
     asked: PageOf<'_>,
-) -> Result<(Vec<Entry>, bool), Reason> {
+) -> Result<(Vec<Entry>, bool, bool), Reason> {
     let row = |key: &[u8]| {
         let mut joined = Vec::with_capacity(1 + asked.bucket.len() + key.len());
         joined.push(asked.bucket.len() as u8);
@@ -217,9 +218,9 @@ async fn page_of<E: Env>(
         rows_max: (asked.keys_max as usize).clamp(1, LIST_PAGE_KEYS_MAX),
         bytes_max: LIST_PAGE_BYTES_MAX,
     };
-    let (found, more) = replica.scan(scan).await.map_err(disk)?;
-    let mut entries = Vec::with_capacity(found.len());
-    for (key, mut record) in found {
+    let found = replica.scan(scan).await.map_err(disk)?;
+    let mut entries = Vec::with_capacity(found.rows.len());
+    for (key, mut record) in found.rows {
         if !asked.values {
             let whole =
                 decode_record(&record).map_err(|bad| Reason::Disk(format!("a stored record: {bad}")))?;
@@ -227,7 +228,7 @@ async fn page_of<E: Env>(
         }
         entries.push(Entry { key: Bytes::copy_from_slice(key.key()), record });
     }
-    Ok((entries, more))
+    Ok((entries, found.more, found.whole))
 }
 
 fn forward<E: Env>(node: &Node<E>, put: Put, deadline: Mono, answer: impl FnOnce(Body) + 'static) {

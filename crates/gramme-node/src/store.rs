@@ -8,6 +8,11 @@
 //! Invariant: a row in the overlay is newer than what the engine shows for it, and a row in the cache is
 //! exactly what the engine would show.
 //!
+//! A disk without room has refused a batch as a whole: the store keeps it and offers it again until there is
+//! room, and meanwhile refuses appends before anything of them is done, tells whoever waits for a kept batch that
+//! it is not durable, and shows of the rows in it what the disk holds. Nothing that was noted in memory (a dot, a
+//! seen clock) is then ever ahead of what the disk will hold.
+//!
 //! It refuses every append after a batch has failed, and every read of a row that such a batch held: what the
 //! disk then holds is unknown until the store is opened again under new incarnations.
 
@@ -19,12 +24,15 @@ use crate::signal::Signal;
 use bytes::Bytes;
 use foldhash::fast::FixedState;
 use gramme_core::codec::{decode_record, encode_record};
-use gramme_core::limits::{BATCH_BYTES_MAX, BATCH_RETRY_MS, SERVED_MAX, UNSYNCED_BYTES_MAX};
+use gramme_core::limits::{
+    BATCH_BYTES_MAX, BATCH_RETRY_MS, DAMAGED_ROWS_MAX, FULL_RETRY_MS, SERVED_MAX, UNSYNCED_BYTES_MAX,
+};
 use gramme_core::planted::{self, Bug};
 use gramme_core::{NodeId, Record};
 use gramme_storage::{Batch, Engine, EngineError};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -62,6 +70,7 @@ pub(crate) struct Store<E: Env> {
     state: RefCell<State<E>>,
     work: Signal,
     settled: Signal,
+    damage: Signal,
     waiting: RefCell<Vec<(BatchId, Settled)>>,
 }
 
@@ -81,6 +90,10 @@ struct State<E: Env> {
     cache: Cache,
     locks: ByRow<VecDeque<oneshot::Sender<RowLock<E>>>>,
     broken: Option<EngineError>,
+    /// The disk has no room: the batch after `durable`, and all behind it, wait until it has.
+    full: bool,
+    /// Rows of homes whose stored bytes could not be read, until they are mended.
+    damaged: BTreeSet<Bytes>,
     /// Rows of batches that failed: the engine may show them, and a crash may still take them back.
     in_doubt: BTreeSet<Bytes>,
 }
@@ -100,6 +113,8 @@ impl<E: Env> Store<E> {
             cache: Cache::new(cache_bytes, seed),
             locks: ByRow::with_hasher(FixedState::with_seed(seed)),
             broken: None,
+            full: false,
+            damaged: BTreeSet::new(),
             in_doubt: BTreeSet::new(),
         };
         Rc::new(Store {
@@ -108,6 +123,7 @@ impl<E: Env> Store<E> {
             state: RefCell::new(state),
             work: Signal::default(),
             settled: Signal::default(),
+            damage: Signal::default(),
             waiting: RefCell::default(),
         })
     }
@@ -115,6 +131,16 @@ impl<E: Env> Store<E> {
     /// What broke the store, if anything did.
     pub(crate) fn broken(&self) -> Option<EngineError> {
         self.state.borrow().broken.clone()
+    }
+
+    /// Why nothing can be appended, if so: to be asked before anything that an append is to record is done.
+    pub(crate) fn check(&self) -> Result<(), EngineError> {
+        self.state.borrow().check()
+    }
+
+    /// Whether appends are refused because the disk has no room.
+    pub(crate) fn is_full(&self) -> bool {
+        self.state.borrow().full
     }
 
     /// Whether more may be appended: not while too much, or too many, wait for the disk.
@@ -160,11 +186,15 @@ impl<E: Env> Store<E> {
             if state.in_doubt.contains(row) {
                 state.check()?;
             }
-            state.overlay.get(row).cloned()
+            // What a full disk has refused is not there, and may not be for long: the disk shows the row as it is.
+            state.overlay.get(row).filter(|_| !state.full).cloned()
         };
         let Some((batch, kept)) = on_its_way else { return Ok(None) };
-        self.wait(batch).await?;
-        Ok(Some(kept))
+        match self.wait(batch).await {
+            Ok(()) => Ok(Some(kept)),
+            Err(EngineError::Full) => Ok(None),
+            Err(cause) => Err(cause),
+        }
     }
 
     /// Makes these rows part of the batch being filled; `kept` is what `row` decodes to.
@@ -225,7 +255,7 @@ impl<E: Env> Store<E> {
 
     fn fate(&self, batch: BatchId) -> Option<Result<(), EngineError>> {
         let state = self.state.borrow();
-        if state.durable >= batch { Some(Ok(())) } else { state.broken.clone().map(Err) }
+        if state.durable >= batch { Some(Ok(())) } else { state.check().err().map(Err) }
     }
 
     /// Resolves once everything appended so far is durable.
@@ -272,16 +302,30 @@ impl<E: Env> Store<E> {
         }
     }
 
-    /// Offers a batch until the engine has room for it.
+    /// Offers a batch until the engine, and the disk, have room for it.
     async fn commit(&self, batch: Batch) -> Result<(), EngineError> {
         loop {
-            match self.env.engine().commit(batch.clone()).await {
-                Err(EngineError::Busy) => {
-                    self.env.sleep_until(self.env.now() + Duration::from_millis(BATCH_RETRY_MS)).await;
+            let pause_ms = match self.env.engine().commit(batch.clone()).await {
+                Err(EngineError::Busy) => BATCH_RETRY_MS,
+                Err(EngineError::Full) if planted::on(Bug::FullIsDone) => return Ok(()),
+                Err(EngineError::Full) => {
+                    self.no_room();
+                    FULL_RETRY_MS
                 }
+                Err(_) if planted::on(Bug::CommitErrorSwallowed) => return Ok(()),
                 settled => return settled,
-            }
+            };
+            self.env.sleep_until(self.env.now() + Duration::from_millis(pause_ms)).await;
         }
+    }
+
+    /// Everyone who waits learns that the disk has no room; from now on nobody appends.
+    fn no_room(&self) {
+        let is_news = !std::mem::replace(&mut self.state.borrow_mut().full, true);
+        if is_news {
+            self.env.probe(Probe::DiskFull);
+        }
+        self.tell_waiting();
     }
 
     fn settle(&self, id: BatchId, rows: &[Bytes], bytes: usize, result: Result<(), EngineError>) {
@@ -289,6 +333,9 @@ impl<E: Env> Store<E> {
         state.unsynced_bytes = state.unsynced_bytes.saturating_sub(bytes);
         match result {
             Ok(()) => {
+                if std::mem::take(&mut state.full) {
+                    self.env.probe(Probe::DiskHasRoom);
+                }
                 state.durable = id;
                 for row in rows {
                     if state.overlay.get(row).is_some_and(|entry| entry.0 == id)
@@ -309,6 +356,10 @@ impl<E: Env> Store<E> {
             }
         }
         drop(state);
+        self.tell_waiting();
+    }
+
+    fn tell_waiting(&self) {
         let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
         for (batch, then) in waiting {
             match self.fate(batch) {
@@ -332,6 +383,8 @@ impl<E: Env> Store<E> {
         let found = match self.env.engine().get(row).await {
             Ok(found) => found,
             Err(_) if planted::on(Bug::ErrorIsNotFound) => None,
+            Err(EngineError::Corrupt(_)) if planted::on(Bug::MendAlone) => None,
+            Err(EngineError::Corrupt(place)) => return Err(self.damaged(row, place)),
             Err(cause) => return Err(cause),
         };
         let kept = Rc::new(match found {
@@ -353,6 +406,7 @@ impl<E: Env> Store<E> {
     }
 
     fn decode(&self, row: &Bytes, bytes: Bytes) -> Result<Kept, EngineError> {
+        let length = bytes.len();
         let decoded = if row.get(2) == Some(&crate::rows::KIND_HINT) {
             crate::rows::decode_hint(&bytes).map(|(hint_for, record, encoded)| Kept {
                 record,
@@ -362,16 +416,51 @@ impl<E: Env> Store<E> {
         } else {
             decode_record(&bytes).map(|record| Kept { record, encoded: bytes, hint_for: Vec::new() })
         };
-        decoded.map_err(|bad| {
-            self.env.probe(Probe::Corrupt);
-            EngineError::Corrupt(format!("a record of {} bytes: {bad}", row.len()))
-        })
+        decoded.map_err(|bad| self.damaged(row, format!("a record of {length} bytes: {bad}")))
+    }
+
+    /// A row's stored bytes cannot be read: it is remembered, to be mended from its other homes.
+    pub(crate) fn damaged(&self, row: &Bytes, place: String) -> EngineError {
+        self.env.probe(Probe::Corrupt);
+        let mut state = self.state.borrow_mut();
+        let is_home_data = row.get(2) == Some(&crate::rows::KIND_DATA);
+        if is_home_data && state.damaged.len() < DAMAGED_ROWS_MAX && state.damaged.insert(row.clone()) {
+            drop(state);
+            self.env.probe(Probe::Damaged);
+            self.damage.notify();
+        }
+        EngineError::Corrupt(place)
+    }
+
+    /// A damaged row can be read again, or has been overwritten.
+    pub(crate) fn mended(&self, row: &Bytes) {
+        self.state.borrow_mut().damaged.remove(row);
+    }
+
+    /// How many rows wait to be mended.
+    pub(crate) fn damaged_count(&self) -> usize {
+        self.state.borrow().damaged.len()
+    }
+
+    /// The first damaged row after this one, in a circle, once there is any.
+    pub(crate) async fn next_damaged(&self, last: &Bytes) -> Bytes {
+        let next = || {
+            let state = self.state.borrow();
+            let beyond = (Bound::Excluded(last.clone()), Bound::Unbounded);
+            state.damaged.range(beyond).next().or_else(|| state.damaged.first()).cloned()
+        };
+        self.damage.wait_for(next).await
     }
 }
 
 impl<E: Env> State<E> {
+    /// Why nothing can be appended, and why what is not durable is not, if so.
     fn check(&self) -> Result<(), EngineError> {
-        self.broken.clone().map_or(Ok(()), Err)
+        match &self.broken {
+            Some(cause) => Err(cause.clone()),
+            None if self.full => Err(EngineError::Full),
+            None => Ok(()),
+        }
     }
 
     fn put(&mut self, row: Bytes, value: Bytes) {

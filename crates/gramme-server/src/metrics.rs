@@ -347,6 +347,10 @@ fn event_of(probe: Probe) -> usize {
         Probe::Shed => 14,
         Probe::StoreBroken => 15,
         Probe::SessionWaited => 16,
+        Probe::DiskFull => 18,
+        Probe::DiskHasRoom => 19,
+        Probe::Damaged => 20,
+        Probe::Mended => 21,
         // Measured, not counted.
         Probe::Coordinated { operation: Operation::Get | Operation::Put | Operation::List, .. }
         | Probe::Slice { .. }
@@ -361,7 +365,7 @@ fn latencies() -> Histogram {
 const OPS: usize = 5;
 const ANSWERS: usize = 6;
 /// The words for probes, in the order of [`event_of`].
-const EVENTS: [&str; 18] = [
+const EVENTS: [&str; 22] = [
     "forwarded",
     "forwarded_again",
     "hint_asked",
@@ -380,6 +384,10 @@ const EVENTS: [&str; 18] = [
     "store_broken",
     "session_waited",
     "coordinated",
+    "disk_full",
+    "disk_has_room",
+    "row_damaged",
+    "row_mended",
 ];
 
 #[cfg(test)]

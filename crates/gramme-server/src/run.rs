@@ -72,6 +72,8 @@ pub enum RunError {
     Identity(PathBuf, IdentityError),
     /// A thread or a shard cannot be started.
     Start(String),
+    /// A write or a sync of the running store failed; a start anew may help.
+    StoreFailed(PathBuf, String),
 }
 
 impl fmt::Display for RunError {
@@ -97,6 +99,11 @@ impl fmt::Display for RunError {
                 write!(f, "the data directory {} cannot be used: {e}", directory.display())
             }
             RunError::Start(e) => write!(f, "the server cannot start: {e}"),
+            RunError::StoreFailed(directory, e) => write!(
+                f,
+                "a write to the store in {} failed ({e}), so this process has ended: what it had acknowledged is on the disk or with its peers. Start it again; if that fails too, look at the disk (space, cables, the kernel's log), or move the directory away and let the node refill from its peers",
+                directory.display()
+            ),
         }
     }
 }
@@ -158,16 +165,39 @@ pub fn run(settings: Settings, ready: impl FnOnce(Addresses)) -> Result<(), RunE
     let (mut terminate, mut interrupt) = signals.map_err(|e| RunError::Start(e.to_string()))?;
     settings.check().map_err(RunError::Settings)?;
     let sockets = Sockets::bind(&settings)?;
+    let directory = settings.data_dir.clone();
     let server = Server::start(settings, sockets)?;
     ready(server.addresses());
-    runtime.block_on(async {
+    let failed = runtime.block_on(async {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = terminate.recv() => None,
+            _ = interrupt.recv() => None,
+            fault = server.store.failure() => Some(fault),
         }
     });
-    server.stop();
-    Ok(())
+    match failed {
+        None => {
+            server.stop();
+            Ok(())
+        }
+        Some(fault) => {
+            tracing::error!(directory = %directory.display(), fault, "the store has failed: the node takes no more writes and ends");
+            end_anyhow(RunError::StoreFailed(directory.clone(), fault.clone()));
+            server.abort();
+            Err(RunError::StoreFailed(directory, fault))
+        }
+    }
+}
+
+/// A disk that fails may also hang: the process ends even if closing what is left of its store does not.
+fn end_anyhow(error: RunError) {
+    let last_resort = move || {
+        std::thread::sleep(ABORT_TIME);
+        eprintln!("gramme: {error}");
+        std::process::exit(STORE_FAILED_EXIT);
+    };
+    // Without the thread the process ends all the same, unless the disk hangs.
+    let _ = std::thread::Builder::new().name("gramme-end".to_owned()).spawn(last_resort);
 }
 
 impl Server {
@@ -269,6 +299,17 @@ impl Server {
     /// that is done.
     pub fn stop(mut self) {
         tracing::info!("the node shuts down: what is in flight is finished first");
+        if !self.drain(DRAIN_TIME) {
+            tracing::warn!(
+                "some calls were still in flight after {DRAIN_TIME:?}; their outcome is unknown to their clients"
+            );
+        }
+        self.end();
+        tracing::info!("the node has stopped");
+    }
+
+    /// Lets no one in any more and waits for what is in flight; whether all of it ended in time.
+    fn drain(&self, patience: Duration) -> bool {
         self.phase.send_replace(Phase::Draining);
         let drained: Vec<oneshot::Receiver<()>> = (0..self.shards.count())
             .map(|shard| {
@@ -277,16 +318,14 @@ impl Server {
                 drained
             })
             .collect();
-        let all = async { tokio::time::timeout(DRAIN_TIME, futures_util::future::join_all(drained)).await };
-        match runtime().map(|runtime| runtime.block_on(all)) {
-            Ok(Ok(_)) => {}
-            Ok(Err(_)) => tracing::warn!(
-                "some calls were still in flight after {DRAIN_TIME:?}; their outcome is unknown to their clients"
-            ),
-            Err(e) => tracing::warn!("{e}"),
-        }
+        let all = async { tokio::time::timeout(patience, futures_util::future::join_all(drained)).await };
+        runtime().is_ok_and(|runtime| runtime.block_on(all).is_ok())
+    }
+
+    /// Ends at once: what is in flight is answered as far as it can be without the store.
+    fn abort(mut self) {
+        self.drain(ABORT_DRAIN_TIME);
         self.end();
-        tracing::info!("the node has stopped");
     }
 
     fn open_shards(
@@ -415,5 +454,11 @@ fn runtime() -> Result<tokio::runtime::Runtime, RunError> {
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
+/// How a process ends whose store has failed: a supervisor may start it again (docs/cli.md).
+pub const STORE_FAILED_EXIT: i32 = 5;
+/// How long calls in flight may take when the store has failed.
+const ABORT_DRAIN_TIME: Duration = Duration::from_millis(300);
+/// How long such a process may take to end.
+const ABORT_TIME: Duration = Duration::from_millis(900);
 /// How long calls in flight may take when the node shuts down.
 const DRAIN_TIME: Duration = Duration::from_secs(10);

@@ -29,6 +29,8 @@ pub struct Settings {
     pub engine: EngineKind,
     /// Memory for caches, in MiB: one half for decoded records, one half for table blocks.
     pub cache_mb: u32,
+    /// Free space that the disk must keep, in MiB: below it writes are refused and reads go on.
+    pub reserve_mb: u32,
     /// Where the HTTP door listens: `host:port`.
     pub http: String,
     /// Where the Redis door listens: `host:port`.

@@ -26,6 +26,7 @@ impl Store {
         }
         let mut options = FjallOptions::new(&settings.data_dir);
         options.cache_bytes = (u64::from(settings.cache_mb) << 20) / 2;
+        options.reserve_bytes = u64::from(settings.reserve_mb) << 20;
         let engine = FjallEngine::open(options)?;
         tracing::info!(directory = %settings.data_dir.display(), journal = ?engine.journal_check(), "the store is open");
         Ok(Store::Fjall(engine))
@@ -35,6 +36,14 @@ impl Store {
     pub(crate) fn close(&self) {
         if let Store::Fjall(engine) = self {
             engine.close();
+        }
+    }
+
+    /// Resolves once a write has failed: this process must not use the store any more.
+    pub(crate) async fn failure(&self) -> String {
+        match self {
+            Store::Fjall(engine) => engine.failure().await,
+            Store::Memory(_) => std::future::pending().await,
         }
     }
 

@@ -32,6 +32,10 @@ pub fn name_of(probe: &Probe) -> &'static str {
         Probe::SessionWaited => "session waited",
         Probe::Slice { .. } => "slice",
         Probe::Budget(_) => "budget",
+        Probe::DiskFull => "disk full",
+        Probe::DiskHasRoom => "disk has room",
+        Probe::Damaged => "row damaged",
+        Probe::Mended => "row mended",
     }
 }
 

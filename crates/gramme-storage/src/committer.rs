@@ -12,10 +12,11 @@
 use crate::bell::{Answer, Answered, Bell};
 use crate::engine::{Batch, Change, EngineError};
 use std::collections::VecDeque;
+use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// What the committer writes to: a database's journal and tables.
 pub(crate) trait Log {
@@ -61,6 +62,7 @@ pub(crate) struct Committer {
     bounds: Bounds,
     queue: Mutex<Queue>,
     work_came: Condvar,
+    failed: watch::Sender<Option<String>>,
     pub(crate) counts: Counts,
 }
 
@@ -104,7 +106,13 @@ enum Work {
 
 impl Committer {
     pub(crate) fn new(bounds: Bounds) -> Committer {
-        Committer { bounds, queue: Mutex::default(), work_came: Condvar::new(), counts: Counts::default() }
+        Committer {
+            bounds,
+            queue: Mutex::default(),
+            work_came: Condvar::new(),
+            failed: watch::Sender::new(None),
+            counts: Counts::default(),
+        }
     }
 
     /// Fixes the batch's place in the order; never blocks on the disk. An empty batch is a barrier: it
@@ -123,6 +131,19 @@ impl Committer {
     /// What to answer when a completion was dropped unanswered: the committer's thread is gone.
     pub(crate) fn end(&self) -> EngineError {
         self.queue().end.clone().unwrap_or(EngineError::Closed)
+    }
+
+    /// Resolves with the fault that ended the store, once one has.
+    pub(crate) fn failure(&self) -> impl Future<Output = String> + Send + 'static {
+        let mut failed = self.failed.subscribe();
+        async move {
+            let fault = failed.wait_for(Option::is_some).await.map(|fault| fault.clone());
+            match fault {
+                Ok(Some(fault)) => fault,
+                // The store was closed in peace.
+                _ => std::future::pending().await,
+            }
+        }
     }
 
     /// Takes in nothing more; what already waits is still done, then [`Committer::run`] returns.
@@ -293,6 +314,7 @@ impl Committer {
         let waiting = std::mem::take(&mut queue.waiting);
         drop(queue);
         fail_all(waiting, fault);
+        self.failed.send_replace(Some(fault.0.clone()));
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {

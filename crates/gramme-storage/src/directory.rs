@@ -12,6 +12,7 @@
 //!                    8  4  format version, big-endian
 //!                   12  4  zero
 //!                   16  8  XXH3-64 of bytes 0 to 15, big-endian
+//! DIRECTORY/SUSPECT  empty; there if merging tables failed: the next open reads everything before it goes on
 //! DIRECTORY/fjall/   the database
 //! ```
 //! These 24 bytes keep their meaning in every later version, so that every version can name another.
@@ -205,6 +206,22 @@ fn parse_format(bytes: &[u8]) -> Result<u32, &'static str> {
     Ok(version)
 }
 
+/// Notes that the database failed in the background. What cannot be noted will fail again.
+pub(crate) fn suspect(path: &Path) {
+    let _ = File::create(path.join(SUSPECT)).and_then(|mark| mark.sync_all());
+}
+
+/// Whether the store failed in the background when it was last open.
+pub(crate) fn is_suspect(path: &Path) -> bool {
+    path.join(SUSPECT).exists()
+}
+
+/// Everything was read and found sound.
+pub(crate) fn clear_suspicion(path: &Path) -> Result<(), OpenError> {
+    let mark = path.join(SUSPECT);
+    fs::remove_file(&mark).map_err(|e| refused(&mark, &e))
+}
+
 pub(crate) fn sync_directory(path: &Path) -> Result<(), OpenError> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(|e| refused(path, &e))
 }
@@ -214,6 +231,7 @@ pub(crate) fn refused(path: &Path, cause: &io::Error) -> OpenError {
 }
 
 const MAGIC: &[u8; 8] = b"GRAMSTOR";
+const SUSPECT: &str = "SUSPECT";
 const FORMAT_BYTES: usize = 24;
 
 #[cfg(test)]

@@ -87,8 +87,11 @@ pub struct Scan {
 pub struct Page {
     /// In ascending order of key.
     pub rows: Vec<(Bytes, Bytes)>,
-    /// Whether rows may follow the last one returned.
+    /// Whether rows may follow the last one returned; never of a page without rows.
     pub more: bool,
+    /// Whether stored bytes within the page could not be read: rows may be missing from it, and those it has are
+    /// as they should be.
+    pub damaged: bool,
 }
 
 /// What an engine says of itself, for metrics and `gramme status`.

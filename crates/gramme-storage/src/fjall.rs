@@ -11,7 +11,8 @@
 use crate::bell::Bell;
 pub use crate::bell::Deliveries;
 use crate::committer::{Bounds, Committer, Fault, Log, Removal};
-use crate::directory::Directory;
+use crate::damage::first_readable;
+use crate::directory::{Directory, clear_suspicion, is_suspect, suspect};
 pub use crate::directory::{FORMAT_VERSION, OpenError};
 use crate::engine::{Batch, Change, Engine, EngineError, Page, Scan, Stats};
 pub use crate::journal::JournalCheck;
@@ -106,6 +107,11 @@ impl FjallEngine {
         let directory = Directory::open(&options.path)?;
         let journal_check = check(&options.path, &directory.database_path())?;
         let rows = open_rows(&options, &directory.database_path())?;
+        if is_suspect(&options.path) {
+            rows.read_everything()
+                .map_err(|cause| OpenError::Corrupt { path: options.path.clone(), cause })?;
+            clear_suspicion(&options.path)?;
+        }
         remove_clean_mark(&options.path)?;
 
         let bounds = Bounds {
@@ -147,6 +153,12 @@ impl FjallEngine {
     /// latest 4,096.
     pub fn take_sync_nanos(&self) -> Vec<u64> {
         self.store.committer.counts.take_sync_nanos()
+    }
+
+    /// Resolves once a write or a sync has failed, with what failed: nothing is written to this store any more, and
+    /// whoever runs it should end. Never resolves for a store that is closed in peace.
+    pub fn failure(&self) -> impl Future<Output = String> + Send + 'static {
+        self.store.committer.failure()
     }
 
     /// Refuses further work, finishes what waits, closes the database and unlocks the directory. Blocks
@@ -281,8 +293,37 @@ impl Tables for Rows {
         if is_empty_range(&from, &to) {
             return Ok(page);
         }
-        let mut page_bytes = 0;
-        for row in self.database.snapshot().range(&self.keyspace, (from, to)) {
+        let mut from = from;
+        for _ in 0..DAMAGES_PER_PAGE_MAX {
+            let filled = catch_unwind(AssertUnwindSafe(|| self.fill(&mut page, scan, &from, &to)));
+            match filled.unwrap_or_else(|_| Err(EngineError::Corrupt("the database panicked".to_owned()))) {
+                Ok(()) => return Ok(page),
+                Err(EngineError::Corrupt(_)) => page.damaged = true,
+                Err(other) => return Err(other),
+            }
+            let last = page.rows.last().map(|(key, _)| key.to_vec());
+            let bad = last.unwrap_or_else(|| scan.after.as_ref().unwrap_or(&scan.prefix).to_vec());
+            let end = first_key_after(&scan.prefix).unwrap_or_else(|| vec![u8::MAX; bad.len() + 1]);
+            match first_readable(&bad, &end, |key| self.reads_from(key, &to)) {
+                Some(key) => from = Bound::Included(key),
+                None => return Ok(page),
+            }
+        }
+        Err(EngineError::Corrupt("a page has more damage than can be passed over".to_owned()))
+    }
+}
+
+impl Rows {
+    /// Adds rows to a page until it is full or there are no more.
+    fn fill(
+        &self,
+        page: &mut Page,
+        scan: &Scan,
+        from: &Bound<Vec<u8>>,
+        to: &Bound<Vec<u8>>,
+    ) -> Result<(), EngineError> {
+        let mut page_bytes: usize = page.rows.iter().map(|(key, value)| key.len() + value.len()).sum();
+        for row in self.database.snapshot().range(&self.keyspace, (from.clone(), to.clone())) {
             let is_full = page.rows.len() >= scan.rows_max || page_bytes >= scan.bytes_max;
             if is_full && !page.rows.is_empty() {
                 page.more = true;
@@ -292,7 +333,30 @@ impl Tables for Rows {
             page_bytes += key.len() + value.len();
             page.rows.push((key.into(), value.into()));
         }
-        Ok(page)
+        Ok(())
+    }
+
+    /// Whether every row can be read, or what is in the way.
+    fn read_everything(&self) -> Result<(), String> {
+        let read = || {
+            let mut rows = self.database.snapshot().iter(&self.keyspace);
+            rows.try_for_each(|row| row.into_inner().map(drop))
+        };
+        match catch_unwind(AssertUnwindSafe(read)) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(e)) => Err(format!("merging its tables failed, and reading them again shows why: {e:?}")),
+            Err(_) => Err("merging its tables failed, and the database panicked on reading them".to_owned()),
+        }
+    }
+
+    /// Whether a scan from this key on would succeed with its first row, or find none.
+    fn reads_from(&self, key: &[u8], to: &Bound<Vec<u8>>) -> bool {
+        let from = Bound::Included(key.to_vec());
+        let first = || {
+            let mut rows = self.database.snapshot().range(&self.keyspace, (from.clone(), to.clone()));
+            rows.next().is_none_or(|row| row.into_inner().is_ok())
+        };
+        is_empty_range(&from, to) || catch_unwind(AssertUnwindSafe(first)).unwrap_or(false)
     }
 }
 
@@ -308,6 +372,14 @@ struct Writer {
 impl Writer {
     fn new(rows: Rows, options: &FjallOptions) -> Writer {
         Writer { rows, path: options.path.clone(), reserve_bytes: options.reserve_bytes, spare_bytes: 0 }
+    }
+
+    /// A failure in the background may be a damaged table: the next start is to look before it is trusted.
+    fn fault(&self, error: &::fjall::Error) -> Fault {
+        if matches!(error, ::fjall::Error::Poisoned) {
+            suspect(&self.path);
+        }
+        write_fault(error)
     }
 }
 
@@ -344,11 +416,11 @@ impl Log for Writer {
                 Change::Remove(key) => rows.remove(&self.rows.keyspace, Slice::from(key.clone())),
             }
         }
-        rows.commit().map_err(|e| write_fault(&e))
+        rows.commit().map_err(|e| self.fault(&e))
     }
 
     fn sync(&mut self) -> Result<(), Fault> {
-        self.rows.database.persist(PersistMode::SyncData).map_err(|e| write_fault(&e))
+        self.rows.database.persist(PersistMode::SyncData).map_err(|e| self.fault(&e))
     }
 
     fn remove_some(&mut self, removal: &mut Removal, rows_max: usize) -> Result<bool, Fault> {
@@ -427,6 +499,8 @@ fn write_fault(error: &::fjall::Error) -> Fault {
 /// A journal is replaced once it is this long and its rows are in tables: the least that fjall takes, so
 /// that a start replays little.
 const JOURNAL_BYTES: u64 = 64 << 20;
+/// Damaged places that one page passes over; with more, the page fails.
+const DAMAGES_PER_PAGE_MAX: usize = 64;
 /// Free space is looked up again after this many bytes: every few groups, and far less than any reserve.
 const SPARE_BYTES_MAX: u64 = 4 << 20;
 

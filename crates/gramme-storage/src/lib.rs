@@ -15,6 +15,8 @@ mod bell;
 #[cfg(feature = "fjall")]
 mod committer;
 #[cfg(feature = "fjall")]
+mod damage;
+#[cfg(feature = "fjall")]
 pub mod directory;
 #[cfg(feature = "fjall")]
 pub mod fjall;

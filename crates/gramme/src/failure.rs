@@ -32,6 +32,11 @@ impl Failure {
         Failure { exit: 4, sentence: sentence.into() }
     }
 
+    /// A node's store failed while it ran.
+    pub(crate) fn store(sentence: impl Into<String>) -> Failure {
+        Failure { exit: gramme_server::run::STORE_FAILED_EXIT as u8, sentence: sentence.into() }
+    }
+
     /// Says it and gives the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         if !self.sentence.is_empty() {

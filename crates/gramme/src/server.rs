@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use clap::Args;
+use gramme_server::run::RunError;
 use gramme_server::settings::Settings;
 use std::io::Read;
 use std::path::PathBuf;
@@ -58,7 +59,10 @@ impl Server {
             stop_with_parent()?;
         }
         gramme_server::logs::start(&settings);
-        gramme_server::run::run(settings, |_| {}).map_err(|e| Failure::failed(e.to_string()))
+        gramme_server::run::run(settings, |_| {}).map_err(|e| match e {
+            RunError::StoreFailed(..) => Failure::store(e.to_string()),
+            e => Failure::failed(e.to_string()),
+        })
     }
 }
 

@@ -72,6 +72,8 @@ fn state(described: &Json, says: Option<&Json>) -> &'static str {
     };
     if says["store"]["broken"].is_string() {
         "broken"
+    } else if says["store"]["full"] == true {
+        "full"
     } else if says["node"]["draining"] == true {
         "stopping"
     } else if described["health"] == "down" {
@@ -86,7 +88,7 @@ fn state(described: &Json, says: Option<&Json>) -> &'static str {
 }
 
 fn serves(state: &str) -> bool {
-    matches!(state, "up" | "suspect")
+    matches!(state, "up" | "suspect" | "full")
 }
 
 /// What may still fail: of a key's N homes a majority must answer, whichever nodes they are.
@@ -172,6 +174,14 @@ fn warning(member: &Member<'_>, has_fallbacks: bool) -> Option<String> {
         ),
         "unproven" => Some("its store is new, and it has not yet met every other member with it".to_string()),
         "broken" => Some(format!("its store is broken: {}", word(&member.says?["store"]["broken"]))),
+        "full" => Some(
+            "its disk has no room: it answers reads, other nodes take its writes, and it takes writes again once there is space"
+                .to_string(),
+        ),
+        _ if member.says?["store"]["damaged_rows"].as_u64() > Some(0) => Some(format!(
+            "{} of its rows cannot be read; other nodes answer for them, and they are mended from there: look at the disk",
+            member.says?["store"]["damaged_rows"]
+        )),
         _ => None,
     }
 }

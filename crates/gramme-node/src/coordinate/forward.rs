@@ -1,4 +1,4 @@
-//! Not my key, or my disk is broken: hand the put to a home of it and relay the answer. A forward that was never sent, or that
+//! Not my key, or my disk fails: hand the put to a home of it and relay the answer. A forward that was never sent, or that
 //! stays unanswered, goes to *one* further candidate with the *same request id*, within the deadline
 //! (design section 3). Whatever may have been applied by the first is adopted by the second.
 //!
@@ -25,11 +25,17 @@ enum Attempt {
 }
 
 /// See the module.
-pub(crate) async fn forward<E: Env>(node: &Node<E>, mut put: Put, deadline: Mono) -> Result<Done, Failure> {
+///
+/// `reason` is why this node does not coordinate it; it is the answer if there is nobody to ask.
+pub(crate) async fn forward<E: Env>(
+    node: &Node<E>,
+    mut put: Put,
+    mut reason: Reason,
+    deadline: Mono,
+) -> Result<Done, Failure> {
     let partition = node.partition_of(&put.key);
     let mut explain = Explain::new(node, put.explain);
     let mut asked = 0;
-    let mut reason = Reason::Unavailable;
     let mut outcome = Outcome::NotApplied;
     for candidate in candidates(node, partition, put.context.as_ref().and_then(|c| c.preferred)) {
         if asked == ATTEMPTS_MAX || node.0.env.now() >= deadline {

@@ -14,13 +14,14 @@ mod put;
 pub(crate) use get::get;
 pub(crate) use list::list;
 pub(crate) use locate::locate;
+use put::put_unless_disk_fails;
 pub(crate) use put::{Rest, put_here};
 
 use crate::env::{Env, Mono};
 use crate::node::Node;
 use gramme_core::Quorum;
 use gramme_core::limits::FALLBACK_AFTER_MS_MAX;
-use gramme_wire::{Acks, Done, Failure, Put};
+use gramme_wire::{Acks, Done, Failure, Put, Reason};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
@@ -58,11 +59,17 @@ pub(crate) async fn put<E: Env>(
     deadline: Mono,
     answer: oneshot::Sender<Result<Done, Failure>>,
 ) -> Rest<E> {
-    // A home whose disk takes no writes is as good as none.
-    if node.home(node.partition_of(&put.key)).is_some() && node.0.store.broken().is_none() {
-        return put_here(node, put, deadline, answer).await;
+    let mut put = put;
+    let (mut answer, mut reason) = (answer, Reason::Unavailable);
+    if node.home(node.partition_of(&put.key)).is_some() {
+        match put_unless_disk_fails(node, &mut put, deadline, answer).await {
+            Ok(rest) => return rest,
+            // A home whose disk takes no writes, or cannot read this key, is as good as none.
+            Err((failure, unanswered)) => (answer, reason) = (unanswered, failure.reason),
+        }
     }
+    let forwarded = forward::forward(node, put, reason, deadline).await;
     // Nobody listens any more if the client has gone away.
-    let _ = answer.send(forward::forward(node, put, deadline).await);
+    let _ = answer.send(forwarded);
     Rest::nothing()
 }

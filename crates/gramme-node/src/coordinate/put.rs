@@ -28,10 +28,28 @@ use tokio::sync::oneshot;
 /// rest of the work.
 pub(crate) async fn put_here<E: Env>(
     node: &Node<E>,
-    put: Put,
+    mut put: Put,
     deadline: Mono,
     answer: oneshot::Sender<Result<Done, Failure>>,
 ) -> Rest<E> {
+    match put_unless_disk_fails(node, &mut put, deadline, answer).await {
+        Ok(rest) => rest,
+        Err((failure, answer)) => {
+            // Nobody listens any more if the client has gone away.
+            let _ = answer.send(Err(failure));
+            Rest::nothing()
+        }
+    }
+}
+
+/// As [`put_here`]; but if this node's disk failed before anything was written, nobody is told and another home
+/// may try.
+pub(crate) async fn put_unless_disk_fails<E: Env>(
+    node: &Node<E>,
+    put: &mut Put,
+    deadline: Mono,
+    answer: Answering,
+) -> Result<Rest<E>, (Failure, Answering)> {
     let began = node.0.env.now();
     let (result, rest) = match begin(node, put, deadline).await {
         Ok(mut writing) => (writing.until_reached().await, Rest(Some(writing))),
@@ -39,10 +57,22 @@ pub(crate) async fn put_here<E: Env>(
     };
     let took = node.0.env.now().since(began);
     node.coordinated(Operation::Put, took, result.is_ok());
-    // Nobody listens any more if the client has gone away.
-    let _ = answer.send(result);
-    rest
+    match result {
+        Err(failure)
+            if matches!(failure.reason, Reason::Disk(_)) && failure.outcome == Outcome::NotApplied =>
+        {
+            Err((failure, answer))
+        }
+        // Nobody listens any more if the client has gone away.
+        result => {
+            let _ = answer.send(result);
+            Ok(rest)
+        }
+    }
 }
+
+/// Where a put's answer goes.
+type Answering = oneshot::Sender<Result<Done, Failure>>;
 
 /// What is left of a put after its answer.
 pub(crate) struct Rest<E: Env>(Option<Writing<E>>);
@@ -62,21 +92,21 @@ impl<E: Env> Rest<E> {
 }
 
 /// Everything up to the append and the fan-out. Its failures left nothing behind.
-async fn begin<E: Env>(node: &Node<E>, mut put: Put, deadline: Mono) -> Result<Writing<E>, Failure> {
+async fn begin<E: Env>(node: &Node<E>, put: &mut Put, deadline: Mono) -> Result<Writing<E>, Failure> {
     let refuse = Failure::not_applied;
     let settings = node.settings(put.key.bucket());
     let partition = node.partition_of(&put.key);
     let Some(replica) = node.home(partition) else { return Err(refuse(Reason::Unsuitable)) };
     in_time(node, deadline).map_err(refuse)?;
-    let need = check(node, &put, &settings).map_err(refuse)?;
+    let need = check(node, put, &settings).map_err(refuse)?;
     let mut explain = Explain::new(node, put.explain);
-    let covers = prepare(node, replica, &put, deadline, &mut explain).await?;
+    let covers = prepare(node, replica, put, deadline, &mut explain).await?;
     put.key = put.key.detached();
-    let minting = replica.put(&put, covers, &settings, || in_time(node, deadline));
+    let minting = replica.put(put, covers, &settings, || in_time(node, deadline));
     let minted = within(node, deadline, minting).await.unwrap_or(Err(Reason::TooLate)).map_err(refuse)?;
     explain
         .line(|| format!("minted {} here, {} sibling(s)", minted.dot, minted.kept.record.siblings().len()));
-    Ok(Writing::start(node, put.key, partition, minted, need, put.pw, deadline, explain))
+    Ok(Writing::start(node, put.key.clone(), partition, minted, need, put.pw, deadline, explain))
 }
 
 /// Late coordination is refused, and so is what may have waited through a freeze: a write minted now would lie
@@ -362,8 +392,8 @@ impl<E: Env> Writing<E> {
     }
 
     fn failure(&mut self) -> Failure {
-        let reason = match self.node.0.store.broken() {
-            Some(cause) if self.own_failed => Reason::Disk(cause.to_string()),
+        let reason = match self.node.0.store.check() {
+            Err(cause) if self.own_failed => Reason::Disk(cause.to_string()),
             _ => Reason::Unavailable,
         };
         let needed = self.quorum.need() as u8;

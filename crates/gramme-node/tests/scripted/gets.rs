@@ -91,7 +91,7 @@ fn a_session_waits_for_a_replica_that_has_seen_what_it_has_seen() {
 #[test]
 fn a_read_error_here_is_no_empty_key() {
     let story = Story::at_home();
-    let cause = gramme_storage::EngineError::Corrupt("a bad block".to_string());
+    let cause = gramme_storage::EngineError::Io("input/output error".to_string());
     story.world.disk.break_reads(Some(cause));
     let get = story.asks(Request::Get(Get { r: Some(Level::One), ..get("k") }));
     assert!(get.is_open());

@@ -63,7 +63,21 @@ impl Story {
         Story::live(0, memory, Standing::Continuous, before.world.dice.get())
     }
 
+    /// The same on a disk that has no room.
+    pub fn reopened_full(before: &Story, memory: MemoryEngine) -> Story {
+        Story::live_on(0, memory, Standing::Continuous, before.world.dice.get(), true)
+    }
+
+    /// The same node after a restart: what it had at hand is on the disk alone.
+    pub fn with_a_cold_cache(self) -> Story {
+        Story::reopened(&self, self.world.disk.memory.clone())
+    }
+
     fn live(place: usize, memory: MemoryEngine, standing: Standing, dice: u64) -> Story {
+        Story::live_on(place, memory, standing, dice, false)
+    }
+
+    fn live_on(place: usize, memory: MemoryEngine, standing: Standing, dice: u64, full: bool) -> Story {
         let members = (1..=5).map(|id| Member {
             id: NodeId(id),
             name: format!("n{id}"),
@@ -75,6 +89,7 @@ impl Story {
         let layout = Layout::first(members.collect(), 3, 1).expect("five members keep three copies");
         let list = layout.preference_list(PARTITION).to_vec();
         let world = World::new(memory, dice);
+        world.disk.fill(full);
         let options = Options {
             id: list[place],
             layout: Rc::new(layout),
@@ -520,6 +535,7 @@ struct Moods {
     commits_released: Cell<usize>,
     reads_held: Cell<bool>,
     commit_error: RefCell<Option<EngineError>>,
+    full: Cell<bool>,
     read_error: RefCell<Option<EngineError>>,
     waiting: RefCell<Vec<Waker>>,
 }
@@ -568,6 +584,11 @@ impl ScriptEngine {
         *self.moods.commit_error.borrow_mut() = Some(cause);
     }
 
+    /// The disk has no room, or has it again.
+    pub fn fill(&self, full: bool) {
+        self.moods.full.set(full);
+    }
+
     pub fn break_reads(&self, cause: Option<EngineError>) {
         *self.moods.read_error.borrow_mut() = cause;
     }
@@ -595,8 +616,12 @@ impl Engine for ScriptEngine {
     fn commit(&self, batch: Batch) -> impl Future<Output = Result<(), EngineError>> + 'static {
         let moods = self.moods.clone();
         moods.commits.set(moods.commits.get() + 1);
-        let applied = self.memory.commit(batch);
+        let full = moods.full.get();
+        let applied = self.memory.commit(if full { Batch::new() } else { batch });
         async move {
+            if full {
+                return Err(EngineError::Full);
+            }
             ScriptEngine::until(moods.clone(), Moods::holds_commit).await;
             if let Some(cause) = moods.commit_error.borrow().clone() {
                 return Err(cause);

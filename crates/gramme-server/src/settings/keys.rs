@@ -53,6 +53,7 @@ pub const KEYS: &[Key] = &[
         one_of(&mut d.engine, v, &[("fjall", EngineKind::Fjall), ("memory", EngineKind::Memory)])
     }),
     key("storage.cache_mb", Kind::Number, |d, v| number(&mut d.cache_mb, v, 1, CACHE_MB_MAX)),
+    key("storage.reserve_mb", Kind::Number, |d, v| number(&mut d.reserve_mb, v, 1, RESERVE_MB_MAX)),
     key("listen.http", Kind::Text, |d, v| put_address(&mut d.http, v)),
     key("listen.resp", Kind::Text, |d, v| put_address(&mut d.resp, v)),
     key("listen.peer", Kind::Text, |d, v| put_address(&mut d.peer, v)),
@@ -97,6 +98,7 @@ pub(super) struct Draft {
     data_dir: Option<PathBuf>,
     engine: Option<EngineKind>,
     cache_mb: Option<u32>,
+    reserve_mb: Option<u32>,
     http: Option<String>,
     resp: Option<String>,
     peer: Option<String>,
@@ -123,6 +125,7 @@ impl Draft {
             data_dir: None,
             engine: None,
             cache_mb: None,
+            reserve_mb: None,
             http: None,
             resp: None,
             peer: None,
@@ -174,6 +177,7 @@ impl Draft {
             data_dir: self.data_dir.unwrap_or_else(|| self.home.join("data")),
             engine: self.engine.unwrap_or(EngineKind::Fjall),
             cache_mb: self.cache_mb.unwrap_or(CACHE_MB),
+            reserve_mb: self.reserve_mb.unwrap_or(RESERVE_MB),
             http: self.http.unwrap_or_else(|| "127.0.0.1:7400".into()),
             resp: self.resp.unwrap_or_else(|| "127.0.0.1:7401".into()),
             peer: self.peer.unwrap_or_else(|| "127.0.0.1:7402".into()),
@@ -261,6 +265,9 @@ fn check_token(text: &str) -> Result<Token, String> {
 
 /// Enough for the hot keys of a laptop; a node that idles stays well under 60 MiB.
 const CACHE_MB: u32 = 32;
+/// What the engine needs to merge its tables, with room to spare.
+const RESERVE_MB: u32 = 256;
+const RESERVE_MB_MAX: u32 = 1 << 20;
 const CACHE_MB_MAX: u32 = 1 << 20;
 /// A message names its requester's shard in one byte.
 const SHARDS_MAX: u32 = 128;

@@ -69,6 +69,8 @@ pub(super) async fn status(
             "sync_mean_us": mean_us,
             "sync_max_us": stats.sync_nanos_max / 1000,
             "broken": shards.iter().find_map(|shard| shard.broken.clone()),
+            "full": shards.iter().any(|shard| shard.full),
+            "damaged_rows": shards.iter().map(|shard| shard.damaged).sum::<usize>(),
         },
     })))
 }
@@ -152,6 +154,15 @@ fn holding_json(record: &Record) -> Value {
     json!({ "etag": format!("{:016x}", record.tag()), "siblings": siblings.collect::<Vec<_>>() })
 }
 
+/// What can be said of a store that has not failed.
+fn store_word(shards: &[Status]) -> &'static str {
+    if shards.iter().any(|shard| shard.full) {
+        "the disk has no room: reads go on, and other nodes take the writes"
+    } else {
+        "it takes writes"
+    }
+}
+
 /// `GET /livez`: the process answers.
 pub(super) async fn livez() -> &'static str {
     "ok\n"
@@ -180,7 +191,7 @@ pub(super) async fn readyz(
             shards.len() == service.shards.count(),
             format!("{} of {} answer", shards.len(), service.shards.count()),
         ),
-        ("store", broken.is_none(), broken.unwrap_or_else(|| "it takes writes".into())),
+        ("store", broken.is_none(), broken.unwrap_or_else(|| store_word(&shards).into())),
         ("quorum", reachable >= needed, format!("{reachable} members reachable, {needed} needed")),
         ("serving", !service.is_draining(), "not shutting down".into()),
     ];

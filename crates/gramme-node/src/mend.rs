@@ -1,0 +1,73 @@
+//! Mending rows whose stored bytes cannot be read: such a row is refused, never "not found", until all its other
+//! homes have said what they hold; then it is overwritten with the join of that.
+//!
+//! Invariant: a damaged row is overwritten only after every other home of its partition, each of them continuous,
+//! has answered, and never with less than they hold together. What only the damaged row held is gone then; what was
+//! acknowledged is durable at W nodes, and one lost copy of one key leaves the others.
+//!
+//! It refuses to mend the only copy: there is nobody to ask, and an empty row would be a lie.
+
+use crate::env::Env;
+use crate::fan_out::{Answer, Step};
+use crate::node::Node;
+use crate::rows;
+use bytes::Bytes;
+use gramme_core::codec::decode_record;
+use gramme_core::limits::{MEND_RETRY_MS, REQUEST_MS};
+use gramme_core::{Key, NodeId, PartitionId, Record};
+use gramme_wire::{Body, Standing};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Mends one row after the other for as long as the shard lives; one that cannot be mended yet has its next turn
+/// after a pause, when every other had its own.
+pub(crate) async fn for_ever<E: Env>(node: Node<E>) {
+    let mut last = Bytes::new();
+    loop {
+        let row = node.0.store.next_damaged(&last).await;
+        if !mend(&node, &row).await {
+            let env = &node.0.env;
+            env.sleep_until(env.now() + Duration::from_millis(MEND_RETRY_MS)).await;
+        }
+        last = row;
+    }
+}
+
+/// Whether the row can be read again.
+async fn mend<E: Env>(node: &Node<E>, row: &Bytes) -> bool {
+    let Some((partition, key)) = place_of(row) else { return false };
+    let Some(replica) = node.home(partition).map(Rc::clone) else { return false };
+    match held_elsewhere(node, partition, &key).await {
+        Some(record) => replica.mend(&key, &record).await.is_ok(),
+        None => false,
+    }
+}
+
+/// What all other homes hold of a key, joined; `None` unless every one of them has said it and proves by its
+/// silence what it lacks.
+async fn held_elsewhere<E: Env>(node: &Node<E>, partition: PartitionId, key: &Key) -> Option<Record> {
+    let homes = node.layout().homes(partition).iter().copied();
+    let others: Vec<NodeId> = homes.filter(|&home| home != node.id()).collect();
+    if others.is_empty() {
+        return None;
+    }
+    let deadline = node.0.env.now() + Duration::from_millis(REQUEST_MS);
+    let mut gather = node.0.routes.fan_out(&others, partition, Body::Read { key: key.clone() }, deadline);
+    let mut joined = Record::new();
+    for _ in &others {
+        let Step::Answer(_, Answer::Said(answer)) = gather.next(deadline).await else { return None };
+        let Body::ReadReply { standing: Standing::Continuous, record, .. } = answer else { return None };
+        let held = record.as_ref().map(decode_record).transpose().ok()?.unwrap_or_default();
+        if held.siblings().iter().any(|sibling| !sibling.verifies()) {
+            return None;
+        }
+        joined = joined.join(&held);
+        joined.collapse_retries();
+    }
+    Some(joined)
+}
+
+fn place_of(row: &Bytes) -> Option<(PartitionId, Key)> {
+    let partition = PartitionId(u16::from_be_bytes([*row.first()?, *row.get(1)?]));
+    Some((partition, Key::from_joined(rows::rest(row)).ok()?))
+}

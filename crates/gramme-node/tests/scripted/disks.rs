@@ -1,0 +1,167 @@
+//! What a node makes of a disk that is full, and of rows that it cannot read.
+
+use crate::world::*;
+use gramme_core::bucket::Level;
+use gramme_core::codec::encode_record;
+use gramme_core::limits::{FULL_RETRY_MS, MEND_RETRY_MS, REQUEST_MS};
+use gramme_core::{Frontier, Outcome, Record};
+use gramme_node::Probe;
+use gramme_node::request::{Get, Request};
+use gramme_storage::EngineError;
+use gramme_wire::{Body, Put, Reason};
+
+fn read_one(name: &str) -> Request {
+    Request::Get(Get { r: Some(Level::One), ..get(name) })
+}
+
+/// The row of `k` holds "old" here, durably, and at nobody else.
+fn with_an_old_value() -> Story {
+    let story = Story::at_home();
+    let put = story.asks(write(Put { w: Some(Level::One), ..put("k", "old", 1) }));
+    put.done();
+    story.pass_ms(2 * REQUEST_MS);
+    story.heard();
+    story
+}
+
+fn merge(record: &Record) -> Body {
+    Body::Merge {
+        key: key("k"),
+        record: encode_record(record),
+        hint_for: None,
+        stamp: Frontier::none(),
+        buffered: false,
+    }
+}
+
+fn count(story: &Story, probe: Probe) -> usize {
+    story.world.probes.borrow().iter().filter(|&&seen| seen == probe).count()
+}
+
+fn rot(story: &Story) {
+    story.world.disk.break_reads(Some(EngineError::Corrupt("a bad block".to_string())));
+}
+
+fn reads_of_mending(story: &Story) -> Vec<Said> {
+    story.heard().into_iter().filter(|said| word(&said.body) == "read").collect()
+}
+
+#[test]
+fn a_full_disk_refuses_writes_while_reads_go_on_and_takes_them_again_when_there_is_room() {
+    let story = with_an_old_value();
+    story.world.disk.fill(true);
+    let first = story.asks(write(Put { w: Some(Level::One), ..put("k", "new", 2) }));
+    let failure = first.failure();
+    assert_eq!(failure.outcome, Outcome::MaybeApplied, "it was on its way to the other homes");
+    assert!(failure.to_string().contains("no space left"), "{failure}");
+    assert!(story.node.status().full);
+    story.heard();
+
+    let got = story.asks(read_one("k"));
+    assert_eq!(
+        values_of(&got.got().record),
+        ["old"],
+        "what is not durable is not shown, and nobody waits for it"
+    );
+    story.heard();
+    let second = story.asks(write(put("other", "v", 3)));
+    assert_eq!(story.heard_words()[0].1, "forward", "another home coordinates");
+    story.pass_ms(2 * REQUEST_MS);
+    second.failure();
+
+    story.world.disk.fill(false);
+    story.pass_ms(2 * FULL_RETRY_MS);
+    assert!(!story.node.status().full);
+    story.heard();
+    let got = story.asks(read_one("k"));
+    assert_eq!(values_of(&got.got().record), ["new", "old"], "what it had taken is durable after all");
+    let third = story.asks(write(Put { w: Some(Level::One), ..put("k", "third", 4) }));
+    third.done();
+    assert_eq!((count(&story, Probe::DiskFull), count(&story, Probe::DiskHasRoom)), (1, 1));
+}
+
+#[test]
+fn a_replica_whose_disk_is_full_says_so_at_once_so_that_a_fallback_takes_its_place() {
+    let story = with_an_old_value();
+    let peer = story.list[1];
+    story.world.disk.fill(true);
+    for correlation in [5, 6] {
+        story.peer_says(peer, correlation, 500_000, merge(&foreign(77, correlation, "theirs")));
+        let answer = story.heard().pop().expect("it answers at once");
+        let Body::Refused { failure } = answer.body else { panic!("{answer:?}") };
+        assert!(matches!(failure.reason, Reason::Disk(_)), "{failure}");
+    }
+    story.peer_says(peer, 7, 500_000, Body::Read { key: key("k") });
+    assert_eq!(story.heard_words(), [(peer, "read reply")]);
+}
+
+#[test]
+fn a_node_opens_on_a_full_disk_for_reads_alone() {
+    let memory = gramme_storage::memory::MemoryEngine::new();
+    let story = Story::open(0, memory.clone(), gramme_wire::Standing::Continuous);
+    story.asks(write(Put { w: Some(Level::One), ..put("k", "old", 1) })).done();
+    let story = Story::reopened_full(&story, memory);
+    let got = story.asks(read_one("k"));
+    assert_eq!(values_of(&got.got().record), ["old"]);
+    story.asks(write(put("k", "v", 2)));
+    assert!(story.heard_words().iter().any(|(_, word)| *word == "forward"), "it mints nothing");
+    story.world.disk.fill(false);
+    story.pass_ms(2 * FULL_RETRY_MS);
+    story.asks(write(Put { w: Some(Level::One), ..put("k", "w", 3) })).done();
+}
+
+#[test]
+fn a_damaged_row_is_refused_until_all_other_homes_were_read_and_then_holds_what_they_hold() {
+    let story = with_an_old_value();
+    let story = story.with_a_cold_cache();
+    rot(&story);
+    let peer = story.list[1];
+    story.peer_says(peer, 5, 500_000, Body::Read { key: key("k") });
+    let said = story.heard();
+    assert_eq!(word(&said[0].body), "refused", "never an empty reply");
+    let asked: Vec<&Said> = said.iter().filter(|said| word(&said.body) == "read").collect();
+    assert_eq!(asked.iter().map(|said| said.to).collect::<Vec<_>>(), story.list[1..3], "all other homes");
+    assert_eq!(story.node.status().damaged, 1);
+
+    story.peer_says(peer, 6, 500_000, merge(&foreign(88, 1, "late")));
+    assert_eq!(story.heard_words(), [(peer, "refused")], "a merge must not build on nothing");
+
+    story.answers(asked[0], holds(&foreign(77, 1, "theirs")));
+    story.answers(asked[1], holds(&foreign(77, 2, "too")));
+    assert_eq!(story.node.status().damaged, 0);
+    story.world.disk.break_reads(None);
+    let got = story.asks(read_one("k")).got();
+    assert_eq!(values_of(&got.record), ["theirs", "too"]);
+    assert_eq!(count(&story, Probe::Mended), 1);
+}
+
+#[test]
+fn an_unproven_or_silent_home_leaves_a_damaged_row_refused() {
+    let story = with_an_old_value().with_a_cold_cache();
+    rot(&story);
+    story.asks(read_one("k"));
+    let asked = reads_of_mending(&story);
+    let mending: Vec<&Said> =
+        asked.iter().filter(|said| said.correlation == asked.last().unwrap().correlation).collect();
+    story.answers(mending[0], holds(&foreign(77, 1, "theirs")));
+    story.answers(mending[1], unproven_nothing());
+    assert_eq!(story.node.status().damaged, 1);
+    story.pass_ms(MEND_RETRY_MS);
+    let again = reads_of_mending(&story);
+    assert!(again.len() >= 2, "it asks again after a pause");
+    story.peer_says(story.list[1], 9, 500_000, Body::Read { key: key("k") });
+    assert!(story.heard_words().contains(&(story.list[1], "refused")));
+}
+
+#[test]
+fn a_row_that_can_be_read_after_all_is_left_as_it_is() {
+    let story = with_an_old_value().with_a_cold_cache();
+    rot(&story);
+    story.peer_says(story.list[1], 5, 500_000, Body::Read { key: key("k") });
+    let asked = reads_of_mending(&story);
+    story.world.disk.break_reads(None);
+    asked.iter().for_each(|said| story.answers(said, holds(&foreign(77, 1, "theirs"))));
+    assert_eq!(story.node.status().damaged, 0);
+    assert_eq!(values_of(&story.asks(read_one("k")).got().record), ["old"]);
+    assert_eq!(count(&story, Probe::Mended), 0);
+}
