@@ -253,6 +253,14 @@ pub fn check_hello(mine: &Hello, theirs: &Hello, layout: &Layout) -> Result<Nego
 }
 
 impl Hello {
+    /// What a dialer says first, read without judging it: for those who stand on the wire and are no node.
+    pub fn overheard(frame: &Frame) -> Result<Hello, WireError> {
+        match frame.kind {
+            Kind::Hello => Ok(Hello::from_bytes(&frame.body)?),
+            other => Err(WireError::Unexpected(other)),
+        }
+    }
+
     fn to_bytes(&self) -> Bytes {
         let mut w = Writer::with_capacity(128 + self.http.len() + self.resp.len());
         w.varint(self.protocol_min.into());

@@ -2,8 +2,8 @@
 
 use crate::failure::Failure;
 use crate::{
-    bucket, cluster, completions, config, del, dev, export, get, import, ls, put, ring, server, status,
-    version,
+    bucket, chaos, cluster, completions, config, del, dev, export, get, import, ls, put, ring, server,
+    status, version,
 };
 use clap::{Parser, Subcommand};
 
@@ -49,6 +49,8 @@ enum Command {
     Ring(ring::Ring),
     /// Show or change a bucket's settings
     Bucket(bucket::Bucket),
+    /// Break a cluster of real processes, round after round, and judge what its clients were told
+    Chaos(chaos::Chaos),
     /// Print completions for a shell
     Completions(completions::Completions),
     /// Print the version
@@ -72,6 +74,7 @@ impl Arguments {
             Command::Status(status) => status.run(),
             Command::Ring(ring) => ring.run(),
             Command::Bucket(bucket) => bucket.run(),
+            Command::Chaos(chaos) => chaos.run(),
             Command::Completions(completions) => completions.run(),
             Command::Version(version) => version.run(),
         }

@@ -7,6 +7,7 @@
 
 mod arguments;
 mod bucket;
+mod chaos;
 mod cluster;
 mod completions;
 mod config;

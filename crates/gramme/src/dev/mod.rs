@@ -10,8 +10,8 @@
 
 mod control;
 mod directory;
-mod process;
-mod ready;
+pub(crate) mod process;
+pub(crate) mod ready;
 mod supervisor;
 
 use crate::failure::Failure;

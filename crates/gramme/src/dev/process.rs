@@ -4,7 +4,6 @@
 //! gone, however we went, the pipe ends and the server stops by itself. It is in a process group of its own, so
 //! that Ctrl-C reaches us alone and we stop the nodes in order.
 
-use super::directory::DevCluster;
 use crate::cluster::SETTINGS_FILE;
 use crate::failure::Failure;
 use rustix::process::{Pid, Signal, kill_process};
@@ -15,16 +14,15 @@ use std::process::Stdio;
 use tokio::process::{Child, ChildStdin, Command};
 
 /// A node's process that was started.
-pub(super) struct Process {
+pub(crate) struct Process {
     pid: Pid,
     /// Ends when this is dropped, and the server with it.
     _life: ChildStdin,
 }
 
 impl Process {
-    /// Starts a node. Its end is told by the [`Child`].
-    pub(super) fn start(cluster: &DevCluster, node: usize) -> Result<(Process, Child), Failure> {
-        let dir = cluster.node_dir(node);
+    /// Starts the node whose settings and log are in `dir`. Its end is told by the [`Child`].
+    pub(crate) fn start(dir: &Path, node: usize) -> Result<(Process, Child), Failure> {
         let log = open_log(&dir.join(LOG))?;
         let errors = log.try_clone().map_err(|e| Failure::io("cannot write", &dir.join(LOG), &e))?;
         let binary = own_binary()?;
@@ -51,12 +49,12 @@ impl Process {
     }
 
     /// The process id.
-    pub(super) fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         self.pid.as_raw_nonzero().get()
     }
 
     /// Sends a signal. A process that is gone already is none of our concern: its end is told by its child.
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let _gone = kill_process(self.pid, signal);
     }
 }
@@ -71,9 +69,9 @@ fn own_binary() -> Result<PathBuf, Failure> {
 }
 
 /// What a node said last, for the report of its death.
-pub(super) fn last_words(cluster: &DevCluster, node: usize) -> Vec<String> {
+pub(crate) fn last_words(dir: &Path) -> Vec<String> {
     let tail = || -> std::io::Result<String> {
-        let mut file = File::open(cluster.node_dir(node).join(LOG))?;
+        let mut file = File::open(dir.join(LOG))?;
         let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
         let mut bytes = Vec::new();
@@ -93,7 +91,7 @@ fn open_log(path: &Path) -> Result<File, Failure> {
 }
 
 /// What a node says.
-pub(super) const LOG: &str = "log";
+pub(crate) const LOG: &str = "log";
 /// A log longer than this is begun anew when its node starts.
 const LOG_BYTES_MAX: u64 = 16 << 20;
 const TAIL_BYTES: u64 = 4 << 10;

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 /// Resolves when the node at `http` (host:port) serves.
-pub(super) async fn ready(http: &str) {
+pub(crate) async fn ready(http: &str) {
     while !timeout(ANSWER, says_ready(http)).await.is_ok_and(|answer| answer.is_ok_and(|ready| ready)) {
         sleep(BETWEEN_QUESTIONS).await;
     }

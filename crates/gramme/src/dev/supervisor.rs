@@ -100,7 +100,7 @@ pub(super) async fn supervise(cluster: DevCluster, json: bool, owned: Owned) -> 
 
 impl Supervisor {
     fn start(&mut self, node: usize) -> Result<(), Failure> {
-        let (process, mut child) = Process::start(&self.cluster, node)?;
+        let (process, mut child) = Process::start(&self.cluster.node_dir(node), node)?;
         let life = self.nodes[node].life + 1;
         self.nodes[node].life = life;
         self.nodes[node].process = Some(process);
@@ -146,7 +146,7 @@ impl Supervisor {
 
     /// Before the cluster is ready a death ends it; afterwards it is news, and the others go on.
     fn died(&mut self, node: usize, status: ExitStatus, greeted: bool) -> Result<(), Failure> {
-        let words = last_words(&self.cluster, node);
+        let words = last_words(&self.cluster.node_dir(node));
         let log = self.cluster.node_dir(node).join(LOG);
         let mut told = format!("node {node} ended by itself ({status}); its log is {}", log.display());
         for line in &words {
