@@ -3,19 +3,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop where it stands")]
 
-mod local;
-
-use local::{gramme, told};
 use serde_json::Value as Json;
+use std::process::Command;
 
 /// Runs it and gives the figures; a broken promise shows all that the run had to say, and leaves the nodes' logs.
 fn chaos(arguments: &[&str]) -> Json {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().join("chaos");
-    let output = gramme(&["chaos", "--json", "--dir"]).arg(&dir).args(arguments).output().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gramme"));
+    let output = command.args(["chaos", "--json", "--dir"]).arg(&dir).args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let figures: Json = match serde_json::from_slice(&output.stdout) {
         Ok(figures) => figures,
-        Err(_) => panic!("the run did not end; logs: {}; {}", place.keep().display(), told(&output)),
+        Err(_) => panic!("the run did not end; logs: {}; {said}", place.keep().display()),
     };
     println!("{figures:#}");
     if !output.status.success() && !only_slow(&figures) {
