@@ -106,6 +106,7 @@ impl FjallEngine {
     pub fn open(options: FjallOptions) -> Result<FjallEngine, OpenError> {
         let directory = Directory::open(&options.path)?;
         let journal_check = check(&options.path, &directory.database_path())?;
+        crate::manifest::check(&options.path, &directory.database_path())?;
         let rows = open_rows(&options, &directory.database_path())?;
         if is_suspect(&options.path) {
             rows.read_everything()

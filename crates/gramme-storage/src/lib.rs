@@ -23,6 +23,8 @@ pub mod fjall;
 #[cfg(feature = "fjall")]
 mod journal;
 #[cfg(feature = "fjall")]
+mod manifest;
+#[cfg(feature = "fjall")]
 mod read_pool;
 
 pub use engine::{Batch, Change, Engine, EngineError, NODE_ROWS, Page, Scan, Stats};
