@@ -82,10 +82,12 @@ pub enum Bug {
     CommitErrorSwallowed,
     /// A row that cannot be read is overwritten by what arrives, without asking the other homes.
     MendAlone,
+    /// A peer that does not answer is never suspected.
+    SilenceIgnored,
 }
 
 /// Every planted fault, for the budget tables of the simulator.
-pub const ALL: [Bug; 38] = [
+pub const ALL: &[Bug] = &[
     Bug::PerKeyCounter,
     Bug::IncarnationReused,
     Bug::LowZero,
@@ -124,6 +126,7 @@ pub const ALL: [Bug; 38] = [
     Bug::FullIsDone,
     Bug::CommitErrorSwallowed,
     Bug::MendAlone,
+    Bug::SilenceIgnored,
 ];
 
 #[cfg(feature = "planted")]

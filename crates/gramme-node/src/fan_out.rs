@@ -3,12 +3,12 @@
 //! A [`Gather`] hands out answers in the order of their arrival, each at most once per peer and question, and
 //! says when nobody is left to answer. Dropping it forgets the question: later answers fall on the floor.
 
-use crate::detector::Detector;
+use crate::detector::{Detector, Question};
 use crate::env::{Env, Mono};
 use crate::signal::Signal;
 use gramme_core::planted::{self, Bug};
 use gramme_core::{NodeId, PartitionId};
-use gramme_wire::{Body, Message};
+use gramme_wire::{Body, Message, Reason};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
@@ -54,8 +54,26 @@ pub(crate) struct Routes<E: Env> {
 #[derive(Default)]
 struct Route {
     answers: RefCell<VecDeque<(NodeId, Answer)>>,
-    waiting: RefCell<Vec<(NodeId, Mono)>>,
+    waiting: RefCell<Vec<Waiting>>,
+    /// Whether whoever waits wants to know of peers that have gone silent, and those that have.
+    heeds_silence: Cell<bool>,
+    silent: RefCell<Vec<NodeId>>,
+    knows_of_silence: Cell<bool>,
     signal: Signal,
+}
+
+/// A peer whose answer is awaited.
+struct Waiting {
+    peer: NodeId,
+    asked_at: Mono,
+    question: Question,
+}
+
+impl Route {
+    fn silence(&self, peer: NodeId) {
+        self.silent.borrow_mut().push(peer);
+        self.knows_of_silence.set(false);
+    }
 }
 
 impl<E: Env> Routes<E> {
@@ -106,13 +124,22 @@ impl<E: Env> Routes<E> {
         };
         let asked_at = {
             let mut waiting = route.waiting.borrow_mut();
-            let at = waiting.iter().position(|w| w.0 == from);
-            let again = planted::on(Bug::DuplicateCounted);
-            at.map(|at| if again { waiting[at].1 } else { waiting.swap_remove(at).1 })
+            let at = waiting.iter().position(|w| w.peer == from);
+            let found = at.map(|at| (waiting[at].asked_at, waiting[at].question));
+            if let Some(at) = at.filter(|_| !planted::on(Bug::DuplicateCounted)) {
+                waiting.swap_remove(at);
+            }
+            found
         };
         // Nobody is waiting for a second answer to one question.
-        let Some(asked_at) = asked_at else { return };
-        self.detector.borrow_mut().answered(from, now, now.since(asked_at));
+        let Some((asked_at, question)) = asked_at else { return };
+        {
+            let mut detector = self.detector.borrow_mut();
+            detector.answered(from, question, now, now.since(asked_at));
+            if could_not(&body) {
+                detector.failed(from);
+            }
+        }
         route.answers.borrow_mut().push_back((from, Answer::Said(body)));
         route.signal.notify();
     }
@@ -122,9 +149,24 @@ impl<E: Env> Routes<E> {
         let routes: Vec<Rc<Route>> = self.open.borrow().values().cloned().collect();
         for route in routes {
             let before = route.waiting.borrow().len();
-            route.waiting.borrow_mut().retain(|w| w.0 != peer);
+            route.waiting.borrow_mut().retain(|w| w.peer != peer);
+            for _ in route.waiting.borrow().len()..before {
+                let (now, none) = (self.env.now(), Duration::ZERO);
+                self.detector.borrow_mut().unanswered(peer, Question::Long, now, none);
+            }
             if route.waiting.borrow().len() < before {
                 route.answers.borrow_mut().push_back((peer, Answer::Lost));
+                route.signal.notify();
+            }
+        }
+    }
+
+    /// A peer has gone silent: whoever waits for it and cares is told.
+    pub(crate) fn gone_silent(&self, peer: NodeId) {
+        let routes: Vec<Rc<Route>> = self.open.borrow().values().cloned().collect();
+        for route in routes {
+            if route.heeds_silence.get() && route.waiting.borrow().iter().any(|w| w.peer == peer) {
+                route.silence(peer);
                 route.signal.notify();
             }
         }
@@ -151,10 +193,17 @@ pub(crate) struct Gather<E: Env> {
 impl<E: Env> Gather<E> {
     /// Puts the question to one more peer; `false` says that it never left, which is also an answer.
     pub(crate) fn ask(&self, peer: NodeId, body: Body) -> bool {
+        let question = question_of(&body);
         let message = self.routes.message(self.correlation, self.partition, body, self.deadline);
         let sent = self.routes.env.send(peer, message);
         if sent {
-            self.route.waiting.borrow_mut().push((peer, self.routes.env.now()));
+            let asked_at = self.routes.env.now();
+            self.route.waiting.borrow_mut().push(Waiting { peer, asked_at, question });
+            let mut detector = self.routes.detector.borrow_mut();
+            detector.asked(peer, question, asked_at);
+            if detector.is_silent(peer) {
+                self.route.silence(peer);
+            }
         } else {
             self.route.answers.borrow_mut().push_back((peer, Answer::Unsent));
         }
@@ -165,12 +214,25 @@ impl<E: Env> Gather<E> {
     /// it in by what this gives.
     pub(crate) fn ask_here(&self, me: NodeId) -> impl FnOnce(Body) + 'static {
         let route = self.route.clone();
-        route.waiting.borrow_mut().push((me, self.routes.env.now()));
+        let asked_at = self.routes.env.now();
+        route.waiting.borrow_mut().push(Waiting { peer: me, asked_at, question: Question::Long });
         move |body| {
-            route.waiting.borrow_mut().retain(|w| w.0 != me);
+            route.waiting.borrow_mut().retain(|w| w.peer != me);
             route.answers.borrow_mut().push_back((me, Answer::Said(body)));
             route.signal.notify();
         }
+    }
+
+    /// Whether [`Gather::next`] also says that it is time when a peer that is waited for has gone silent.
+    pub(crate) fn heed_silence(&self, heed: bool) {
+        self.route.heeds_silence.set(heed);
+    }
+
+    /// Peers that are waited for and that have gone silent, each once.
+    pub(crate) fn take_silent(&self) -> Vec<NodeId> {
+        let mut silent = std::mem::take(&mut *self.route.silent.borrow_mut());
+        silent.retain(|peer| self.route.waiting.borrow().iter().any(|w| w.peer == *peer));
+        silent
     }
 
     /// When the question's time is over.
@@ -196,6 +258,10 @@ impl<E: Env> Gather<E> {
         if self.route.waiting.borrow().is_empty() {
             return Poll::Ready(Step::Exhausted);
         }
+        let news = self.route.heeds_silence.get() && !self.route.silent.borrow().is_empty();
+        if news && !self.route.knows_of_silence.replace(true) {
+            return Poll::Ready(Step::Time);
+        }
         self.route.signal.register(cx);
         self.poll_time(cx, until).map(|()| Step::Time)
     }
@@ -219,14 +285,24 @@ impl<E: Env> Drop for Gather<E> {
         self.routes.open.borrow_mut().remove(&self.correlation);
         let unanswered = std::mem::take(&mut *self.route.waiting.borrow_mut());
         let now = self.routes.env.now();
-        for (peer, asked_at) in unanswered {
-            let waited = now.since(asked_at);
-            if waited >= SILENCE {
-                self.routes.detector.borrow_mut().silent(peer, now);
-            }
+        let mut detector = self.routes.detector.borrow_mut();
+        for Waiting { peer, asked_at, question } in unanswered {
+            detector.unanswered(peer, question, now, now.since(asked_at));
         }
     }
 }
 
-/// A question that was open for so long without an answer counts against the peer.
-const SILENCE: Duration = Duration::from_millis(150);
+/// What a body demands of its peer.
+fn question_of(body: &Body) -> Question {
+    match body {
+        Body::Read { .. } => Question::Read,
+        Body::Merge { .. } => Question::Merge,
+        Body::Ping => Question::Ping,
+        _ => Question::Long,
+    }
+}
+
+/// Whether an answer says that the peer itself was at fault.
+fn could_not(body: &Body) -> bool {
+    matches!(body, Body::Refused { failure } if matches!(failure.reason, Reason::Disk(_) | Reason::Overloaded))
+}

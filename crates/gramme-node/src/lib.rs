@@ -10,6 +10,7 @@ pub mod admission;
 mod cache;
 mod coordinate;
 mod detector;
+mod disk_pulse;
 pub mod env;
 mod fan_out;
 mod gossip;

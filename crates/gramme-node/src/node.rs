@@ -5,7 +5,7 @@
 
 use crate::admission::Admission;
 use crate::coordinate;
-use crate::detector::Detector;
+use crate::detector::{Detector, Question};
 use crate::env::{Env, Event, Fact, Mono};
 use crate::fan_out::Routes;
 use crate::gossip;
@@ -22,7 +22,7 @@ use crate::store::Store;
 use crate::transit::Transit;
 use gramme_core::bucket::{BucketSettings, Buckets, Mode};
 use gramme_core::context::Secret;
-use gramme_core::limits::{FREEZE_MS, IN_FLIGHT_MAX, PING_MS, SERVED_MAX};
+use gramme_core::limits::{FALLBACK_AFTER_MS_MIN, FREEZE_MS, IN_FLIGHT_MAX, PING_MS, SERVED_MAX};
 use gramme_core::{Hlc, Key, Layout, NodeId, PartitionId, StoreId, ring};
 use gramme_storage::{Engine, EngineError, Scan};
 use gramme_wire::{Body, Done, Failure, Message, Put, Reason, Standing};
@@ -82,6 +82,7 @@ pub(crate) struct Inner<E: Env> {
     pub(crate) standing: Cell<Standing>,
     pub(crate) hedges: Cell<u64>,
     admission: Rc<Admission<E>>,
+    disk_stalls: Cell<bool>,
     in_flight: Cell<usize>,
     late: Cell<usize>,
     /// Requests of peers that wait for the disk.
@@ -123,7 +124,7 @@ impl<E: Env> Node<E> {
             Ok(()) | Err(EngineError::Full) => {}
             Err(cause) => return Err(cause),
         }
-        let peers = options.layout.members().iter().map(|m| m.id).filter(|&id| id != options.id);
+        let peers = options.layout.members().iter().filter(|member| member.id != options.id);
         let detector = Rc::new(RefCell::new(Detector::new(peers)));
         let routes = Routes::new(env.clone(), options.shard, detector.clone());
         let pulse = RefCell::new(Pulse::new(env.now()));
@@ -144,6 +145,7 @@ impl<E: Env> Node<E> {
             pulse,
             hedges: Cell::new(0),
             admission,
+            disk_stalls: Cell::new(false),
             in_flight: Cell::new(0),
             late: Cell::new(0),
             served: Cell::new(0),
@@ -295,7 +297,9 @@ impl<E: Env> Node<E> {
         let peer = |id: NodeId| {
             let (p50_us, p99_us) = detector.latency_us(id);
             let connected = detector.is_connected(id);
-            PeerStatus { node: id, connected, health: detector.health(id, now), p50_us, p99_us }
+            let health = detector.health(id, now);
+            let degraded = detector.is_degraded(id);
+            PeerStatus { node: id, connected, health, degraded, p50_us, p99_us }
         };
         Status {
             node: inner.options.id,
@@ -307,6 +311,7 @@ impl<E: Env> Node<E> {
             hints: inner.hints.get(),
             in_flight: inner.in_flight.get(),
             broken: inner.store.broken().map(|cause| cause.to_string()),
+            disk_stalls: inner.disk_stalls.get(),
             admission: inner.admission.status(),
             full: inner.store.is_full(),
             damaged: inner.store.damaged_count(),
@@ -441,11 +446,60 @@ impl<E: Env> Node<E> {
     async fn beat_for_ever(self) {
         let env = &self.0.env;
         loop {
-            env.sleep_until(env.now() + BEAT).await;
+            let due = env.now() + BEAT;
+            env.sleep_until(due).await;
             self.beat();
+            self.look_around(env.now().since(due));
             self.0.admission.beat(self.queues_percent());
             self.ping_the_quiet();
         }
+    }
+
+    /// Forms its opinions of the peers anew; `late` is by how much this node missed its own timer.
+    fn look_around(&self, late: Duration) {
+        let now = self.0.env.now();
+        let stall = self.0.store.stalls_for();
+        if stall > Duration::ZERO && !self.0.disk_stalls.replace(stall > Duration::ZERO) {
+            self.0.env.probe(Probe::DiskStalled);
+        }
+        self.0.disk_stalls.set(stall > Duration::ZERO);
+        self.0.detector.borrow_mut().own_delay(late.max(stall));
+        self.listen();
+        let changed = self.0.detector.borrow_mut().judge(now);
+        for (_, degraded) in changed {
+            self.0.env.probe(if degraded { Probe::PeerDegraded } else { Probe::PeerRestored });
+        }
+    }
+
+    /// Finds the peers that have gone silent, tells whoever waits for them, and asks them whether they are there.
+    pub(crate) fn listen(&self) {
+        let now = self.0.env.now();
+        let gone = self.0.detector.borrow_mut().listen(now);
+        for peer in gone {
+            self.0.env.probe(Probe::PeerSilent);
+            self.0.routes.gone_silent(peer);
+            self.ping(peer);
+        }
+    }
+
+    /// Whether a peer has gone silent: see [`Detector::listen`].
+    pub(crate) fn is_silent(&self, peer: NodeId) -> bool {
+        peer != self.id() && self.0.detector.borrow().is_silent(peer)
+    }
+
+    /// Makes sure that the peer's silence will be noticed although it is asked what may take its time.
+    pub(crate) fn ping_if_quiet(&self, peer: NodeId) {
+        let quiet = self.0.detector.borrow().quiet_for(peer, self.0.env.now());
+        if quiet >= Duration::from_millis(FALLBACK_AFTER_MS_MIN) {
+            self.ping(peer);
+        }
+    }
+
+    fn ping(&self, peer: NodeId) {
+        let now = self.0.env.now();
+        self.0.detector.borrow_mut().asked(peer, Question::Ping, now);
+        let deadline = now + Duration::from_millis(PING_MS);
+        self.0.routes.tell(peer, Message::NO_PARTITION, Body::Ping, deadline);
     }
 
     /// How full the fullest queue of this shard is.
@@ -462,10 +516,7 @@ impl<E: Env> Node<E> {
             let detector = self.0.detector.borrow();
             detector.is_connected(*peer) && detector.quiet_for(*peer, now) >= Duration::from_millis(PING_MS)
         };
-        for peer in self.peers().filter(quiet) {
-            let deadline = now + Duration::from_millis(PING_MS);
-            self.0.routes.tell(peer, Message::NO_PARTITION, Body::Ping, deadline);
-        }
+        self.peers().filter(quiet).for_each(|peer| self.ping(peer));
     }
 
     /// A place among the tasks that go on after their answer; `None` if there are as many as may be.

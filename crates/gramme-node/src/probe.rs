@@ -50,6 +50,14 @@ pub enum Probe {
     StoreBroken,
     /// A get with a `min` context had to ask further replicas.
     SessionWaited,
+    /// A peer has gone silent: a question is open and nothing was heard since.
+    PeerSilent,
+    /// A peer is much slower than its neighbours, or fails where they do not: it is asked last.
+    PeerDegraded,
+    /// A degraded peer is well again.
+    PeerRestored,
+    /// This node's own syncs take over ten times as long as usual.
+    DiskStalled,
     /// Background work was given a slice.
     Slice {
         /// What it is for.

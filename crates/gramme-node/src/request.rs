@@ -161,6 +161,8 @@ pub struct Status {
     pub in_flight: usize,
     /// What broke the store, if anything did.
     pub broken: Option<String>,
+    /// Whether its own syncs take over ten times as long as they usually do.
+    pub disk_stalls: bool,
     /// How background work is paced, and why.
     pub admission: AdmissionStatus,
     /// Whether the disk has no room and this shard refuses writes until it has.
@@ -178,6 +180,8 @@ pub struct PeerStatus {
     pub connected: bool,
     /// Whether requests go to it first, last, or not at all.
     pub health: Health,
+    /// Whether it is suspect because it is much slower than its neighbours, or fails where they do not.
+    pub degraded: bool,
     /// Its answers' median and 99th percentile, in microseconds; 0 if none were measured.
     pub p50_us: u64,
     /// See `p50_us`.

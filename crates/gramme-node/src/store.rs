@@ -18,6 +18,7 @@
 
 use crate::admission::Admission;
 use crate::cache::{ByRow, Cache};
+use crate::disk_pulse::DiskPulse;
 use crate::env::Env;
 use crate::probe::Probe;
 use crate::signal::Signal;
@@ -72,6 +73,7 @@ pub(crate) struct Store<E: Env> {
     settled: Signal,
     damage: Signal,
     waiting: RefCell<Vec<(BatchId, Settled)>>,
+    disk: RefCell<DiskPulse>,
 }
 
 /// What is to be done once a batch is durable, or never will be.
@@ -125,6 +127,7 @@ impl<E: Env> Store<E> {
             settled: Signal::default(),
             damage: Signal::default(),
             waiting: RefCell::default(),
+            disk: RefCell::default(),
         })
     }
 
@@ -146,6 +149,11 @@ impl<E: Env> Store<E> {
     /// Whether more may be appended: not while too much, or too many, wait for the disk.
     pub(crate) fn has_room(&self) -> bool {
         self.state.borrow().unsynced_bytes < UNSYNCED_BYTES_MAX && self.waiting.borrow().len() < SERVED_MAX
+    }
+
+    /// How long this node's own disk has stalled; zero if it does not.
+    pub(crate) fn stalls_for(&self) -> Duration {
+        self.disk.borrow().stalls_for(self.env.now())
     }
 
     /// How full it is of what waits for the disk.
@@ -296,8 +304,11 @@ impl<E: Env> Store<E> {
             let rows: Vec<Bytes> = batch.changes.iter().map(|change| change.key().clone()).collect();
             let bytes = batch.size_bytes();
             let began = self.env.now();
+            self.disk.borrow_mut().begin(began);
             let result = self.commit(batch).await;
-            self.admission.sync_took(self.env.now().since(began));
+            let ended = self.env.now();
+            self.disk.borrow_mut().end(ended);
+            self.admission.sync_took(ended.since(began));
             self.settle(id, &rows, bytes, result);
         }
     }

@@ -15,7 +15,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -228,7 +229,7 @@ pub(crate) struct ShardMetrics {
     requests: [[[OnceCell<Counter>; ANSWERS]; OPS]; 2],
     durations: [[OnceCell<Histogram>; OPS]; 2],
     coordinated: [[OnceCell<Histogram>; 2]; 3],
-    events: [OnceCell<Counter>; EVENTS.len()],
+    events: RefCell<BTreeMap<&'static str, Counter>>,
     slices: [OnceCell<Counter>; WORKS.len()],
     budget: Gauge,
     pub(crate) dropped: Counter,
@@ -250,7 +251,7 @@ impl ShardMetrics {
             requests: Default::default(),
             durations: Default::default(),
             coordinated: Default::default(),
-            events: [const { OnceCell::new() }; EVENTS.len()],
+            events: RefCell::default(),
             slices: [const { OnceCell::new() }; WORKS.len()],
             budget: families.budget.get_or_create_owned(&label),
             dropped: families.dropped.get_or_create_owned(&label),
@@ -317,45 +318,48 @@ impl ShardMetrics {
             self.budget.set(i64::try_from(bytes_per_s).unwrap_or(i64::MAX));
             return;
         }
-        let at = event_of(probe);
-        self.events[at]
-            .get_or_init(|| {
-                let event = Word(EVENTS[at]);
-                self.families.events.get_or_create_owned(&EventLabels { event, shard: self.shard })
+        let Some(word) = word_of(probe) else { return };
+        self.events
+            .borrow_mut()
+            .entry(word)
+            .or_insert_with(|| {
+                let labels = EventLabels { event: Word(word), shard: self.shard };
+                self.families.events.get_or_create_owned(&labels)
             })
             .inc();
     }
 }
 
-/// Where a probe stands in [`EVENTS`].
-fn event_of(probe: Probe) -> usize {
-    match probe {
-        Probe::Forwarded => 0,
-        Probe::ForwardedAgain => 1,
-        Probe::HintAsked => 2,
-        Probe::HintStored => 3,
-        Probe::ReadRepair => 4,
-        Probe::Hedged => 5,
-        Probe::LateAnswer => 6,
-        Probe::SiblingsJoined => 7,
-        Probe::SiblingsMany => 8,
-        Probe::RetryAdopted => 9,
-        Probe::Tripwire => 10,
-        Probe::Corrupt => 11,
-        Probe::StampAhead => 12,
-        Probe::Thawed => 13,
-        Probe::Shed => 14,
-        Probe::StoreBroken => 15,
-        Probe::SessionWaited => 16,
-        Probe::DiskFull => 18,
-        Probe::DiskHasRoom => 19,
-        Probe::Damaged => 20,
-        Probe::Mended => 21,
-        // Measured, not counted.
-        Probe::Coordinated { operation: Operation::Get | Operation::Put | Operation::List, .. }
-        | Probe::Slice { .. }
-        | Probe::Budget(_) => 17,
-    }
+/// The word for a probe that is counted; `None` for those that are measured.
+fn word_of(probe: Probe) -> Option<&'static str> {
+    Some(match probe {
+        Probe::Forwarded => "forwarded",
+        Probe::ForwardedAgain => "forwarded_again",
+        Probe::HintAsked => "hint_asked",
+        Probe::HintStored => "hint_stored",
+        Probe::ReadRepair => "read_repair",
+        Probe::Hedged => "hedged",
+        Probe::LateAnswer => "late_answer",
+        Probe::SiblingsJoined => "siblings_joined",
+        Probe::SiblingsMany => "siblings_many",
+        Probe::RetryAdopted => "retry_adopted",
+        Probe::Tripwire => "tripwire",
+        Probe::Corrupt => "corrupt",
+        Probe::StampAhead => "stamp_ahead",
+        Probe::Thawed => "thawed",
+        Probe::Shed => "shed",
+        Probe::StoreBroken => "store_broken",
+        Probe::SessionWaited => "session_waited",
+        Probe::DiskFull => "disk_full",
+        Probe::DiskHasRoom => "disk_has_room",
+        Probe::Damaged => "damaged",
+        Probe::Mended => "mended",
+        Probe::PeerSilent => "peer_silent",
+        Probe::PeerDegraded => "peer_degraded",
+        Probe::PeerRestored => "peer_restored",
+        Probe::DiskStalled => "disk_stalled",
+        Probe::Coordinated { .. } | Probe::Slice { .. } | Probe::Budget(_) => return None,
+    })
 }
 
 fn latencies() -> Histogram {
@@ -364,32 +368,6 @@ fn latencies() -> Histogram {
 
 const OPS: usize = 5;
 const ANSWERS: usize = 6;
-/// The words for probes, in the order of [`event_of`].
-const EVENTS: [&str; 22] = [
-    "forwarded",
-    "forwarded_again",
-    "hint_asked",
-    "hint_stored",
-    "read_repair",
-    "hedged",
-    "late_answer",
-    "siblings_joined",
-    "siblings_many",
-    "retry_adopted",
-    "tripwire",
-    "corrupt",
-    "stamp_ahead",
-    "thawed",
-    "shed",
-    "store_broken",
-    "session_waited",
-    "coordinated",
-    "disk_full",
-    "disk_has_room",
-    "row_damaged",
-    "row_mended",
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -84,7 +84,8 @@ fn candidates<E: Env>(node: &Node<E>, partition: PartitionId, preferred: Option<
     let mut homes: Vec<NodeId> = homes.filter(|&home| home != node.id()).collect();
     let detector = node.0.detector.borrow();
     let now = node.0.env.now();
-    homes.sort_by_key(|&home| (detector.health(home, now), Some(home) != preferred, detector.median(home)));
+    homes
+        .sort_by_key(|&home| (detector.health(home, now), Some(home) != preferred, detector.cost(home, now)));
     homes
 }
 
@@ -100,6 +101,12 @@ async fn attempt<E: Env>(
     // Nobody waits for it longer than this, so nobody may begin it later: a put without a context that comes
     // late would overwrite what was acknowledged meanwhile.
     let mut gather = node.0.routes.fan_out(&[to], partition, body, patience);
+    // A put takes its time; whether the node is there at all is known sooner. Of one that was silent before it
+    // was asked, nobody better is left.
+    if !node.is_silent(to) {
+        node.ping_if_quiet(to);
+        gather.heed_silence(true);
+    }
     match gather.next(patience).await {
         Step::Answer(_, Answer::Said(Body::ForwardReply { result })) => {
             Attempt::Answered(result.map(|done| *done).map_err(|failure| *failure))

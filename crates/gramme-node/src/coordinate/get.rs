@@ -4,13 +4,14 @@
 //! "Not found" needs the answer of at least one continuous home: a store that was lost, or that only stands
 //! in, proves nothing by its silence.
 
+use crate::coordinate::choose::readers;
 use crate::coordinate::explain::Explain;
 use crate::coordinate::{OVERDUE, acks};
 use crate::env::{Env, Mono};
 use crate::fan_out::{Answer, Gather, Step};
 use crate::node::Node;
 use crate::probe::{Operation, Probe};
-use crate::request::{Get, Got, Health};
+use crate::request::{Get, Got};
 use crate::serve;
 use bytes::Bytes;
 use gramme_core::codec::decode_record;
@@ -68,6 +69,8 @@ struct Reading<E: Env> {
     gather: Gather<E>,
     asked_peers: usize,
     hedge_at: Mono,
+    /// When the patience for the first of them is over, and it is looked for signs of life.
+    listen_at: Mono,
     /// When the place of a replica that has not answered is taken.
     overdue_at: Mono,
     explain: Explain<E>,
@@ -76,9 +79,11 @@ struct Reading<E: Env> {
 impl<E: Env> Reading<E> {
     fn new(node: &Node<E>, get: Get, need: usize, deadline: Mono) -> Reading<E> {
         let partition = node.partition_of(&get.key);
+        let gather = node.0.routes.open(partition, deadline);
+        gather.heed_silence(true);
         Reading {
-            not_asked: preference(node, partition),
-            gather: node.0.routes.open(partition, deadline),
+            not_asked: readers(node, partition),
+            gather,
             quorum: Quorum::new(need, get.pr as usize),
             explain: Explain::new(node, get.explain),
             node: node.clone(),
@@ -91,6 +96,7 @@ impl<E: Env> Reading<E> {
             fastest: None,
             asked_peers: 0,
             hedge_at: deadline,
+            listen_at: deadline,
             overdue_at: node.0.env.now() + OVERDUE,
         }
     }
@@ -106,9 +112,9 @@ impl<E: Env> Reading<E> {
             }
             // As many as are needed are on their way, or nobody is left to ask.
             while self.needs_more() && self.ask_next() {}
-            match self.gather.next(self.hedge_at).await {
+            match self.gather.next(self.hedge_at.min(self.listen_at)).await {
                 Step::Answer(peer, answer) => self.take(peer, answer),
-                Step::Time if self.node.0.env.now() < self.gather.deadline() => self.hedge(),
+                Step::Time if self.node.0.env.now() < self.gather.deadline() => self.look_up(),
                 Step::Time | Step::Exhausted => return Err(self.failure()),
             }
         }
@@ -143,7 +149,11 @@ impl<E: Env> Reading<E> {
         let home = self.node.layout().is_home(self.partition, next);
         self.quorum.asked(next, home);
         let now = self.node.0.env.now();
-        self.hedge_at = self.overdue_at.min(now + self.node.0.detector.borrow().hedge_after(next));
+        {
+            let detector = self.node.0.detector.borrow();
+            self.hedge_at = self.overdue_at.min(now + detector.hedge_after(next));
+            self.listen_at = self.listen_at.min(now + detector.fallback_after(next));
+        }
         if next == self.node.id() {
             serve::read_here(&self.node, self.partition, &self.key, self.gather.ask_here(next));
         } else {
@@ -151,6 +161,24 @@ impl<E: Env> Reading<E> {
             self.gather.ask(next, Body::Read { key: self.key.clone() });
         }
         true
+    }
+
+    /// Some time has passed without an answer: places of replicas that have gone silent are taken at once, and
+    /// one that is only slow is hedged.
+    fn look_up(&mut self) {
+        let now = self.node.0.env.now();
+        if now >= self.listen_at {
+            self.listen_at = self.gather.deadline();
+            self.node.listen();
+        }
+        let silent = self.gather.take_silent();
+        for &peer in &silent {
+            self.explain.line(|| format!("{} has gone silent: another was asked", self.node.name_of(peer)));
+            self.ask_next();
+        }
+        if silent.is_empty() && now >= self.hedge_at {
+            self.hedge();
+        }
     }
 
     /// One replica more, if the budget has room: a slow one must not show. One whose answer is overdue counts
@@ -250,6 +278,7 @@ impl<E: Env> Reading<E> {
         if !self.gather.is_waiting() {
             return self.repair();
         }
+        self.gather.heed_silence(false);
         let Some(place) = self.node.linger() else { return self.repair() };
         let env = self.node.0.env.clone();
         env.spawn("late answers of a get", async move {
@@ -303,28 +332,6 @@ fn repair_here<E: Env>(node: &Node<E>, partition: PartitionId, key: Key, record:
             let _ = replica.merge(&key, &record, &Frontier::none(), None).await;
         });
     }
-}
-
-/// Whom to ask, best first: healthy homes (this node, then the fastest), healthy fallbacks for the homes that
-/// are not, then everyone else.
-fn preference<E: Env>(node: &Node<E>, partition: PartitionId) -> VecDeque<NodeId> {
-    let now = node.0.env.now();
-    let detector = node.0.detector.borrow();
-    let me = node.id();
-    let health = |id: NodeId| if id == me { Health::Up } else { detector.health(id, now) };
-    let unproven_here = node.0.standing.get() == Standing::Unproven;
-    let mut order: Vec<(Health, bool, u64, NodeId)> = Vec::new();
-    for &home in node.layout().homes(partition) {
-        let last_here = home == me && unproven_here;
-        let jitter = node.0.env.random() % 16;
-        let cost = if home == me { 0 } else { detector.median(home).max(1) * (16 + jitter) };
-        order.push((if last_here { Health::Suspect } else { health(home) }, false, cost, home));
-    }
-    for (rank, &fallback) in node.layout().fallbacks(partition).iter().enumerate() {
-        order.push((health(fallback), true, rank as u64, fallback));
-    }
-    order.sort_unstable();
-    order.into_iter().map(|(.., id)| id).collect()
 }
 
 fn describe(record: &Record, standing: Standing) -> String {

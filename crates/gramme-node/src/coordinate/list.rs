@@ -57,6 +57,7 @@ async fn gather_page<E: Env>(
     };
     let mut quorum = Quorum::new(need, 0);
     let mut gather = node.0.routes.open(page.partition, deadline);
+    gather.heed_silence(true);
     let mut not_asked: VecDeque<NodeId> = best_homes(node, page);
     let mut joined = Joined::default();
     let mut overdue = false;
@@ -93,7 +94,7 @@ async fn gather_page<E: Env>(
 
 fn best_homes<E: Env>(node: &Node<E>, page: &ListPage) -> VecDeque<NodeId> {
     let mut homes = node.layout().homes(page.partition).to_vec();
-    homes.sort_by_key(|&home| (node.health(home), home != node.id()));
+    homes.sort_by_key(|&home| (node.health(home), node.is_silent(home), home != node.id()));
     homes.into()
 }
 

@@ -4,6 +4,7 @@
 //! [`list`](list::list) joins pages of R replicas. None of them retries on behalf of a client: only clients
 //! retry, once, with the same request id.
 
+mod choose;
 mod explain;
 mod forward;
 mod get;

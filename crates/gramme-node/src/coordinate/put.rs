@@ -228,6 +228,7 @@ impl<E: Env> Writing<E> {
         let patience = others.iter().map(|&home| node.0.detector.borrow().fallback_after(home)).max();
         let own = gather.ask_here(node.id());
         node.0.store.when_durable(minted.batch, move |fate| own(serve::settled(fate)));
+        gather.heed_silence(true);
         Writing {
             fallback_at: patience.map_or(deadline, |patience| node.0.env.now() + patience),
             missing: others.into_iter().filter(|&home| node.health(home) == Health::Down).collect(),
@@ -264,6 +265,7 @@ impl<E: Env> Writing<E> {
     /// not. If as many wait already as may, those are asked for at once.
     async fn collect_late(&mut self) {
         let place = self.node.linger();
+        self.gather.heed_silence(false);
         self.fallback_at = self.gather.deadline();
         while place.is_some() && self.gather.is_waiting() && self.step(self.fallback_at).await {
             self.node.0.env.probe(Probe::LateAnswer);
@@ -327,15 +329,42 @@ impl<E: Env> Writing<E> {
         }
     }
 
-    /// The patience for silent homes is over: their places are taken while the put still waits.
+    /// The patience with all that are silent is over, or with one that is more than slow: their places are taken
+    /// while the put still waits.
     fn give_up_waiting(&mut self) {
-        self.fallback_at = self.gather.deadline();
+        let all = self.node.0.env.now() >= self.fallback_at;
+        if all {
+            self.fallback_at = self.gather.deadline();
+            self.node.listen();
+        } else if self.is_within_reach() {
+            // It may be back in a blink, and nobody waits for it.
+            return;
+        }
+        let me = self.node.id();
         let homes: Vec<NodeId> = self.node.layout().homes(self.partition).to_vec();
-        for home in homes {
-            if home != self.node.id() && self.quorum.is_pending(home) {
-                self.miss(home);
+        let absent = |&peer: &NodeId| self.quorum.is_pending(peer) && self.node.is_silent(peer);
+        let silent = self.standing_in.iter().map(|place| place.fallback).filter(absent);
+        let lost = homes.into_iter().filter(|home| absent(home) || (all && self.quorum.is_pending(*home)));
+        for peer in lost.filter(|&home| home != me).chain(silent).collect::<Vec<_>>() {
+            match self.standing_in.iter().position(|place| place.fallback == peer) {
+                Some(at) => {
+                    self.standing_in[at].failed = true;
+                    let home = self.standing_in[at].home;
+                    self.miss(home);
+                }
+                None => self.miss(peer),
             }
         }
+    }
+
+    /// Whether those who have it, or are there to say so, are as many as are needed.
+    fn is_within_reach(&self) -> bool {
+        let asked = self.standing_in.iter().map(|place| &place.fallback);
+        let asked = self.node.layout().homes(self.partition).iter().chain(asked);
+        let counts = |&&node: &&NodeId| {
+            self.quorum.has_acked(node) || (self.quorum.is_pending(node) && !self.node.is_silent(node))
+        };
+        asked.filter(counts).count() >= self.quorum.need()
     }
 
     /// Asks the next fallback for every home that is missing.
@@ -347,7 +376,7 @@ impl<E: Env> Writing<E> {
                 .iter()
                 .copied()
                 .filter(|id| *id != self.node.id() && !used(id))
-                .min_by_key(|&id| self.node.health(id));
+                .min_by_key(|&id| (self.node.health(id), self.node.is_silent(id)));
             let Some(fallback) = next else { continue };
             self.node.0.env.probe(Probe::HintAsked);
             self.standing_in.push(Place { fallback, home, failed: false });

@@ -7,5 +7,8 @@ mod disks;
 mod gets;
 mod lists;
 mod peers;
+#[cfg(feature = "planted")]
+mod planted;
 mod puts;
+mod silence;
 mod world;

@@ -78,6 +78,8 @@ impl Story {
     }
 
     fn live_on(place: usize, memory: MemoryEngine, standing: Standing, dice: u64, full: bool) -> Story {
+        #[cfg(feature = "planted")]
+        crate::planted::plant_what_is_asked_for();
         let members = (1..=5).map(|id| Member {
             id: NodeId(id),
             name: format!("n{id}"),
@@ -349,6 +351,8 @@ pub struct World {
     reader: RefCell<Option<Waker>>,
     said: RefCell<Vec<Said>>,
     pub unreachable: RefCell<BTreeSet<NodeId>>,
+    /// Peers that do not answer pings; the rest is the story's to leave unanswered.
+    pub frozen: RefCell<BTreeSet<NodeId>>,
     pub probes: RefCell<Vec<Probe>>,
     pub disk: ScriptEngine,
 }
@@ -379,6 +383,7 @@ impl World {
             reader: RefCell::default(),
             said: RefCell::default(),
             unreachable: RefCell::default(),
+            frozen: RefCell::default(),
             probes: RefCell::default(),
             disk: ScriptEngine { memory, moods: Rc::default() },
         })
@@ -393,6 +398,11 @@ impl World {
     /// Adds a task.
     pub fn spawn_task(&self, work: impl Future<Output = ()> + 'static) {
         self.spawn(Box::pin(work));
+    }
+
+    /// How often the node reported this.
+    pub fn probed(&self, probe: Probe) -> usize {
+        self.probes.borrow().iter().filter(|&&seen| seen == probe).count()
     }
 
     /// How many tasks have not ended.
@@ -487,7 +497,7 @@ impl Env for ScriptEnv {
             return false;
         }
         let Message { correlation, body, partition, .. } = message;
-        if body == Body::Ping {
+        if body == Body::Ping && !self.0.frozen.borrow().contains(&to) {
             let pong = Message { correlation, remaining_us: 0, partition, sent_ns: 0, body: Body::Pong };
             self.0.post(Event::Message { from: to, connection: 1, message: pong });
         }

@@ -1,0 +1,34 @@
+//! A story that cannot fail proves nothing: with a fault planted, the story that is there to find it does. The
+//! fault is one for the whole process, so each runs in a process of its own.
+
+use gramme_core::planted::{Bug, plant};
+use std::process::Command;
+
+/// The variable that names the fault to a process that is to run one story.
+const PLANT: &str = "GRAMME_PLANT";
+
+/// Faults and stories that must fail with them.
+const FOUND_BY: &[(Bug, &str)] = &[(
+    Bug::SilenceIgnored,
+    "silence::a_frozen_home_costs_the_first_readers_one_bounded_wait_and_those_after_them_none",
+)];
+
+/// Plants the fault that this process is to run with.
+pub fn plant_what_is_asked_for() {
+    let asked = std::env::var(PLANT).ok();
+    plant(FOUND_BY.iter().map(|found| found.0).find(|bug| asked == Some(format!("{bug:?}"))));
+}
+
+#[test]
+fn every_planted_fault_is_found_by_its_story() {
+    let this = std::env::current_exe().unwrap();
+    for (bug, story) in FOUND_BY {
+        let run = |planted: &str| {
+            let mut command = Command::new(&this);
+            let output = command.args(["--exact", story]).env(PLANT, planted).output().unwrap();
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        assert!(run("").contains("1 passed"), "{story} holds");
+        assert!(run(&format!("{bug:?}")).contains("1 failed"), "{story} must not hold with {bug:?}");
+    }
+}
