@@ -5,8 +5,8 @@
 //! whoever reads them sums.
 
 use crate::mailbox::Door;
+use gramme_node::Probe;
 use gramme_node::admission::WORKS;
-use gramme_node::{Operation, Probe};
 use gramme_storage::Stats;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
@@ -371,6 +371,7 @@ const ANSWERS: usize = 6;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gramme_node::Operation;
     use gramme_node::admission::Work;
 
     #[test]

@@ -56,7 +56,7 @@ pub fn run_cli(arguments: &WalkArguments) -> ExitCode {
 }
 
 fn bug_named(name: &str) -> Result<Bug, String> {
-    let bug = ALL.into_iter().find(|bug| format!("{bug:?}").eq_ignore_ascii_case(name));
+    let bug = ALL.iter().copied().find(|bug| format!("{bug:?}").eq_ignore_ascii_case(name));
     match bug {
         Some(_) if !cfg!(feature = "planted") => {
             Err(format!("{name} can only be planted in a build with `--features planted`"))
