@@ -1,7 +1,8 @@
 //! Many seeds, on as many threads as asked for: each run has a world of its own, on its own thread.
 
+use crate::course::Facts;
 use crate::coverage;
-use crate::evidence::Violation;
+use crate::evidence::{Evidence, Violation};
 use crate::log::Trace;
 use crate::run::{Plan, Verdict};
 use std::collections::BTreeMap;
@@ -46,6 +47,8 @@ pub struct Outcome {
     pub operations: (u64, u64),
     /// The most polls and events of one run.
     pub most: (u64, u64),
+    /// The longest that a cluster took to converge by itself, in milliseconds.
+    pub slowest_ms: u64,
 }
 
 impl Outcome {
@@ -72,6 +75,7 @@ impl Outcome {
         self.operations.0 += verdict.operations.0 as u64;
         self.operations.1 += verdict.operations.1 as u64;
         self.most = (self.most.0.max(verdict.polls), self.most.1.max(verdict.events));
+        self.slowest_ms = self.slowest_ms.max(verdict.converged_ms.unwrap_or_default());
         self.vacuous.extend(verdict.vacuous.map(|why| (seed, why)));
         if !verdict.violations.is_empty() {
             self.failed.push(Failed { seed, violations: verdict.violations });
@@ -79,8 +83,30 @@ impl Outcome {
     }
 }
 
+/// What the runs of a batch are.
+#[derive(Clone, Copy)]
+pub struct Kind<'a> {
+    /// The plan of a seed.
+    pub plan: &'a (dyn Fn(u64) -> Plan + Sync),
+    /// What is asked beyond the rules.
+    pub also: fn(&Evidence, &Facts) -> Vec<Violation>,
+}
+
+/// Runs as they are drawn, of which nothing more is asked.
+pub const DRAWN: Kind<'static> = Kind { plan: &Plan::of, also: |_, _| Vec::new() };
+
 /// Runs seeds until they are through, or `stop` says so. `progress` is told the runs so far and the failures.
 pub fn run(seeds: Seeds, stop: impl Fn() -> bool + Sync, progress: impl Fn(u64, u64) + Sync) -> Outcome {
+    run_kind(DRAWN, seeds, stop, progress)
+}
+
+/// The same for any kind of runs.
+pub fn run_kind(
+    kind: Kind<'_>,
+    seeds: Seeds,
+    stop: impl Fn() -> bool + Sync,
+    progress: impl Fn(u64, u64) + Sync,
+) -> Outcome {
     let next = AtomicU64::new(seeds.first);
     let over = AtomicBool::new(false);
     let outcome = Mutex::new(Outcome::default());
@@ -92,7 +118,7 @@ pub fn run(seeds: Seeds, stop: impl Fn() -> bool + Sync, progress: impl Fn(u64, 
                     if seed - seeds.first >= seeds.count {
                         break;
                     }
-                    let verdict = one(&Plan::of(seed), Trace::Off);
+                    let verdict = one_and(&(kind.plan)(seed), Trace::Off, kind.also);
                     let mut outcome = outcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                     outcome.add(seed, verdict);
                     if seeds.until_failure && !outcome.failed.is_empty() {
@@ -111,8 +137,13 @@ pub fn run(seeds: Seeds, stop: impl Fn() -> bool + Sync, progress: impl Fn(u64, 
 
 /// One run; a panic outside the simulated tasks is a violation like any other.
 pub fn one(plan: &Plan, trace: Trace) -> Verdict {
+    one_and(plan, trace, DRAWN.also)
+}
+
+/// The same for a run of which more is asked than the rules do.
+pub fn one_and(plan: &Plan, trace: Trace, also: fn(&Evidence, &Facts) -> Vec<Violation>) -> Verdict {
     quiet_panics();
-    catch_unwind(AssertUnwindSafe(|| plan.run(trace))).unwrap_or_else(|cause| {
+    catch_unwind(AssertUnwindSafe(|| plan.run_and(trace, also))).unwrap_or_else(|cause| {
         let text = cause
             .downcast_ref::<String>()
             .cloned()
@@ -126,6 +157,7 @@ pub fn one(plan: &Plan, trace: Trace) -> Verdict {
             operations: (0, 0),
             polls: 0,
             events: 0,
+            converged_ms: None,
             lines: Vec::new(),
             story: Vec::new(),
         }

@@ -10,6 +10,7 @@ use crate::knobs::Knobs;
 use crate::nemesis::Fault;
 use crate::timer::Sleep;
 use crate::world::{World, name, node_id};
+use bytes::Bytes;
 use gramme_core::limits::FREEZE_MS;
 use gramme_core::{Layout, Member, StoreId};
 use gramme_node::node::{Node, Options};
@@ -17,6 +18,7 @@ use gramme_node::request::{Call, Response};
 use gramme_node::{Event, Fact};
 use gramme_wire::Standing;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use tokio::sync::oneshot;
 
@@ -40,6 +42,8 @@ struct Machine {
     unfit: bool,
     /// The process takes no calls any more.
     draining: bool,
+    /// A copy of its disk.
+    copy: Option<BTreeMap<Bytes, Bytes>>,
 }
 
 /// How a call ended for whoever made it.
@@ -77,6 +81,7 @@ impl Cluster {
                 standing,
                 unfit: false,
                 draining: false,
+                copy: None,
             })
             .collect();
         for host in 0..knobs.hosts {
@@ -206,11 +211,19 @@ impl Cluster {
                 (0..self.0.knobs.hosts).for_each(|host| self.stop(host, true));
             }
             Fault::Wipe { host } => self.wipe(host),
+            Fault::Copy { host } => {
+                let rows = world.with_disk(host, |disk| disk.rows().clone());
+                self.0.hosts.borrow_mut()[host].copy = Some(rows);
+            }
+            Fault::Restore { host } => self.restore(host),
             Fault::Cut { from, to } => world.with_net(|net| net.cut(from, to)),
             Fault::Mend { from, to } => self.net(|net| net.mend(from, to)),
             Fault::Loss { permille } => self.net(|net| net.set_weather(|w| w.loss_permille = permille)),
             Fault::Duplicate { permille } => {
                 self.net(|net| net.set_weather(|w| w.duplicate_permille = permille))
+            }
+            Fault::Hold { permille, up_to_ms } => {
+                self.net(|net| net.set_weather(|w| (w.held_permille, w.held_ms) = (permille, up_to_ms)));
             }
             Fault::Refuse { permille } => self.net(|net| net.set_weather(|w| w.refused_permille = permille)),
             Fault::Slower { by } => self.net(|net| net.set_weather(|w| w.slower_by = by)),
@@ -309,6 +322,14 @@ impl Cluster {
         let mut hosts = self.0.hosts.borrow_mut();
         hosts[host].store = StoreId(hosts[host].store.0 + self.0.knobs.hosts as u64);
         hosts[host].standing = Standing::Unproven;
+    }
+
+    /// The disk of a host is replaced by the last copy made of it: an older life, in sound condition.
+    fn restore(&self, host: usize) {
+        let Some(rows) = self.0.hosts.borrow_mut()[host].copy.take() else { return };
+        self.stop(host, false);
+        self.0.world.log.borrow_mut().count("restored");
+        self.0.world.with_disk(host, |disk| disk.replace(rows));
     }
 
     fn net(&self, change: impl FnOnce(&mut crate::net::Net)) {

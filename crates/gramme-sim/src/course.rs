@@ -49,8 +49,9 @@ impl<'a> Course<'a> {
     }
 
     /// Goes through it; `None` if the run ended in trouble.
-    pub fn carry_out(&self) -> Option<Evidence> {
+    pub fn carry_out(&self) -> Option<(Evidence, Facts)> {
         self.work();
+        let facts = Facts { worked_until: self.world.now(), ..Facts::default() };
         self.heal();
         let asker = Asker { cluster: &self.cluster, knobs: &self.plan.knobs, keys: &self.keys };
         let unread = match self.plan.knobs.healer {
@@ -61,14 +62,15 @@ impl<'a> Course<'a> {
         let settings = asker.settings();
         let listed = asker.list_all();
         let history = std::mem::take(&mut *self.history.borrow_mut());
-        self.world.trouble().is_none().then(|| Evidence {
+        let evidence = Evidence {
             unread,
             settings,
             listed,
             mortal: self.mortal(&history),
             last_writer_wins: BTreeSet::from([LWW.to_string()]),
             ..Evidence::new(self.cluster.layout().clone(), history, dumps, self.claims())
-        })
+        };
+        self.world.trouble().is_none().then_some((evidence, facts))
     }
 
     fn work(&self) {
@@ -162,6 +164,15 @@ impl<'a> Course<'a> {
     fn now_ms(&self) -> u64 {
         self.world.now() / 1_000_000
     }
+}
+
+/// What the driver knows of a run and no history shows.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// When the last client was done and every fault was ended, in nanoseconds.
+    pub worked_until: u64,
+    /// How long the cluster then took to converge by itself, in milliseconds.
+    pub converged_ms: Option<u64>,
 }
 
 /// What is durable on a host's disk.

@@ -202,6 +202,11 @@ impl Disk {
         self.rows.clear();
     }
 
+    /// The directory is replaced by another. The host is down.
+    pub fn replace(&mut self, rows: BTreeMap<Bytes, Bytes>) {
+        self.rows = rows;
+    }
+
     /// What is safe, for checkers that read the disk itself.
     pub fn rows(&self) -> &BTreeMap<Bytes, Bytes> {
         &self.rows

@@ -6,6 +6,7 @@
 use crate::disk::DiskProfile;
 use crate::net::NetProfile;
 use crate::rng::Rng;
+use crate::workload::Mix;
 use serde::{Deserialize, Serialize};
 
 /// See the module.
@@ -58,6 +59,9 @@ pub struct Knobs {
     /// What makes the homes agree when the faults are over.
     #[serde(default)]
     pub healer: Healer,
+    /// What clients mostly do.
+    #[serde(default)]
+    pub mix: Mix,
 }
 
 /// What makes the homes of a key agree again.
@@ -163,6 +167,16 @@ impl Knobs {
             begin_unproven: rng.chance(300),
             classes,
             healer: Healer::Reads,
+            mix: Mix::Ordinary,
         }
     }
+
+    /// Steps that a client takes at most.
+    pub fn steps_max(&self) -> usize {
+        if self.clients > CROWD { 2 * STEPS_MAX } else { STEPS_MAX }
+    }
 }
+
+const STEPS_MAX: usize = 160;
+/// More clients than this are there to overload the cluster.
+const CROWD: usize = 8;

@@ -37,6 +37,8 @@ pub mod planted;
 pub mod regression;
 pub mod rng;
 pub mod run;
+pub mod scenarios;
+pub mod script;
 pub mod shrink;
 pub mod timer;
 pub mod workload;

@@ -3,10 +3,13 @@
 mod tripwire;
 
 use clap::{Args, Parser, Subcommand};
-use gramme_sim::batch::{self, Seeds};
+use gramme_sim::batch::{self, Kind, Seeds};
+use gramme_sim::course::Facts;
+use gramme_sim::evidence::{Evidence, Violation};
 use gramme_sim::log::Trace;
 use gramme_sim::regression::{self, Regression};
 use gramme_sim::run::Plan;
+use gramme_sim::scenarios::{self, Scenario};
 use gramme_sim::{meta, shrink};
 use serde_json::json;
 use std::path::PathBuf;
@@ -30,9 +33,26 @@ enum Command {
         /// Which.
         #[arg(long)]
         seed: u64,
+        /// Of which scenario; of the ordinary runs if none is named.
+        #[arg(long)]
+        scenario: Option<String>,
         /// Print what happens as it happens.
         #[arg(long)]
         log: bool,
+    },
+    /// Run scenarios by id, each with its own faults and demands.
+    Scenario {
+        /// Which: an id such as D5, or `all`; without one they are listed.
+        id: Option<String>,
+        /// How many seeds of each.
+        #[arg(long, default_value_t = 50)]
+        seeds: u64,
+        /// The first of them.
+        #[arg(long, default_value_t = 0)]
+        first: u64,
+        /// Threads.
+        #[arg(long, default_value_t = 2)]
+        threads: usize,
     },
     /// Check that runs repeat: twice in this process, once in a child.
     Meta {
@@ -53,6 +73,9 @@ enum Command {
         /// The seed that fails.
         #[arg(long, conflicts_with = "file")]
         seed: Option<u64>,
+        /// Of which scenario; of the ordinary runs if none is named.
+        #[arg(long, requires = "seed")]
+        scenario: Option<String>,
         /// Or the plan that fails.
         #[arg(long)]
         file: Option<PathBuf>,
@@ -120,14 +143,30 @@ fn main() -> ExitCode {
     tripwire::lay();
     let good = match Cli::parse().command {
         Command::Run(run) => run_many(&run),
-        Command::One { seed, log } => run_one(&Plan::of(seed), log),
+        Command::One { seed, scenario, log } => match plan_of(scenario.as_deref(), seed) {
+            Some((plan, also)) => run_one(&plan, also, log),
+            None => false,
+        },
+        Command::Scenario { id, seeds, first, threads } => {
+            run_scenarios(id.as_deref(), Seeds { first, count: seeds, threads, until_failure: false })
+        }
         Command::Meta { seeds, first } => check_determinism(first, seeds),
         Command::Digest { seed } => {
             let digest = meta::digest(seed);
             println!("{}", digest.as_ref().map_or_else(String::clone, |digest| format!("{digest:x}")));
             digest.is_ok()
         }
-        Command::Shrink { seed, file, budget, keep, note } => shrink_one(seed, file, budget, keep, note),
+        Command::Shrink { seed, scenario, file, budget, keep, note } => {
+            let plan = match file.as_deref().map(Regression::read) {
+                Some(Ok(regression)) => Some(regression.plan),
+                Some(Err(error)) => {
+                    eprintln!("{error}");
+                    None
+                }
+                None => plan_of(scenario.as_deref(), seed.unwrap_or_default()).map(|(plan, _)| plan),
+            };
+            plan.is_some_and(|plan| shrink_one(&plan, budget, keep, note))
+        }
         Command::Replay { files, orders, log } => replay(files, orders, log),
         Command::Walk(arguments) => return gramme_sim::model::run_cli(&arguments),
         #[cfg(feature = "planted")]
@@ -221,13 +260,73 @@ fn cpu_seconds() -> Option<f64> {
 /// Linux counts CPU time for user space in hundredths of a second on every architecture.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-fn run_one(plan: &Plan, log: bool) -> bool {
+/// The plan of a seed, and what is asked of it beyond the rules; says so if there is no such scenario.
+fn plan_of(scenario: Option<&str>, seed: u64) -> Option<(Plan, Also)> {
+    let Some(id) = scenario else { return Some((Plan::of(seed), batch::DRAWN.also)) };
+    match Scenario::of(id) {
+        Some(scenario) => Some((scenario.plan(seed), scenario.also)),
+        None => {
+            eprintln!("there is no scenario {id}: `gramme-sim scenario` lists them");
+            None
+        }
+    }
+}
+
+fn run_scenarios(id: Option<&str>, seeds: Seeds) -> bool {
+    let Some(id) = id else {
+        scenarios::ALL.iter().for_each(|scenario| println!("{:<10} {}", scenario.id, scenario.about));
+        return true;
+    };
+    let wanted: Vec<Scenario> = match id {
+        "all" => scenarios::ALL.to_vec(),
+        id => Scenario::of(id).into_iter().collect(),
+    };
+    if wanted.is_empty() {
+        eprintln!("there is no scenario {id}: `gramme-sim scenario` lists them");
+    }
+    wanted.iter().fold(!wanted.is_empty(), |good, scenario| run_scenario(scenario, seeds) && good)
+}
+
+fn run_scenario(scenario: &Scenario, seeds: Seeds) -> bool {
+    let plan = |seed| scenario.plan(seed);
+    let kind = Kind { plan: &plan, also: scenario.also };
+    let outcome = batch::run_kind(kind, seeds, || false, |_, _| {});
+    let unseen: Vec<&str> =
+        scenario.must.iter().copied().filter(|what| !outcome.counts.contains_key(what)).collect();
+    let unseen = if outcome.runs < scenarios::BATCH { Vec::new() } else { unseen };
+    let (asked, answered) = outcome.operations;
+    println!(
+        "{:<10} {} runs, {} failed, {} prove too little, {:.1} % answered, converged in {} ms at most, {} events at most",
+        scenario.id,
+        outcome.runs,
+        outcome.failed.len(),
+        outcome.vacuous.len(),
+        answered as f64 * 100.0 / (asked as f64).max(1.0),
+        outcome.slowest_ms,
+        outcome.most.1
+    );
+    unseen.iter().for_each(|what| println!("  never seen: {what}"));
+    for failed in outcome.failed.iter().take(3) {
+        let violation = &failed.violations[0];
+        println!("  seed {}: {}: {}", failed.seed, violation.rule, violation.text);
+        println!(
+            "  again: cargo run -p gramme-sim --release -- one --scenario {} --seed {} --log",
+            scenario.id, failed.seed
+        );
+    }
+    outcome.failed.is_empty() && !outcome.is_vacuous() && unseen.is_empty()
+}
+
+/// What is asked of a run beyond the rules.
+type Also = fn(&Evidence, &Facts) -> Vec<Violation>;
+
+fn run_one(plan: &Plan, also: Also, log: bool) -> bool {
     println!("{}", serde_json::to_string(&plan.knobs).unwrap_or_default());
     for timed in &plan.faults {
         println!("{:>7} ms {:?}", timed.at_ms, timed.fault);
     }
     let trace = if log { Trace::Print } else { Trace::Off };
-    let verdict = batch::one(plan, trace);
+    let verdict = batch::one_and(plan, trace, also);
     let (asked, answered) = verdict.operations;
     println!(
         "{answered} of {asked} operations answered as asked; {} polls, {} events; hash {:x}",
@@ -256,26 +355,12 @@ fn check_determinism(first: u64, seeds: u64) -> bool {
     differences.is_empty()
 }
 
-fn shrink_one(
-    seed: Option<u64>,
-    file: Option<PathBuf>,
-    budget: u64,
-    keep: Option<PathBuf>,
-    note: String,
-) -> bool {
-    let plan = match (seed, file.as_deref().map(Regression::read)) {
-        (_, Some(Ok(regression))) => regression.plan,
-        (_, Some(Err(error))) => {
-            eprintln!("{error}");
-            return false;
-        }
-        (seed, None) => Plan::of(seed.unwrap_or_default()),
-    };
+fn shrink_one(plan: &Plan, budget: u64, keep: Option<PathBuf>, note: String) -> bool {
     let say = |plan: &Plan, runs: u64| {
         let steps: usize = plan.clients.iter().map(Vec::len).sum();
         eprintln!("{runs} runs: {} faults, {steps} steps", plan.faults.len());
     };
-    let Some(shrunk) = shrink::shrink(&plan, budget, say) else {
+    let Some(shrunk) = shrink::shrink(plan, budget, say) else {
         println!("this plan breaks no rule");
         return false;
     };
@@ -314,7 +399,7 @@ fn replay(files: Vec<PathBuf>, orders: u64, log: bool) -> bool {
     let mut good = true;
     for (path, regression) in kept {
         if log {
-            good &= run_one(&regression.plan, true);
+            good &= run_one(&regression.plan, batch::DRAWN.also, true);
             continue;
         }
         match regression.replay(orders) {

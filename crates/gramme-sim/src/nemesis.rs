@@ -47,6 +47,16 @@ pub enum Fault {
         /// Whose.
         host: usize,
     },
+    /// A copy is made of what is durable in a directory.
+    Copy {
+        /// Whose.
+        host: usize,
+    },
+    /// A process is killed and its directory replaced by the last copy made of it, if there is one.
+    Restore {
+        /// Whose.
+        host: usize,
+    },
     /// Nothing gets from one host to another.
     Cut {
         /// From here.
@@ -70,6 +80,13 @@ pub enum Fault {
     Duplicate {
         /// How many.
         permille: u32,
+    },
+    /// Frames of a thousand that are held back for up to so long.
+    Hold {
+        /// How many.
+        permille: u32,
+        /// For how long at most, in milliseconds.
+        up_to_ms: u64,
     },
     /// Sends of a thousand that find the queue full.
     Refuse {

@@ -28,6 +28,10 @@ pub struct Weather {
     pub loss_permille: u32,
     /// Frames of a thousand that arrive twice.
     pub duplicate_permille: u32,
+    /// Frames of a thousand that are held back.
+    pub held_permille: u32,
+    /// For how long at most, in milliseconds.
+    pub held_ms: u64,
     /// Frames of a thousand for which there is no room in the sender's queue.
     pub refused_permille: u32,
     /// Latency, as a multiple of the ordinary one, minus one.
@@ -129,6 +133,10 @@ impl Net {
         if !arrivals.is_empty() && self.rng.chance(self.weather.duplicate_permille) {
             let echo = self.rng.pick(&[0, 0, 1, 20]) * 1_000_000;
             arrivals.push(self.delay(from, to) + echo);
+        }
+        if self.weather.held_permille > 0 && self.rng.chance(self.weather.held_permille) {
+            let held = self.rng.below(self.weather.held_ms.max(1)) * 1_000_000;
+            arrivals.last_mut().into_iter().for_each(|arrival| *arrival += held);
         }
         Some((pair.number, arrivals))
     }

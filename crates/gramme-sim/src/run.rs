@@ -1,8 +1,8 @@
 //! One run, from a plan to a verdict. What happens in it is in [`crate::course`].
 
 use crate::check;
-use crate::course::Course;
-use crate::evidence::Violation;
+use crate::course::{Course, Facts};
+use crate::evidence::{Evidence, Violation};
 use crate::knobs::Knobs;
 use crate::log::Trace;
 use crate::nemesis::{self, Fault, Timed};
@@ -43,6 +43,8 @@ pub struct Verdict {
     pub polls: u64,
     /// Things that happened.
     pub events: u64,
+    /// How long the cluster took to converge by itself, in milliseconds.
+    pub converged_ms: Option<u64>,
     /// The lines of the log, if they were kept.
     pub lines: Vec<String>,
     /// What clients asked and were told, in order, if a log was asked for.
@@ -74,6 +76,11 @@ impl Plan {
 
     /// Carries it out.
     pub fn run(&self, trace: Trace) -> Verdict {
+        self.run_and(trace, |_, _| Vec::new())
+    }
+
+    /// Carries it out and asks for more than the rules do.
+    pub fn run_and(&self, trace: Trace, also: impl Fn(&Evidence, &Facts) -> Vec<Violation>) -> Verdict {
         let knobs = &self.knobs;
         let is_told = trace != Trace::Off;
         let world = World::new(Beginning {
@@ -86,13 +93,14 @@ impl Plan {
             trace,
         });
         let course = Course::new(world.clone(), self);
-        let evidence = course.carry_out();
+        let ended = course.carry_out();
         let mut violations: Vec<Violation> =
             world.trouble().into_iter().map(|trouble| Violation::new(trouble.rule, trouble.text)).collect();
-        if let Some(evidence) = &evidence
+        if let Some((evidence, facts)) = &ended
             && violations.is_empty()
         {
             violations = check::all(evidence);
+            violations.extend(also(evidence, facts));
         }
         violations.extend(self.false_alarm(&world));
         let (polls, events) = (world.polls(), world.events());
@@ -102,8 +110,10 @@ impl Plan {
             );
             violations.push(Violation::new("effort", text));
         }
-        let operations = evidence.as_ref().map(|evidence| evidence.history.ratio()).unwrap_or_default();
-        let story = evidence.as_ref().filter(|_| is_told).map(|e| e.history.story()).unwrap_or_default();
+        let history = ended.as_ref().map(|(evidence, _)| &evidence.history);
+        let operations = history.map(|history| history.ratio()).unwrap_or_default();
+        let story = history.filter(|_| is_told).map(|history| history.story()).unwrap_or_default();
+        let converged_ms = ended.as_ref().and_then(|(_, facts)| facts.converged_ms);
         drop(course);
         world.end();
         let log = world.log.borrow();
@@ -115,6 +125,7 @@ impl Plan {
             operations,
             polls,
             events,
+            converged_ms,
             lines: log.kept().to_vec(),
             story,
         }

@@ -70,6 +70,20 @@ pub enum With {
     Fresh,
 }
 
+/// What clients mostly do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mix {
+    /// Some of everything.
+    #[default]
+    Ordinary,
+    /// Keys are deleted and made again.
+    Churn,
+    /// Every step builds on what the client holds, at another node.
+    Roaming,
+    /// Nobody looks before writing.
+    Blind,
+}
+
 /// The buckets and keys of a run.
 pub fn keys(knobs: &Knobs) -> Vec<(&'static str, String)> {
     let of = |bucket: &'static str| (0..knobs.keys).map(move |k| (bucket, format!("key-{k}")));
@@ -83,7 +97,7 @@ pub fn draw(seed: u64, knobs: &Knobs) -> Vec<Vec<Step>> {
             let mut rng = Rng::stream(seed, "workload", client as u64);
             let mut at_ms = BEGIN_MS;
             let mut steps = Vec::new();
-            while at_ms < knobs.length_ms && steps.len() < STEPS_MAX {
+            while at_ms < knobs.length_ms && steps.len() < knobs.steps_max() {
                 steps.push(step(&mut rng, knobs, at_ms));
                 at_ms += rng.spread(knobs.think_ms) + TYPICAL_MS;
             }
@@ -100,19 +114,34 @@ fn step(rng: &mut Rng, knobs: &Knobs, at_ms: u64) -> Step {
     let strict = rng.chance(300);
     let level = |rng: &mut Rng, least: u64| if strict { rng.between(least.min(n), n) as u8 } else { 0 };
     let w_least = if knobs.classes.contains(&crate::knobs::Class::Wipe) { 2 } else { 1 };
+    // Of twenty steps: reads up to the first number, session reads, puts, deletes, and the rest are lists.
+    let [gets, sessions, puts, deletes] = match knobs.mix {
+        Mix::Ordinary => [5, 7, 16, 18],
+        Mix::Churn => [4, 6, 13, 19],
+        Mix::Roaming => [2, 11, 18, 20],
+        Mix::Blind => [3, 5, 18, 20],
+    };
     let action = match rng.below(20) {
-        0..=4 => {
+        dice if dice < gets => {
             let r = level(rng, 1);
             Action::Get { r, pr: r }
         }
-        5..=6 => Action::SessionGet,
-        7..=15 => {
+        dice if dice < sessions => Action::SessionGet,
+        dice if dice < puts => {
             let w = level(rng, w_least);
-            let with = rng.pick(&[With::Fresh, With::Fresh, With::Held, With::Nothing]);
+            let with = match knobs.mix {
+                Mix::Roaming => With::Held,
+                Mix::Blind => With::Nothing,
+                Mix::Ordinary | Mix::Churn => {
+                    rng.pick(&[With::Fresh, With::Fresh, With::Held, With::Nothing])
+                }
+            };
             let ttl_ms = if rng.chance(50) { 700 } else { 0 };
             Action::Put { with, w, pw: w, ttl_ms }
         }
-        16..=17 => Action::Delete { with: rng.pick(&[With::Held, With::Fresh, With::Nothing]) },
+        dice if dice < deletes => {
+            Action::Delete { with: rng.pick(&[With::Held, With::Fresh, With::Nothing]) }
+        }
         _ => Action::List { keys_max: rng.pick(&[1, 2, 100]), values: rng.chance(500) },
     };
     Step { at_ms, host: rng.index(knobs.hosts), key, action }
@@ -125,7 +154,6 @@ pub const LWW: &str = "default";
 /// Has settings of its own.
 pub const OWN: &str = "own";
 
-const STEPS_MAX: usize = 160;
 /// When the first step begins: the cluster has met.
 const BEGIN_MS: u64 = 310;
 /// What an undisturbed step takes.

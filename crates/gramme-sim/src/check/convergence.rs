@@ -1,9 +1,12 @@
-//! K4: after the faults have ended and every key was read once from all its homes, all homes hold the same:
-//! the same keys with the same live dots and checksums. Hints lie only where hints belong. All nodes have the
-//! same bucket settings.
+//! K4: once the cluster has had its time, all homes hold the same: the same keys with the same live dots and
+//! checksums, the same clocks (unless clocks may be stripped), and the same seen clocks. Hints lie only where
+//! hints belong, and none is left once every home has been there to take them; tombstones are gone where they
+//! may go. All nodes have the same bucket settings.
 
-use crate::evidence::{Dump, Evidence, Violation, describe};
-use gramme_core::{Dot, Key, NodeId, Record};
+use crate::evidence::{Claims, Dump, Evidence, Violation, describe};
+use gramme_core::record::Content;
+use gramme_core::seen::Seen;
+use gramme_core::{Clock, Dot, Key, Layout, NodeId, PartitionId, Record, ring};
 use std::collections::BTreeSet;
 
 /// Its name.
@@ -11,59 +14,136 @@ pub const RULE: &str = "convergence";
 
 /// See the module.
 pub fn check(evidence: &Evidence) -> Vec<Violation> {
-    let mut violations: Vec<Violation> = Vec::new();
-    let mut say = |text: String| violations.push(Violation::new(RULE, text));
-    for dump in &evidence.dumps {
-        dump.garbled
-            .iter()
-            .for_each(|what| say(format!("{}: a row cannot be read: {what}", evidence.name(dump.node))));
-    }
-    let keys: BTreeSet<&Key> = evidence.dumps.iter().flat_map(|dump| dump.data.keys()).collect();
-    for key in keys {
-        let homes = evidence.layout.homes(evidence.partition_of(key));
-        let held: Vec<(NodeId, &Dump)> = evidence.dumps.iter().map(|dump| (dump.node, dump)).collect();
-        for (node, dump) in &held {
-            if dump.data.contains_key(key) && !homes.contains(node) {
-                say(format!("{} is no home of {key:?} and has it among its data", evidence.name(*node)));
-            }
-        }
-        let of_homes: Vec<(NodeId, Option<&Record>)> = held
-            .iter()
-            .filter(|(node, _)| homes.contains(node))
-            .map(|(node, dump)| (*node, dump.data.get(key)))
-            .collect();
-        let canon: BTreeSet<Vec<(Dot, u64)>> =
-            of_homes.iter().map(|(_, record)| canonical(*record)).collect();
-        if canon.len() > 1 {
-            let shown: Vec<String> = of_homes
-                .iter()
-                .map(|(node, record)| {
-                    format!("{} {}", evidence.name(*node), record.map_or("nothing".to_string(), describe))
-                })
-                .collect();
-            say(format!("the homes of {key:?} differ after repair: {}", shown.join("; ")));
-        }
-    }
-    for dump in &evidence.dumps {
-        for key in dump.hints.keys() {
-            if evidence.layout.is_home(evidence.partition_of(key), dump.node) {
-                say(format!("{} is a home of {key:?} and has it among its hints", evidence.name(dump.node)));
-            }
-        }
-    }
+    let mut found = differences(&evidence.layout, &evidence.dumps, evidence.claims);
     for (bucket, settings) in &evidence.settings {
         if settings.windows(2).any(|pair| pair[0] != pair[1]) {
-            say(format!("nodes disagree on the settings of bucket {bucket}: {settings:?}"));
+            found.push(format!("nodes disagree on the settings of bucket {bucket}: {settings:?}"));
         }
     }
-    evidence
-        .unread
-        .iter()
-        .for_each(|(key, why)| say(format!("with all faults healed {key:?} cannot be read: {why}")));
-    violations
+    let unread = evidence.unread.iter();
+    found.extend(unread.map(|(key, why)| format!("with all faults healed {key:?} cannot be read: {why}")));
+    found.into_iter().map(|text| Violation::new(RULE, text)).collect()
 }
 
-/// What homes must agree on: live dots and checksums, in order.
-fn canonical(record: Option<&Record>) -> Vec<(Dot, u64)> {
-    record.map(|record| record.siblings().iter().map(|s| (s.dot, s.checksum)).collect()).unwrap_or_default()
+/// How the stores differ from what is claimed of them; empty once the cluster has converged.
+pub fn differences(layout: &Layout, dumps: &[Dump], claims: Claims) -> Vec<String> {
+    let it = Comparison { layout, dumps, claims };
+    let mut found = Vec::new();
+    for dump in dumps {
+        let name = it.name(dump.node);
+        found.extend(dump.garbled.iter().map(|what| format!("{name}: a row cannot be read: {what}")));
+        it.misplaced(dump, &mut found);
+    }
+    if claims.converged {
+        let keys: BTreeSet<&Key> = dumps.iter().flat_map(|dump| dump.data.keys()).collect();
+        found.extend(keys.into_iter().filter_map(|key| it.of_key(key)));
+    }
+    if claims.clocks {
+        found.extend((0..layout.partitions()).filter_map(|p| it.of_seen_clocks(PartitionId(p as u16))));
+    }
+    found
+}
+
+struct Comparison<'a> {
+    layout: &'a Layout,
+    dumps: &'a [Dump],
+    claims: Claims,
+}
+
+/// What homes must agree on of a key.
+#[derive(PartialEq)]
+struct Canon {
+    live: Vec<(Dot, u64)>,
+    clock: Option<Clock>,
+}
+
+impl Comparison<'_> {
+    fn misplaced(&self, dump: &Dump, found: &mut Vec<String>) {
+        let name = self.name(dump.node);
+        let is_home = |key: &Key| self.layout.is_home(self.partition(key), dump.node);
+        for key in dump.data.keys().filter(|key| !is_home(key)) {
+            found.push(format!("{name} is no home of {key:?} and has it among its data"));
+        }
+        for key in dump.hints.keys() {
+            if is_home(key) {
+                found.push(format!("{name} is a home of {key:?} and has it among its hints"));
+            } else if self.claims.drained {
+                found.push(format!("{name} still keeps {key:?} for homes that have long been there"));
+            }
+        }
+    }
+
+    fn of_key(&self, key: &Key) -> Option<String> {
+        let homes = self.layout.homes(self.partition(key));
+        let of_homes: Vec<(NodeId, Option<&Record>)> = self
+            .dumps
+            .iter()
+            .filter(|dump| homes.contains(&dump.node))
+            .map(|dump| (dump.node, dump.data.get(key)))
+            .collect();
+        let shown = || {
+            let each = of_homes.iter().map(|(node, record)| {
+                format!("{} {}", self.name(*node), record.map_or("nothing".to_string(), describe))
+            });
+            each.collect::<Vec<_>>().join("; ")
+        };
+        let canon: Vec<Canon> = of_homes.iter().map(|(_, record)| self.canon(*record)).collect();
+        if canon.windows(2).any(|pair| pair[0] != pair[1]) {
+            let differ = canon.windows(2).any(|pair| pair[0].live != pair[1].live);
+            let how = if differ { "differ" } else { "have different clocks" };
+            return Some(format!("the homes of {key:?} {how} after repair: {}", shown()));
+        }
+        let dead = |record: &Record| record.siblings().iter().all(|s| s.content == Content::Tombstone);
+        let remains = self.claims.reclaimed && of_homes.iter().any(|(_, record)| record.is_some_and(dead));
+        remains
+            .then(|| format!("{key:?} is deleted, everyone has seen it, and it is still kept: {}", shown()))
+    }
+
+    /// Without live dots it is the same as nothing where tombstones may be gone.
+    fn canon(&self, record: Option<&Record>) -> Canon {
+        let live = record.map(|record| {
+            let of_sibling = |s: &gramme_core::record::Sibling| {
+                let counts = !self.claims.reclaims || s.content != Content::Tombstone;
+                counts.then_some((s.dot, s.checksum))
+            };
+            record.siblings().iter().filter_map(of_sibling).collect()
+        });
+        let has_clock = self.claims.clocks && !self.claims.reclaims;
+        let clock = record.filter(|_| has_clock).map(|record| record.clock.clone());
+        Canon { live: live.unwrap_or_default(), clock }
+    }
+
+    fn of_seen_clocks(&self, partition: PartitionId) -> Option<String> {
+        let none = Seen::new();
+        let homes = self.layout.homes(partition);
+        let seen: Vec<(NodeId, &Seen)> = self
+            .dumps
+            .iter()
+            .filter(|dump| homes.contains(&dump.node))
+            .map(|dump| (dump.node, dump.seen.get(&partition).unwrap_or(&none)))
+            .collect();
+        let differ = seen.windows(2).find(|pair| runs(pair[0].1) != runs(pair[1].1))?;
+        let [(a, of_a), (b, of_b)] = [differ[0], differ[1]];
+        let (a, b) = (self.name(a), self.name(b));
+        Some(format!(
+            "seen clocks of partition {partition} differ: {a} {:?}, {b} {:?}",
+            runs(of_a),
+            runs(of_b)
+        ))
+    }
+
+    fn partition(&self, key: &Key) -> PartitionId {
+        ring::partition_of(key, self.layout.partitions())
+    }
+
+    fn name(&self, node: NodeId) -> String {
+        self.layout.member(node).map_or_else(|| node.to_string(), |member| member.name.clone())
+    }
+}
+
+type Runs<'a> = Vec<(gramme_core::Incarnation, &'a [(u64, u64)])>;
+
+/// An incarnation of which nothing was seen is the same as none.
+fn runs(seen: &Seen) -> Runs<'_> {
+    seen.rows().filter(|(_, row)| !row.runs().is_empty()).map(|(i, row)| (i, row.runs())).collect()
 }

@@ -1,0 +1,334 @@
+//! Scenarios by id: those of correctness.md section 9 (D1-D13, D19-D24) and of the history of Riak's bugs that
+//! none of them covers. A scenario is a fixed kind of cluster, a recipe of faults, what clients mostly do, and
+//! what it asks beyond the rules that hold for every run. Its runs are plans like any other: they are shrunk,
+//! kept and replayed in the same way. Which id is tested where: `docs/simulator.md`.
+
+use crate::course::Facts;
+use crate::evidence::{Evidence, Violation};
+use crate::knobs::{Class, Healer, Knobs};
+use crate::nemesis::Fault;
+use crate::rng::Rng;
+use crate::run::Plan;
+use crate::script::Script;
+use crate::workload::{self, Mix};
+use gramme_core::Outcome;
+
+/// See the module.
+#[derive(Clone, Copy)]
+pub struct Scenario {
+    /// Its id.
+    pub id: &'static str,
+    /// What happens, in one line.
+    pub about: &'static str,
+    /// What is fixed of the cluster and its clients.
+    pub set: fn(&mut Knobs, &mut Rng),
+    /// What goes wrong.
+    pub faults: fn(&mut Script),
+    /// What it asks beyond the rules.
+    pub also: fn(&Evidence, &Facts) -> Vec<Violation>,
+    /// What must have happened in a batch of [`BATCH`] runs or more, or it proves nothing.
+    pub must: &'static [&'static str],
+}
+
+/// From so many runs on a scenario must have met what it is about.
+pub const BATCH: u64 = 20;
+
+impl Scenario {
+    /// The scenario of an id, in either case.
+    pub fn of(id: &str) -> Option<Scenario> {
+        ALL.into_iter().find(|scenario| scenario.id.eq_ignore_ascii_case(id))
+    }
+
+    /// The plan of a seed.
+    pub fn plan(&self, seed: u64) -> Plan {
+        let mut knobs = Knobs::draw(seed);
+        standard(&mut knobs);
+        (self.set)(&mut knobs, &mut Rng::stream(seed, "scenario knobs", 0));
+        let mut script = Script::new(seed, &knobs);
+        (self.faults)(&mut script);
+        let clients = workload::draw(seed, &knobs);
+        Plan { seed, schedule: seed, faults: script.finish(), clients, knobs }
+    }
+}
+
+/// Five nodes, three zones, N=3, R=W=2, an ordinary day.
+fn standard(knobs: &mut Knobs) {
+    (knobs.hosts, knobs.zones, knobs.n, knobs.r, knobs.w) = (5, 3, 3, 0, 0);
+    knobs.wall_offset_ms = (0..5).map(|host| host * 3).collect();
+    knobs.drift_ppm = (0..5).map(|host| 50 * host - 100).collect();
+    knobs.classes = vec![Class::Crash];
+    knobs.siblings_max = 100;
+    knobs.length_ms = 6_000;
+    knobs.clients = 4;
+    knobs.healer = Healer::default();
+}
+
+const fn scenario(id: &'static str, about: &'static str, faults: fn(&mut Script)) -> Scenario {
+    Scenario { id, about, set: |_, _| {}, faults, also: |_, _| Vec::new(), must: &[] }
+}
+
+/// Every scenario, in order of id.
+pub const ALL: [Scenario; 19] = [
+    scenario("D1", "halves, a lonely node, a bridge, one-way cuts, one after the other", |s| {
+        let mut at = BEGIN_MS;
+        while at < s.length_ms {
+            let span = at..at + s.rng.between(400, 1_500);
+            at = span.end + 300;
+            match s.rng.below(4) {
+                0 => {
+                    let half: Vec<usize> = (0..s.hosts).filter(|_| s.rng.chance(500)).collect();
+                    s.cut_off(span, &half, false);
+                }
+                1 => {
+                    let lonely = s.host();
+                    s.cut_off(span, &[lonely], false);
+                }
+                2 => s.bridge(span),
+                _ => {
+                    let (a, b) = s.pair();
+                    s.cut_off(span, &[a, b], true);
+                }
+            }
+        }
+    }),
+    scenario("D2", "frames are lost, doubled, overtake each other, and some are a minute late", |s| {
+        s.at(BEGIN_MS, Fault::Loss { permille: 100 });
+        s.at(BEGIN_MS, Fault::Duplicate { permille: 300 });
+        s.at(BEGIN_MS, Fault::Hold { permille: 20, up_to_ms: 60_000 });
+    }),
+    scenario("D3", "any subset of the nodes loses power, the whole cluster among them", |s| {
+        let mut at = BEGIN_MS;
+        while at < s.length_ms {
+            let all = s.rng.chance(300);
+            for host in 0..s.hosts {
+                if all || s.rng.chance(400) {
+                    let back = at + s.rng.between(50, 600);
+                    s.at(at, Fault::PowerOff { host });
+                    s.at(back, Fault::Start { host });
+                }
+            }
+            at += s.rng.between(800, 1_800);
+        }
+    }),
+    Scenario {
+        set: |knobs, _| knobs.classes = vec![Class::Wipe],
+        must: &["wiped"],
+        ..scenario("D4", "one directory is emptied while clients write", |s| {
+            let host = s.host();
+            let span = s.span(1_000, 4_000, 900);
+            s.at(span.start, Fault::Wipe { host });
+            s.at(span.end, Fault::Start { host });
+        })
+    },
+    Scenario {
+        set: |knobs, _| knobs.classes = vec![Class::Wipe],
+        must: &["restored"],
+        ..scenario("D5", "one directory is replaced by an old copy of itself", |s| {
+            let host = s.host();
+            let copied = s.rng.between(BEGIN_MS, 2_500);
+            let restored = s.rng.between(copied + 300, 5_500);
+            let back = restored + s.rng.between(30, 900);
+            s.at(copied, Fault::Copy { host });
+            s.at(restored, Fault::Restore { host });
+            s.at(back, Fault::Start { host });
+        })
+    },
+    Scenario {
+        must: &["store broken"],
+        ..scenario("D6", "reads of one disk fail their checksums", |s| {
+            let host = s.host();
+            let permille = s.rng.pick(&[100, 500, 1000]);
+            let span = s.span(BEGIN_MS, 3_000, 3_000);
+            s.at(span.start, Fault::ReadErrors { host, permille });
+            s.at(span.end, Fault::ReadErrors { host, permille: 0 });
+        })
+    },
+    Scenario {
+        set: |knobs, _| {
+            (knobs.net.straggler_permille, knobs.disk.sync_us) = (0, 500);
+            (knobs.request_ms, knobs.attempt_ms) = (1000, 300);
+        },
+        ..scenario("D8", "one disk is a hundred times slower, and stands still now and then", |s| {
+            let host = s.host();
+            s.at(1_000, Fault::SlowDisk { host, factor: 100 });
+            s.at(s.length_ms, Fault::SlowDisk { host, factor: 1 });
+        })
+    },
+    scenario("D9", "wall clocks strobe, ten minutes either way, and one is in 2038", |s| {
+        let ahead = s.host();
+        s.at(BEGIN_MS, Fault::ClockJump { host: ahead, by_ms: 400_000_000_000 });
+        let mut at = BEGIN_MS;
+        while at < s.length_ms {
+            let host = s.host();
+            let by_ms = s.rng.between(0, 1_200_000) as i64 - 600_000;
+            s.at(at, Fault::ClockJump { host, by_ms });
+            at += s.rng.between(20, 300);
+        }
+    }),
+    Scenario {
+        set: |knobs, _| knobs.mix = Mix::Churn,
+        ..scenario("D10", "a node is down for three weeks while keys are deleted and made again", |s| {
+            let host = s.host();
+            s.at(1_200, Fault::PowerOff { host });
+            for host in 0..s.hosts {
+                s.at(3_000, Fault::ClockJump { host, by_ms: THREE_WEEKS_MS });
+            }
+            let back = s.length_ms;
+            s.at(back, Fault::Start { host });
+        })
+    },
+    Scenario {
+        set: |knobs, _| knobs.mix = Mix::Churn,
+        must: &["hint stored"],
+        ..scenario("D11", "a fallback with hints is cut off until everyone else has gone on", |s| {
+            let (home, fallback) = s.pair();
+            s.down(BEGIN_MS..1_800, home);
+            s.cut_off(1_900..s.length_ms, &[fallback], false);
+        })
+    },
+    scenario("D12", "links break all the time while nodes catch up", |s| {
+        let host = s.host();
+        s.down(BEGIN_MS..2_000, host);
+        let mut at = 2_000;
+        while at < s.length_ms {
+            let (a, b) = s.pair();
+            let lasts = s.rng.between(20, 250);
+            s.cut(at..at + lasts, |from, to| (from, to) == (a, b) || (from, to) == (b, a));
+            at += s.rng.between(60, 300);
+        }
+    }),
+    Scenario {
+        set: |knobs, _| (knobs.mix, knobs.keys) = (Mix::Churn, 1),
+        must: &["hint stored"],
+        ..scenario(
+            "D13",
+            "a delete meets two homes and a fallback, the key is made again, the fallback returns",
+            |s| {
+                let (home, fallback) = s.pair();
+                s.down(900..2_500, home);
+                s.down(2_000..4_500, fallback);
+            },
+        )
+    },
+    Scenario {
+        set: |knobs, _| (knobs.keys, knobs.hot_percent) = (2, 60),
+        must: &["hint stored", "forwarded"],
+        ..scenario("D19", "hot keys while homes leave and return in a loop", |s| {
+            let mut at = BEGIN_MS;
+            while at < s.length_ms {
+                let (a, b) = s.pair();
+                let lasts = s.rng.between(150, 700);
+                s.down(at..at + lasts, a);
+                s.cut_off(at + 50..at + lasts + 200, &[b], false);
+                at += lasts + 300;
+            }
+        })
+    },
+    Scenario {
+        set: |knobs, _| (knobs.attempt_ms, knobs.mix) = (150, Mix::Blind),
+        must: &["retry adopted"],
+        ..scenario("D20", "acknowledgements are lost and clients try again elsewhere", |s| {
+            s.at(BEGIN_MS, Fault::Slower { by: 20 });
+            let mut at = BEGIN_MS;
+            while at < s.length_ms {
+                let host = s.host();
+                let lasts = s.rng.between(200, 800);
+                s.cut_off(at..at + lasts, &[host], true);
+                at += lasts;
+            }
+        })
+    },
+    Scenario {
+        set: |knobs, _| (knobs.w, knobs.mix) = (3, Mix::Roaming),
+        must: &["put failed"],
+        ..scenario("D21", "W cannot be reached for long; what was half done surfaces later", |s| {
+            let mut at = BEGIN_MS;
+            while at < s.length_ms {
+                let (a, b) = s.pair();
+                let lasts = s.rng.between(300, 1_500);
+                s.cut_off(at..at + lasts, &[a, b], false);
+                at += lasts + 200;
+            }
+        })
+    },
+    Scenario {
+        set: |knobs, _| knobs.mix = Mix::Roaming,
+        must: &["session waited"],
+        ..scenario("D22", "clients change nodes at every step and pass their tokens", |s| {
+            let mut at = BEGIN_MS;
+            while at < s.length_ms {
+                let host = s.host();
+                let lasts = s.rng.between(200, 900);
+                match s.rng.below(3) {
+                    0 => s.down(at..at + lasts, host),
+                    1 => s.cut_off(at..at + lasts, &[host], false),
+                    _ => s.at(at, Fault::Slower { by: 20 }),
+                }
+                at += lasts;
+            }
+        })
+    },
+    Scenario {
+        set: |knobs, _| {
+            (knobs.clients, knobs.think_ms, knobs.length_ms) = (12, 2, 2_500);
+            (knobs.disk.sync_us, knobs.keys, knobs.siblings_max) = (15_000, 4, 8);
+        },
+        ..scenario("D23", "three times the load on slow disks, then an ordinary one", |s| {
+            for host in 0..s.hosts {
+                s.at(BEGIN_MS, Fault::SlowDisk { host, factor: 5 });
+                s.at(2_000, Fault::SlowDisk { host, factor: 1 });
+            }
+        })
+    },
+    Scenario {
+        also: |evidence, _| answered_at_least(evidence, 85),
+        must: &["hint stored"],
+        ..scenario("D24", "a zone is gone, then two zones flap", |s| {
+            let gone = s.zone(2);
+            s.cut_off(BEGIN_MS..2_500, &gone, false);
+            let mut at = 2_600;
+            while at < s.length_ms {
+                let zone = s.rng.index(2);
+                let flapping = s.zone(zone);
+                let lasts = s.rng.between(100, 400);
+                s.cut_off(at..at + lasts, &flapping, false);
+                at += lasts + s.rng.between(100, 400);
+            }
+        })
+    },
+    Scenario {
+        set: |knobs, _| (knobs.mix, knobs.attempt_ms) = (Mix::Blind, 150),
+        must: &["thawed", "retry adopted"],
+        ..scenario(
+            "riak-2A9",
+            "coordinators are frozen in the middle of writes that nobody looked before",
+            |s| {
+                let mut at = BEGIN_MS;
+                while at < s.length_ms {
+                    let host = s.host();
+                    let lasts = s.rng.between(550, 1_600);
+                    s.frozen(at..at + lasts, host);
+                    at += lasts + s.rng.between(50, 400);
+                }
+            },
+        )
+    },
+];
+
+/// So many of a hundred writes of clients were acknowledged.
+fn answered_at_least(evidence: &Evidence, percent: usize) -> Vec<Violation> {
+    let puts = &evidence.history.puts;
+    let acknowledged = puts.iter().filter(|op| op.outcome == Outcome::Applied).count();
+    if acknowledged * 100 >= puts.len() * percent {
+        return Vec::new();
+    }
+    let text = format!(
+        "only {acknowledged} of {} writes were acknowledged: at least {percent} % are asked",
+        puts.len()
+    );
+    vec![Violation::new("availability", text)]
+}
+
+/// The first moments are calm.
+const BEGIN_MS: u64 = 600;
+const THREE_WEEKS_MS: i64 = 21 * 24 * 3_600_000;
