@@ -143,3 +143,31 @@ pub const FULL_RETRY_MS: u64 = 200;
 pub const DAMAGED_ROWS_MAX: usize = 4096;
 /// Between two attempts to mend one damaged row.
 pub const MEND_RETRY_MS: u64 = 500;
+/// Between two comparisons of seen clocks with every peer; jittered by a quarter either way.
+pub const EXCHANGE_MS: u64 = 2500;
+/// How long after a start a home waits for its co-homes to say what they remember of it, before it is
+/// trusted without their word.
+pub const CHECK_MS: u64 = 2000;
+/// Between two writes of what a home remembers of its co-homes.
+pub const REMEMBER_MS: u64 = 10_000;
+/// Records of one page of a pull session.
+pub const PULL_PAGE_RECORDS_MAX: usize = 512;
+/// Bytes of one page of a pull session, after which it ends with the record that passed it.
+pub const PULL_PAGE_BYTES_MAX: usize = 256 << 10;
+/// Bytes that the sender of a page reads at most to fill it; what is left is the next page's.
+pub const PULL_SCAN_BYTES_MAX: usize = 4 << 20;
+/// How long the asker of a pull session waits for one page.
+pub const PULL_PAGE_MS: u64 = 5000;
+/// How long a pull session is kept for an asker that does not go on.
+pub const PULL_LEASE_MS: u64 = 3 * PULL_PAGE_MS;
+/// Pull sessions that one shard serves at a time; beyond it new ones are refused.
+pub const PULLS_SERVED_MAX: usize = 32;
+/// Pull sessions that one shard asks for at a time.
+pub const PULLS_ASKED_MAX: usize = 4;
+/// Bytes per second that one shard's pull sessions merge at most.
+pub const PULL_BYTES_PER_SECOND: u64 = 32 << 20;
+/// Dots of recent writes of one shard whose keys are remembered, so that a session that lacks only those
+/// reads their keys and not the partition.
+pub const RECENT_DOTS_MAX: usize = 32 << 10;
+/// Missing dots up to which a session looks for their keys instead of reading the partition.
+pub const PULL_KEYS_MAX: usize = 4096;

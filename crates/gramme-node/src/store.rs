@@ -83,7 +83,8 @@ struct State<E: Env> {
     /// The number of the batch being filled.
     filling: BatchId,
     durable: BatchId,
-    pending: BTreeMap<Bytes, Bytes>,
+    /// Rows to be set, or removed.
+    pending: BTreeMap<Bytes, Option<Bytes>>,
     pending_bytes: usize,
     /// Batches that are full and wait for the one on its way; numbered up to `filling`.
     sealed: VecDeque<Batch>,
@@ -218,11 +219,29 @@ impl<E: Env> Store<E> {
             [] => kept.encoded.clone(),
             homes => crate::rows::encode_hint(homes, &kept.encoded),
         };
-        others.into_iter().for_each(|(row, value)| state.put(row, value));
-        state.put(row.clone(), value);
+        others.into_iter().for_each(|(row, value)| state.put(row, Some(value)));
+        state.put(row.clone(), Some(value));
         let batch = state.filling;
         state.cache.remove(&row);
         state.overlay.insert(row, (batch, kept));
+        state.seal_if_full();
+        self.work.notify();
+        Ok(batch)
+    }
+
+    /// Makes the removal of a record's row, and these other rows, part of the batch being filled.
+    pub(crate) fn remove(
+        &self,
+        row: Bytes,
+        others: impl IntoIterator<Item = (Bytes, Bytes)>,
+    ) -> Result<BatchId, EngineError> {
+        let mut state = self.state.borrow_mut();
+        state.check()?;
+        others.into_iter().for_each(|(row, value)| state.put(row, Some(value)));
+        state.put(row.clone(), None);
+        let batch = state.filling;
+        state.cache.remove(&row);
+        state.overlay.insert(row, (batch, Rc::default()));
         state.seal_if_full();
         self.work.notify();
         Ok(batch)
@@ -232,6 +251,14 @@ impl<E: Env> Store<E> {
     pub(crate) fn append_plain(
         &self,
         rows: impl IntoIterator<Item = (Bytes, Bytes)>,
+    ) -> Result<BatchId, EngineError> {
+        self.change_plain(rows.into_iter().map(|(row, value)| (row, Some(value))))
+    }
+
+    /// Makes rows that are not records part of the batch being filled: to be set, or without a value removed.
+    pub(crate) fn change_plain(
+        &self,
+        rows: impl IntoIterator<Item = (Bytes, Option<Bytes>)>,
     ) -> Result<BatchId, EngineError> {
         let mut state = self.state.borrow_mut();
         state.check()?;
@@ -474,9 +501,10 @@ impl<E: Env> State<E> {
         }
     }
 
-    fn put(&mut self, row: Bytes, value: Bytes) {
-        let bytes = row.len() + value.len();
-        let replaced = self.pending.insert(row.clone(), value).map_or(0, |old| row.len() + old.len());
+    fn put(&mut self, row: Bytes, value: Option<Bytes>) {
+        let size = |value: &Option<Bytes>| row.len() + value.as_ref().map_or(0, Bytes::len);
+        let bytes = size(&value);
+        let replaced = self.pending.insert(row.clone(), value).map_or(0, |old| size(&old));
         self.pending_bytes = self.pending_bytes + bytes - replaced;
         self.unsynced_bytes = self.unsynced_bytes + bytes - replaced;
     }
@@ -493,7 +521,10 @@ impl<E: Env> State<E> {
         self.pending_bytes = 0;
         let mut batch = Batch::new();
         for (row, value) in std::mem::take(&mut self.pending) {
-            batch.set(row, value);
+            match value {
+                Some(value) => batch.set(row, value),
+                None => batch.remove(row),
+            }
         }
         batch
     }

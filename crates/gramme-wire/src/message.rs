@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use gramme_core::bucket::{BucketFact, Level};
 use gramme_core::record::Content;
-use gramme_core::{Context, Dot, Frontier, Key, NodeId, Outcome, PartitionId, RequestId};
+use gramme_core::{Context, Dot, Frontier, Key, NodeId, Outcome, PartitionId, RequestId, Seen};
 use std::fmt;
 
 /// One frame between two nodes.
@@ -144,6 +144,125 @@ pub enum Body {
         /// Why; an answer with `maybe_applied` may have left something behind.
         failure: Box<Failure>,
     },
+    /// Every few seconds, and at once when a connection stands, a shard to each peer with which it shares
+    /// home partitions: what I have durably seen, in short. About no partition; every shard of the receiver
+    /// answers for those that it owns.
+    Digests {
+        /// One per shared partition.
+        digests: Vec<Digest>,
+    },
+    /// The answer to `Digests`, one or several: for each partition whether the receiver has seen the same.
+    DigestsReply {
+        /// One per partition that the answering shard is a home of.
+        compared: Vec<Compared>,
+    },
+    /// A home to another home, or to a fallback about its hint store: begin a pull session. Send me every
+    /// record of the partition with a sibling that I have not seen (correctness.md 2.2).
+    Pull {
+        /// Who asks.
+        life: Life,
+        /// What it has durably seen; ignored by a full session.
+        seen: Seen,
+        /// Whether the receiver's hint store is meant instead of its home data.
+        hints: bool,
+        /// Whether everything is to be sent, seen or not: the asker is being refilled.
+        full: bool,
+    },
+    /// The same asker: the next page of a pull session.
+    PullMore {
+        /// As the first page named it.
+        session: u64,
+        /// Only keys greater than this one: the `next` of the page before.
+        after: Key,
+    },
+    /// The answer to `Pull` and `PullMore`: a page of records in order of key.
+    PullReply {
+        /// To be named for the next page. One that has expired is refused: the asker begins anew.
+        session: u64,
+        /// Whole records, which may be newer than the session.
+        pulled: Vec<Pulled>,
+        /// Where the next page begins; `None` if this is the last. A page may be empty and not the last.
+        next: Option<Key>,
+        /// On the first page: what the sender had durably seen when the session began. The asker has seen it
+        /// too once it has merged every page, and not before.
+        sigma: Option<Box<Seen>>,
+        /// The sender's reclaim frontier when the session began.
+        frontier: Frontier,
+        /// Who sends.
+        life: Life,
+        /// Records that could not be read and are left out. If there are any, the asker learns nothing of what
+        /// they would have shown: it joins none of `sigma`.
+        unreadable: u32,
+    },
+    /// A fallback to a home: what of this partition have you durably seen?
+    AskSeen,
+    /// The answer to `AskSeen`.
+    SeenReply {
+        /// Who says so.
+        life: Life,
+        /// All of it.
+        seen: Seen,
+    },
+}
+
+/// Who speaks for a partition replica: a replica that has lost, or mistrusts, what it had begins a new life
+/// with a greater number, and what its lives before reported no longer holds (correctness.md 2.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// Kept over restarts, ever greater.
+    pub number: u64,
+    /// What its silence proves.
+    pub standing: Standing,
+}
+
+/// What a home has durably seen of one partition, in short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digest {
+    /// Which partition.
+    pub partition: PartitionId,
+    /// Who has seen it.
+    pub life: Life,
+    /// [`Seen::digest`] of its durable seen clock.
+    pub seen: u64,
+}
+
+/// How the receiver of a [`Digest`] stands to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compared {
+    /// Which partition.
+    pub partition: PartitionId,
+    /// Who has compared.
+    pub life: Life,
+    /// `None` if it has durably seen exactly the same, and remembers no more of the sender.
+    pub difference: Option<Difference>,
+}
+
+/// What the receiver of a digest that differs has to say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Difference {
+    /// What it has durably seen.
+    pub seen: Seen,
+    /// What the sender of the digest has once told it, if it ever did: should that be more than the sender
+    /// knows of itself, the sender has lost something.
+    pub remembered: Option<Remembered>,
+}
+
+/// What one home remembers of another's durable seen clock.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remembered {
+    /// Of which life of it.
+    pub life: u64,
+    /// How far everything of it was durable.
+    pub bases: Frontier,
+}
+
+/// One record of a pull session.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pulled {
+    /// The key.
+    pub key: Key,
+    /// The encoded record, whole.
+    pub record: Bytes,
 }
 
 impl Body {
@@ -155,14 +274,21 @@ impl Body {
             | Body::ForwardReply { .. }
             | Body::ListReply { .. }
             | Body::Pong
-            | Body::Refused { .. } => true,
+            | Body::Refused { .. }
+            | Body::DigestsReply { .. }
+            | Body::PullReply { .. }
+            | Body::SeenReply { .. } => true,
             Body::Read { .. }
             | Body::Merge { .. }
             | Body::Forward { .. }
             | Body::List { .. }
             | Body::Ping
             | Body::BucketsDigest { .. }
-            | Body::Buckets { .. } => false,
+            | Body::Buckets { .. }
+            | Body::Digests { .. }
+            | Body::Pull { .. }
+            | Body::PullMore { .. }
+            | Body::AskSeen => false,
         }
     }
 }

@@ -9,6 +9,7 @@
 
 use crate::frame::{Kind, WireError};
 use crate::message::{Acks, Body, Done, Entry, Expect, Failure, Message, Put, Reason, Standing};
+use crate::message::{Compared, Difference, Digest, Life, Pulled, Remembered};
 use crate::outgoing::{FrameWriter, Outgoing};
 use bytes::{Bytes, BytesMut};
 use gramme_core::bucket::{Level, read_bucket_fact, write_bucket_fact};
@@ -16,7 +17,9 @@ use gramme_core::codec::{BadBytes, Reader, read_clock, write_clock};
 use gramme_core::frontier::{Frontier, read_frontier, write_frontier};
 use gramme_core::hlc::Stamp;
 use gramme_core::limits::{BUCKETS_MAX, EXPLAIN_LINES_MAX, LIST_PAGE_KEYS_MAX, META_ENTRIES_MAX, SPENT_MAX};
+use gramme_core::limits::{PARTITIONS_MAX, PULL_PAGE_RECORDS_MAX};
 use gramme_core::record::{Content, Spent};
+use gramme_core::seen::{Seen, read_seen, write_seen};
 use gramme_core::{Context, Dot, Incarnation, Key, NodeId, Outcome, PartitionId, RequestId};
 
 /// Appends the message as one whole frame; values are copied. `Err(TooLarge)` appends nothing.
@@ -67,6 +70,13 @@ fn tag_of(body: &Body) -> u8 {
         Body::BucketsDigest { .. } => BUCKETS_DIGEST,
         Body::Buckets { .. } => BUCKETS,
         Body::Refused { .. } => REFUSED,
+        Body::Digests { .. } => DIGESTS,
+        Body::DigestsReply { .. } => DIGESTS_REPLY,
+        Body::Pull { .. } => PULL,
+        Body::PullMore { .. } => PULL_MORE,
+        Body::PullReply { .. } => PULL_REPLY,
+        Body::AskSeen => ASK_SEEN,
+        Body::SeenReply { .. } => SEEN_REPLY,
     }
 }
 
@@ -124,6 +134,67 @@ fn write_fields(w: &mut FrameWriter<'_>, body: &Body) {
             w.core(|w| facts.iter().for_each(|(name, fact)| write_bucket_fact(w, name, fact)));
         }
         Body::Refused { failure } => write_failure(w, failure),
+        Body::Digests { digests } => {
+            w.varint(digests.len() as u64);
+            for digest in digests {
+                w.u16(digest.partition.0);
+                write_life(w, digest.life);
+                w.u64(digest.seen);
+            }
+        }
+        Body::DigestsReply { compared } => {
+            w.varint(compared.len() as u64);
+            compared.iter().for_each(|compared| write_compared(w, compared));
+        }
+        Body::Pull { life, seen, hints, full } => {
+            write_life(w, *life);
+            w.u8((*hints).into());
+            w.u8((*full).into());
+            w.core(|w| write_seen(w, seen));
+        }
+        Body::PullMore { session, after } => {
+            w.u64(*session);
+            w.bytes(after.joined());
+        }
+        Body::PullReply { session, pulled, next, sigma, frontier, life, unreadable } => {
+            w.u64(*session);
+            write_life(w, *life);
+            w.u32(*unreadable);
+            write_optional_bytes(w, next.as_ref().map(Key::joined));
+            frontier_of(w, frontier);
+            w.u8(sigma.is_some().into());
+            if let Some(sigma) = sigma {
+                w.core(|w| write_seen(w, sigma));
+            }
+            w.varint(pulled.len() as u64);
+            for one in pulled {
+                w.bytes(one.key.joined());
+                w.bytes(&one.record);
+            }
+        }
+        Body::AskSeen => {}
+        Body::SeenReply { life, seen } => {
+            write_life(w, *life);
+            w.core(|w| write_seen(w, seen));
+        }
+    }
+}
+
+fn write_life(w: &mut FrameWriter<'_>, life: Life) {
+    w.u64(life.number);
+    w.u8(standing_byte(life.standing));
+}
+
+fn write_compared(w: &mut FrameWriter<'_>, compared: &Compared) {
+    w.u16(compared.partition.0);
+    write_life(w, compared.life);
+    w.u8(compared.difference.is_some().into());
+    let Some(Difference { seen, remembered }) = &compared.difference else { return };
+    w.core(|w| write_seen(w, seen));
+    w.u8(remembered.is_some().into());
+    if let Some(Remembered { life, bases }) = remembered {
+        w.u64(*life);
+        frontier_of(w, bases);
     }
 }
 
@@ -167,6 +238,21 @@ fn read_fields(r: &mut Source<'_>, tag: u8) -> Result<Body, WireError> {
             Body::Buckets { facts, reply }
         }
         REFUSED => Body::Refused { failure: Box::new(read_failure(r)?) },
+        DIGESTS => {
+            let count = r.r.count(PARTITIONS_MAX)?;
+            let digests = (0..count)
+                .map(|_| Ok(Digest { partition: PartitionId(r.u16()?), life: r.life()?, seen: r.r.u64()? }));
+            Body::Digests { digests: digests.collect::<Result<_, BadBytes>>()? }
+        }
+        DIGESTS_REPLY => {
+            let count = r.r.count(PARTITIONS_MAX)?;
+            Body::DigestsReply { compared: (0..count).map(|_| read_compared(r)).collect::<Result<_, _>>()? }
+        }
+        PULL => Body::Pull { life: r.life()?, hints: r.flag()?, full: r.flag()?, seen: r.seen()? },
+        PULL_MORE => Body::PullMore { session: r.r.u64()?, after: r.key()? },
+        PULL_REPLY => read_pull_reply(r)?,
+        ASK_SEEN => Body::AskSeen,
+        SEEN_REPLY => Body::SeenReply { life: r.life()?, seen: r.seen()? },
         unknown => return Err(WireError::UnknownMessage(unknown)),
     })
 }
@@ -181,6 +267,34 @@ fn read_list_reply(r: &mut Source<'_>) -> Result<Body, WireError> {
         entries.push(Entry { key: r.bytes()?, record: r.bytes()? });
     }
     Ok(Body::ListReply { standing, entries, more, frontier })
+}
+
+fn read_compared(r: &mut Source<'_>) -> Result<Compared, BadBytes> {
+    let (partition, life) = (PartitionId(r.u16()?), r.life()?);
+    let difference = if r.flag()? {
+        let seen = r.seen()?;
+        let remembered =
+            if r.flag()? { Some(Remembered { life: r.r.u64()?, bases: r.frontier()? }) } else { None };
+        Some(Difference { seen, remembered })
+    } else {
+        None
+    };
+    Ok(Compared { partition, life, difference })
+}
+
+fn read_pull_reply(r: &mut Source<'_>) -> Result<Body, WireError> {
+    let session = r.r.u64()?;
+    let life = r.life()?;
+    let unreadable = r.r.u32()?;
+    let next = if r.flag()? { Some(r.key()?) } else { None };
+    let frontier = r.frontier()?;
+    let sigma = if r.flag()? { Some(Box::new(r.seen()?)) } else { None };
+    let count = r.r.count(PULL_PAGE_RECORDS_MAX)?;
+    let mut pulled = Vec::with_capacity(count);
+    for _ in 0..count {
+        pulled.push(Pulled { key: r.key()?, record: r.bytes()? });
+    }
+    Ok(Body::PullReply { session, pulled, next, sigma, frontier, life, unreadable })
 }
 
 fn write_put(w: &mut FrameWriter<'_>, put: &Put) {
@@ -511,6 +625,14 @@ impl Source<'_> {
         read_frontier(&mut self.r)
     }
 
+    fn seen(&mut self) -> Result<Seen, BadBytes> {
+        read_seen(&mut self.r)
+    }
+
+    fn life(&mut self) -> Result<Life, BadBytes> {
+        Ok(Life { number: self.r.u64()?, standing: self.standing()? })
+    }
+
     fn acks(&mut self) -> Result<Acks, BadBytes> {
         Ok(Acks { homes: self.r.u8()?, fallbacks: self.r.u8()? })
     }
@@ -529,6 +651,13 @@ const PONG: u8 = 10;
 const BUCKETS_DIGEST: u8 = 11;
 const BUCKETS: u8 = 12;
 const REFUSED: u8 = 13;
+const DIGESTS: u8 = 14;
+const DIGESTS_REPLY: u8 = 15;
+const PULL: u8 = 16;
+const PULL_MORE: u8 = 17;
+const PULL_REPLY: u8 = 18;
+const ASK_SEEN: u8 = 19;
+const SEEN_REPLY: u8 = 20;
 
 const FORWARD_DONE: u8 = 0;
 const FORWARD_FAILED: u8 = 1;

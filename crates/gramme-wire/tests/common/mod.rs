@@ -5,9 +5,11 @@ use bytes::{Bytes, BytesMut};
 use gramme_core::bucket::{BucketFact, BucketSettings, Level, Mode};
 use gramme_core::record::{Content, Spent};
 use gramme_core::{
-    Clock, Context, Dot, Frontier, Incarnation, Interval, Key, NodeId, Outcome, PartitionId, RequestId, Stamp,
+    Clock, Context, Dot, Frontier, Incarnation, Interval, Key, NodeId, Outcome, PartitionId, RequestId, Seen,
+    Stamp,
 };
 use gramme_wire::{Acks, Body, Done, Entry, Expect, Failure, Message, Put, Reason, Standing};
+use gramme_wire::{Compared, Difference, Digest, Life, Pulled, Remembered};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -147,6 +149,10 @@ pub(crate) fn one_of_each() -> Vec<(String, Message)> {
         author: NodeId(9),
     };
     let frontier = Frontier::from_bases([(Incarnation(0xa1), 7), (Incarnation(0xb2), 300)]);
+    let seen = seen_of([(0xa1, (0, 7)), (0xa1, (9, 300)), (0xb2, (3, 4))]);
+    let life = Life { number: 0x1234_5678, standing: Standing::Continuous };
+    let unproven = Life { number: 0x1234_5679, standing: Standing::Unproven };
+    let pulled = Pulled { key: key.clone(), record: record.clone() };
     let bodies = [
         ("read", Body::Read { key: key.clone() }),
         (
@@ -174,7 +180,7 @@ pub(crate) fn one_of_each() -> Vec<(String, Message)> {
         (
             "merge_hint",
             Body::Merge {
-                key,
+                key: key.clone(),
                 record: record.clone(),
                 hint_for: Some(NodeId(5)),
                 stamp: Frontier::none(),
@@ -235,6 +241,65 @@ pub(crate) fn one_of_each() -> Vec<(String, Message)> {
         ("refused_invalid", Body::Refused { failure: failure(Reason::Invalid("w=4, but N=3".to_owned())) }),
         ("refused_unsuitable", Body::Refused { failure: failure(Reason::Unsuitable) }),
         ("refused_unexpected", Body::Refused { failure: failure(Reason::Unexpected) }),
+        (
+            "digests",
+            Body::Digests {
+                digests: vec![
+                    Digest { partition: PartitionId(7), life, seen: 0xfeed_beef },
+                    Digest { partition: PartitionId(300), life: unproven, seen: 1 },
+                ],
+            },
+        ),
+        (
+            "digests_reply",
+            Body::DigestsReply {
+                compared: vec![
+                    Compared { partition: PartitionId(7), life, difference: None },
+                    Compared {
+                        partition: PartitionId(8),
+                        life: unproven,
+                        difference: Some(Difference { seen: seen.clone(), remembered: None }),
+                    },
+                    Compared {
+                        partition: PartitionId(300),
+                        life,
+                        difference: Some(Difference {
+                            seen: Seen::new(),
+                            remembered: Some(Remembered { life: 0x99, bases: frontier.clone() }),
+                        }),
+                    },
+                ],
+            },
+        ),
+        ("pull", Body::Pull { life, seen: seen.clone(), hints: false, full: false }),
+        ("pull_full_hints", Body::Pull { life: unproven, seen: Seen::new(), hints: true, full: true }),
+        ("pull_more", Body::PullMore { session: 0x5e55, after: key.clone() }),
+        (
+            "pull_reply_first",
+            Body::PullReply {
+                session: 0x5e55,
+                pulled: vec![pulled.clone(), pulled],
+                next: Some(key),
+                sigma: Some(Box::new(seen.clone())),
+                frontier: frontier.clone(),
+                life,
+                unreadable: 0,
+            },
+        ),
+        (
+            "pull_reply_last",
+            Body::PullReply {
+                session: 0x5e55,
+                pulled: Vec::new(),
+                next: None,
+                sigma: None,
+                frontier: Frontier::none(),
+                life: unproven,
+                unreadable: 2,
+            },
+        ),
+        ("ask_seen", Body::AskSeen),
+        ("seen_reply", Body::SeenReply { life, seen }),
     ];
     bodies
         .into_iter()
@@ -297,7 +362,68 @@ fn body() -> impl Strategy<Value = Body> {
         (vec(("[a-z]{1,9}", fact()), 0..5), any::<bool>())
             .prop_map(|(facts, reply)| Body::Buckets { facts, reply }),
         failure().prop_map(|failure| Body::Refused { failure: Box::new(failure) }),
+        exchange(),
     ]
+}
+
+fn exchange() -> impl Strategy<Value = Body> {
+    let digest = (any::<u16>(), life(), any::<u64>()).prop_map(|(partition, life, seen)| Digest {
+        partition: PartitionId(partition),
+        life,
+        seen,
+    });
+    let remembered = (any::<u64>(), frontier()).prop_map(|(life, bases)| Remembered { life, bases });
+    let difference =
+        (seen(), option::of(remembered)).prop_map(|(seen, remembered)| Difference { seen, remembered });
+    let compared =
+        (any::<u16>(), life(), option::of(difference)).prop_map(|(partition, life, difference)| Compared {
+            partition: PartitionId(partition),
+            life,
+            difference,
+        });
+    let page = (any::<u64>(), vec((key(), value()), 0..9), option::of(key()), option::of(seen()));
+    prop_oneof![
+        vec(digest, 0..20).prop_map(|digests| Body::Digests { digests }),
+        vec(compared, 0..9).prop_map(|compared| Body::DigestsReply { compared }),
+        (life(), seen(), any::<bool>(), any::<bool>()).prop_map(|(life, seen, hints, full)| Body::Pull {
+            life,
+            seen,
+            hints,
+            full
+        }),
+        (any::<u64>(), key()).prop_map(|(session, after)| Body::PullMore { session, after }),
+        (page, frontier(), life(), any::<u32>()).prop_map(
+            |((session, pulled, next, sigma), frontier, life, unreadable)| {
+                let pulled = pulled.into_iter().map(|(key, record)| Pulled { key, record }).collect();
+                let sigma = sigma.map(Box::new);
+                Body::PullReply { session, pulled, next, sigma, frontier, life, unreadable }
+            }
+        ),
+        Just(Body::AskSeen),
+        (life(), seen()).prop_map(|(life, seen)| Body::SeenReply { life, seen }),
+    ]
+}
+
+fn life() -> impl Strategy<Value = Life> {
+    (any::<u64>(), standing()).prop_map(|(number, standing)| Life { number, standing })
+}
+
+fn seen() -> impl Strategy<Value = Seen> {
+    vec((0..5u64, (0..1000u64, 1..20u64)), 0..9).prop_map(|runs| {
+        seen_of(runs.into_iter().map(|(incarnation, (lo, len))| (incarnation, (lo, lo + len))))
+    })
+}
+
+/// A seen clock of these runs.
+pub(crate) fn seen_of(runs: impl IntoIterator<Item = (u64, (u64, u64))>) -> Seen {
+    let mut seen = Seen::new();
+    for (incarnation, (lo, hi)) in runs {
+        let incarnation = Incarnation(incarnation);
+        let mut row = seen.row(incarnation).cloned().unwrap_or_default();
+        row.add(lo, hi);
+        seen.set_row(incarnation, row);
+    }
+    seen
 }
 
 fn put() -> impl Strategy<Value = Put> {
