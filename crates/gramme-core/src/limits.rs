@@ -164,8 +164,6 @@ pub const PULL_LEASE_MS: u64 = 3 * PULL_PAGE_MS;
 pub const PULLS_SERVED_MAX: usize = 32;
 /// Pull sessions that one shard asks for at a time.
 pub const PULLS_ASKED_MAX: usize = 4;
-/// Bytes per second that one shard's pull sessions merge at most.
-pub const PULL_BYTES_PER_SECOND: u64 = 32 << 20;
 /// Dots of recent writes of one shard whose keys are remembered, so that a session that lacks only those
 /// reads their keys and not the partition.
 pub const RECENT_DOTS_MAX: usize = 32 << 10;

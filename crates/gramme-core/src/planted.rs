@@ -84,6 +84,8 @@ pub enum Bug {
     MendAlone,
     /// A peer that does not answer is never suspected.
     SilenceIgnored,
+    /// A replica that was refilled from one other home counts as whole.
+    RefilledByOne,
 }
 
 /// Every planted fault, for the budget tables of the simulator.
@@ -127,6 +129,7 @@ pub const ALL: &[Bug] = &[
     Bug::CommitErrorSwallowed,
     Bug::MendAlone,
     Bug::SilenceIgnored,
+    Bug::RefilledByOne,
 ];
 
 #[cfg(feature = "planted")]

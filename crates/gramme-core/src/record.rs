@@ -12,7 +12,6 @@
 
 use crate::clock::Clock;
 use crate::context::Context;
-use crate::frontier::Frontier;
 use crate::hlc::Stamp;
 use crate::id::{Dot, Incarnation, NodeId, RequestId};
 use crate::limits::{SPENT_MAX, SPENT_MS_MAX};
@@ -247,25 +246,6 @@ impl Record {
             kept.extend(greatest.iter().max_by_key(|s| (overwritten_at(s), s.stamp, s.dot)).map(|s| s.dot));
         }
         self.siblings.retain(|s| kept.contains(&s.dot));
-    }
-
-    /// What is left of this, kept by a replica that is being refilled, once a member shows `theirs`: a sibling
-    /// that it does not show, and that lies below its frontier but not below the frontier that the refilled
-    /// replica had, was reclaimed there, so overwritten long ago. `None` if all of it may stay.
-    ///
-    /// (correctness.md 2.4: the purge of a joiner. `theirs` is already joined into this.)
-    pub fn purged(&self, theirs: Option<&Record>, their_frontier: &Frontier, mine: &Frontier) -> Option<Record> {
-        let stale = |s: &Sibling| {
-            their_frontier.covers(s.dot)
-                && !mine.covers(s.dot)
-                && theirs.is_none_or(|theirs| theirs.sibling(s.dot).is_none())
-        };
-        if !self.siblings.iter().any(stale) {
-            return None;
-        }
-        let mut left = self.clone();
-        left.siblings.retain(|s| !stale(s));
-        Some(if left.siblings.is_empty() { Record::new() } else { left })
     }
 
     /// Whether a replica in this state would learn anything from `other`: whether joining it changes this.

@@ -8,9 +8,10 @@ use crate::probe::Probe;
 use gramme_core::NodeId;
 use gramme_core::bucket::Buckets;
 use gramme_storage::Engine;
-use gramme_wire::{Message, Standing};
+use gramme_wire::{Digest, Message, Standing};
 use std::future::Future;
 use std::ops::{Add, Sub};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A point of a monotonic clock, in nanoseconds since the process, or the simulated node, was started.
@@ -66,6 +67,15 @@ pub enum Fact {
     Buckets(Buckets),
     /// What this node's silence proves from now on. Said by the server after its handshakes.
     Standing(Standing),
+    /// A peer's digests, which every shard answers for the partitions that it owns. Only shard 0 says so.
+    Digests {
+        /// Whose.
+        from: NodeId,
+        /// What its answers must bear.
+        correlation: u64,
+        /// What it has seen.
+        digests: Arc<[Digest]>,
+    },
 }
 
 /// See the module.

@@ -116,6 +116,14 @@ impl<E: Env> Routes<E> {
         self.env.send(peer, self.message(self.none, partition, body, deadline))
     }
 
+    /// Says something whose answers come to whoever knows the number that this gives; `None` if it never left.
+    pub(crate) fn announce(&self, peer: NodeId, body: Body, deadline: Mono) -> Option<u64> {
+        let correlation = self.next.get();
+        self.next.set(correlation + 1);
+        let message = self.message(correlation, Message::NO_PARTITION, body, deadline);
+        self.env.send(peer, message).then_some(correlation)
+    }
+
     /// An answer has come in.
     pub(crate) fn answered(&self, from: NodeId, correlation: u64, body: Body) {
         let now = self.env.now();

@@ -12,6 +12,7 @@ mod coordinate;
 mod detector;
 mod disk_pulse;
 pub mod env;
+mod exchange;
 mod fan_out;
 mod gossip;
 mod mend;

@@ -7,6 +7,7 @@ use crate::admission::Admission;
 use crate::coordinate;
 use crate::detector::{Detector, Question};
 use crate::env::{Env, Event, Fact, Mono};
+use crate::exchange::{self, Exchange};
 use crate::fan_out::Routes;
 use crate::gossip;
 use crate::mend;
@@ -81,6 +82,7 @@ pub(crate) struct Inner<E: Env> {
     pub(crate) pulse: RefCell<Pulse>,
     pub(crate) standing: Cell<Standing>,
     pub(crate) hedges: Cell<u64>,
+    pub(crate) exchange: Exchange<E>,
     admission: Rc<Admission<E>>,
     disk_stalls: Cell<bool>,
     in_flight: Cell<usize>,
@@ -144,6 +146,7 @@ impl<E: Env> Node<E> {
             once: RefCell::default(),
             pulse,
             hedges: Cell::new(0),
+            exchange: Exchange::default(),
             admission,
             disk_stalls: Cell::new(false),
             in_flight: Cell::new(0),
@@ -158,6 +161,7 @@ impl<E: Env> Node<E> {
     pub async fn run(self) {
         self.0.env.spawn("pulse", self.clone().beat_for_ever());
         self.0.env.spawn("mend", mend::for_ever(self.clone()));
+        self.0.env.spawn("exchange", exchange::for_ever(self.clone()));
         if self.0.options.shard == 0 {
             self.0.env.spawn("gossip", gossip::for_ever(self.clone()));
         }
@@ -323,6 +327,18 @@ impl<E: Env> Node<E> {
         self.0.homes.get(&partition)
     }
 
+    /// The homes of a partition but this node.
+    pub(crate) fn co_homes(&self, partition: PartitionId) -> Vec<NodeId> {
+        self.layout().homes(partition).iter().copied().filter(|&home| home != self.id()).collect()
+    }
+
+    /// What the silence of a home replica here proves.
+    pub(crate) fn standing_of(&self, replica: &Replica<E>) -> Standing {
+        let detector = self.0.detector.borrow();
+        let connected = |home| detector.is_connected(home);
+        replica.standing(self.0.standing.get(), &self.co_homes(replica.partition), connected)
+    }
+
     /// The hint store of a partition; created, under an incarnation of its own, when first asked for.
     pub(crate) async fn hint_store(&self, partition: PartitionId) -> Result<Rc<Replica<E>>, EngineError> {
         if let Some(found) = self.0.hint_stores.borrow().get(&partition) {
@@ -412,19 +428,28 @@ impl<E: Env> Node<E> {
                 if self.0.options.shard == 0 {
                     gossip::greet(self, peer);
                 }
+                exchange::connected(self, peer);
             }
             Event::PeerDown(peer) => {
                 self.0.detector.borrow_mut().disconnected(peer);
                 self.0.routes.lost(peer);
+                exchange::disconnected(self, peer);
             }
             Event::Fact(Fact::Buckets(buckets)) => {
                 self.0.buckets.borrow_mut().merge(&buckets);
             }
             Event::Fact(Fact::Standing(standing)) => self.0.standing.set(standing),
+            Event::Fact(Fact::Digests { from, correlation, digests }) => {
+                exchange::answer(self, from, correlation, &digests);
+            }
         }
     }
 
     fn take_message(&self, from: NodeId, connection: u64, message: Message) {
+        if let Body::DigestsReply { compared } = message.body {
+            self.0.detector.borrow_mut().heard(from, self.0.env.now());
+            return exchange::answered(self, from, message.correlation, compared);
+        }
         if message.body.is_reply() {
             return self.0.routes.answered(from, message.correlation, message.body);
         }

@@ -58,6 +58,23 @@ pub enum Probe {
     PeerRestored,
     /// This node's own syncs take over ten times as long as usual.
     DiskStalled,
+    /// A peer was told in short what this shard has seen.
+    DigestsSent,
+    /// A pull session that this shard asked for has ended; whether it was whole.
+    PullEnded {
+        /// Whether everything arrived.
+        whole: bool,
+    },
+    /// A pull session was served from the keys of recent dots.
+    PullServedByKeys,
+    /// A pull session was served by reading the whole partition.
+    PullServedByScan,
+    /// A home replica no longer trusts what it holds and begins a new life.
+    Mistrusted,
+    /// A home replica has pulled everything from every other home, and its silence counts again.
+    Refilled,
+    /// A replica that is being refilled dropped what a member had reclaimed.
+    Purged,
     /// Background work was given a slice.
     Slice {
         /// What it is for.

@@ -10,8 +10,10 @@
 //! It refuses to take a read error for "not found".
 
 use crate::env::Env;
+use crate::exchange::{Continuity, Members, Past};
 use crate::probe::Probe;
-use crate::rows::{self, KIND_DATA, KIND_HINT, KIND_HINT_SEEN, KIND_HINT_STORE, KIND_REPLICA, KIND_SEEN};
+use crate::rows::{self, KIND_DATA, KIND_HINT, KIND_HINT_SEEN, KIND_HINT_STORE, KIND_MEMBERS, KIND_REPLICA};
+use crate::rows::{KIND_SEEN, ReplicaRow};
 use crate::store::{BatchId, Kept, Store};
 use bytes::Bytes;
 use gramme_core::bucket::{BucketSettings, Mode};
@@ -26,7 +28,8 @@ use gramme_core::{
 };
 use gramme_storage::{Engine, EngineError, Scan};
 use gramme_wire::{Put, Reason};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// What a replica keeps.
@@ -40,16 +43,18 @@ pub(crate) enum Role {
 
 /// See the module.
 pub(crate) struct Replica<E: Env> {
-    env: E,
+    pub(crate) env: E,
     node: NodeId,
-    store: Rc<Store<E>>,
-    hlc: Rc<RefCell<Hlc>>,
-    partition: PartitionId,
+    pub(crate) store: Rc<Store<E>>,
+    pub(crate) hlc: Rc<RefCell<Hlc>>,
+    pub(crate) partition: PartitionId,
     role: Role,
-    incarnation: Cell<Incarnation>,
-    counter: Cell<u64>,
-    seen: RefCell<Seen>,
-    frontier: RefCell<Frontier>,
+    pub(crate) incarnation: Cell<Incarnation>,
+    pub(crate) counter: Cell<u64>,
+    pub(crate) seen: RefCell<Seen>,
+    pub(crate) frontier: RefCell<Frontier>,
+    pub(crate) continuity: RefCell<Continuity>,
+    pub(crate) members: RefCell<Members>,
 }
 
 /// A write that has taken its place in the store, durable once `batch` is.
@@ -88,16 +93,30 @@ impl<E: Env> Replica<E> {
         partition: PartitionId,
         role: Role,
     ) -> Result<Replica<E>, EngineError> {
-        let (seen, last_stamp) = load_seen(&env, partition, role).await?;
+        let (seen, last_stamp, garbled) = load_seen(&env, partition, role).await?;
+        let row = if role == Role::Home { load_row(&env, partition).await? } else { Loaded::Nothing };
+        let members = load_members(&env, partition, role).await?;
         // A stored stamp that is too far ahead is dropped: it only advises.
         if hlc.borrow_mut().observe(last_stamp, env.wall_ms()).is_err() {
             env.probe(Probe::StampAhead);
         }
+        let mistrusted = !garbled.is_empty()
+            || matches!(row, Loaded::Garbled)
+            || matches!(row, Loaded::Nothing) && role == Role::Home && !seen.is_empty();
+        let born = hlc.borrow_mut().next(env.wall_ms()).0;
+        let continuity = match row {
+            Loaded::Row(row) => Continuity::new(row.life, row.past, row.refilled, env.now()),
+            Loaded::Nothing | Loaded::Garbled => {
+                Continuity::new(born, Past::Original, BTreeSet::new(), env.now())
+            }
+        };
         let replica = Replica {
             incarnation: Cell::default(),
             counter: Cell::new(0),
             seen: RefCell::new(seen),
             frontier: RefCell::default(),
+            continuity: RefCell::new(continuity),
+            members: RefCell::new(members),
             env,
             node,
             store,
@@ -111,6 +130,10 @@ impl<E: Env> Replica<E> {
                 replica.incarnation.set(incarnation);
                 replica.counter.set(top);
             }
+            _ if mistrusted => {
+                replica.store.change_plain(garbled.into_iter().map(|row| (row, None)))?;
+                replica.mistrust(0)?;
+            }
             _ => replica.renew()?,
         }
         Ok(replica)
@@ -119,12 +142,27 @@ impl<E: Env> Replica<E> {
     /// A new life: no dot of it was ever given, whatever the disk says.
     pub(crate) fn renew(&self) -> Result<(), EngineError> {
         let incarnation = Incarnation(self.env.random());
-        let kind = if self.role == Role::Home { KIND_REPLICA } else { KIND_HINT_STORE };
-        let row = rows::row(self.partition.0, kind, &[]);
-        self.store.append_plain([(row, rows::encode_incarnation(incarnation))])?;
+        let row = match self.role {
+            Role::Home => self.replica_row(incarnation),
+            Role::Fallback => {
+                let row = rows::row(self.partition.0, KIND_HINT_STORE, &[]);
+                (row, rows::encode_incarnation(incarnation))
+            }
+        };
+        self.store.append_plain([row])?;
         self.incarnation.set(incarnation);
         self.counter.set(0);
         Ok(())
+    }
+
+    /// What it has merged.
+    pub(crate) fn seen(&self) -> Ref<'_, Seen> {
+        self.seen.borrow()
+    }
+
+    /// What its co-homes have reported.
+    pub(crate) fn members(&self) -> Ref<'_, Members> {
+        self.members.borrow()
     }
 
     /// The reclaim frontier: what everyone has durably seen, as far as this replica acts on it.
@@ -170,6 +208,7 @@ impl<E: Env> Replica<E> {
         }
         self.counter.set(dot.n);
         self.note_seen([dot]);
+        self.store.recent().note(dot, &row);
         let kept = Rc::new(Kept::new(&record));
         let seen = self.seen_row(dot.incarnation);
         let batch = self.store.append(row, kept.clone(), [seen]).map_err(disk)?;
@@ -205,6 +244,7 @@ impl<E: Env> Replica<E> {
             homes.sort_unstable();
         }
         let fresh = self.note_seen(incoming.record.siblings().iter().map(|sibling| sibling.dot));
+        incoming.record.siblings().iter().for_each(|sibling| self.store.recent().note(sibling.dot, &row));
         if joined == local.record && homes == local.hint_for && fresh.is_empty() {
             return Ok(Merged { batch: self.store.batch_of(&row), created: false });
         }
@@ -261,6 +301,10 @@ impl<E: Env> Replica<E> {
             for (row, shown) in page.rows {
                 let durable = self.store.once_durable(&row).await?;
                 let bytes = durable.map_or(shown, |kept| kept.encoded.clone());
+                // Removed, which the engine does not yet show.
+                if bytes.is_empty() {
+                    continue;
+                }
                 match (Key::from_joined(rows::rest(&row)), self.check_stored(&row, &bytes)) {
                     (Ok(key), Ok(())) => found.rows.push((key, bytes)),
                     _ => found.whole = false,
@@ -344,7 +388,10 @@ impl<E: Env> Replica<E> {
     fn trip_if_amnesiac(&self, local: &Record, incoming: &Record) -> Result<(), Reason> {
         if local.remembers_less_than(incoming, self.incarnation.get()) && !planted::on(Bug::NoTripwire) {
             self.env.probe(Probe::Tripwire);
-            self.renew().map_err(disk)?;
+            match self.role {
+                Role::Home => self.mistrust(0).map_err(disk)?,
+                Role::Fallback => self.renew().map_err(disk)?,
+            }
         }
         Ok(())
     }
@@ -357,7 +404,7 @@ impl<E: Env> Replica<E> {
     }
 
     /// Adds dots to the seen clock; which rows of it have changed.
-    fn note_seen(&self, dots: impl IntoIterator<Item = Dot>) -> Vec<Incarnation> {
+    pub(crate) fn note_seen(&self, dots: impl IntoIterator<Item = Dot>) -> Vec<Incarnation> {
         let mut seen = self.seen.borrow_mut();
         let mut changed = Vec::new();
         for dot in dots {
@@ -371,12 +418,17 @@ impl<E: Env> Replica<E> {
         changed
     }
 
-    fn seen_row(&self, incarnation: Incarnation) -> (Bytes, Bytes) {
-        let kind = if self.role == Role::Home { KIND_SEEN } else { KIND_HINT_SEEN };
+    /// The row of one incarnation's part of the seen clock.
+    pub(crate) fn seen_row_key(&self, incarnation: Incarnation) -> Bytes {
+        rows::seen_row(self.partition, seen_kind(self.role), incarnation)
+    }
+
+    /// The same with its value.
+    pub(crate) fn seen_row(&self, incarnation: Incarnation) -> (Bytes, Bytes) {
         let seen = self.seen.borrow();
         let runs = seen.row(incarnation).cloned().unwrap_or_default();
         let value = rows::encode_seen(&runs, self.hlc.borrow().last());
-        (rows::seen_row(self.partition, kind, incarnation), value)
+        (self.seen_row_key(incarnation), value)
     }
 }
 
@@ -404,7 +456,7 @@ fn check_siblings(before: &Record, after: &Record, settings: &BucketSettings) ->
 }
 
 /// Keeps a row within [`SEEN_RUNS_MAX`]: the base and the newer half of what lies above its holes.
-fn forget_oldest_exceptions(seen: &mut Seen, incarnation: Incarnation) {
+pub(crate) fn forget_oldest_exceptions(seen: &mut Seen, incarnation: Incarnation) {
     let Some(runs) = seen.row(incarnation).map(SeenRow::runs).filter(|runs| runs.len() > SEEN_RUNS_MAX)
     else {
         return;
@@ -425,33 +477,79 @@ fn check_clock(record: &Record) -> Result<(), Reason> {
     )))
 }
 
+fn seen_kind(role: Role) -> u8 {
+    if role == Role::Home { KIND_SEEN } else { KIND_HINT_SEEN }
+}
+
+/// The seen clock, the last stamp stored with it, and the rows of it that are garbled: whoever finds any
+/// mistrusts the rest.
 async fn load_seen<E: Env>(
     env: &E,
     partition: PartitionId,
     role: Role,
-) -> Result<(Seen, Stamp), EngineError> {
-    let kind = if role == Role::Home { KIND_SEEN } else { KIND_HINT_SEEN };
+) -> Result<(Seen, Stamp, Vec<Bytes>), EngineError> {
     let mut seen = Seen::new();
     let mut last_stamp = Stamp::default();
+    let mut garbled = Vec::new();
     let mut after = None;
     loop {
-        let scan =
-            Scan { prefix: rows::row(partition.0, kind, &[]), after, rows_max: 512, bytes_max: 1 << 20 };
-        let page = env.engine().scan(scan).await?;
-        if page.damaged {
-            return Err(EngineError::Corrupt(format!("a seen clock of partition {partition}")));
-        }
+        let prefix = rows::row(partition.0, seen_kind(role), &[]);
+        let page = match env.engine().scan(Scan { prefix, after, rows_max: 512, bytes_max: 1 << 20 }).await {
+            Ok(page) if !page.damaged => page,
+            Ok(_) | Err(EngineError::Corrupt(_)) => {
+                // Not even the keys can be read: the row of no incarnation stands for them.
+                garbled.push(rows::seen_row(partition, seen_kind(role), Incarnation::default()));
+                break;
+            }
+            Err(cause) => return Err(cause),
+        };
         for (row, bytes) in &page.rows {
-            let garbled = || EngineError::Corrupt(format!("a seen-clock row of partition {partition}"));
-            let incarnation: [u8; 8] = rows::rest(row)[..].try_into().map_err(|_| garbled())?;
-            let (runs, stamp) = rows::decode_seen(bytes).map_err(|_| garbled())?;
-            seen.set_row(Incarnation(u64::from_be_bytes(incarnation)), runs);
-            last_stamp = last_stamp.max(stamp);
+            let incarnation = <[u8; 8]>::try_from(&rows::rest(row)[..]).ok();
+            match incarnation.zip(rows::decode_seen(bytes).ok()) {
+                Some((incarnation, (runs, stamp))) => {
+                    seen.set_row(Incarnation(u64::from_be_bytes(incarnation)), runs);
+                    last_stamp = last_stamp.max(stamp);
+                }
+                None => garbled.push(row.clone()),
+            }
         }
         after = page.rows.last().map(|(row, _)| row.clone());
         if !page.more {
-            return Ok((seen, last_stamp));
+            break;
         }
+    }
+    garbled.iter().for_each(|_| env.probe(Probe::Corrupt));
+    Ok((seen, last_stamp, garbled))
+}
+
+/// A home replica's own row.
+enum Loaded {
+    Nothing,
+    Row(ReplicaRow),
+    Garbled,
+}
+
+async fn load_row<E: Env>(env: &E, partition: PartitionId) -> Result<Loaded, EngineError> {
+    let found = match env.engine().get(&rows::row(partition.0, KIND_REPLICA, &[])).await {
+        Ok(None) => return Ok(Loaded::Nothing),
+        Ok(Some(bytes)) => rows::decode_replica(&bytes).ok(),
+        Err(EngineError::Corrupt(_)) => None,
+        Err(cause) => return Err(cause),
+    };
+    if found.is_none() {
+        env.probe(Probe::Corrupt);
+    }
+    Ok(found.map_or(Loaded::Garbled, Loaded::Row))
+}
+
+async fn load_members<E: Env>(env: &E, partition: PartitionId, role: Role) -> Result<Members, EngineError> {
+    if role == Role::Fallback {
+        return Ok(Members::default());
+    }
+    match env.engine().get(&rows::row(partition.0, KIND_MEMBERS, &[])).await {
+        Ok(row) => Ok(Members::read(row.as_ref())),
+        Err(EngineError::Corrupt(_)) => Ok(Members::default()),
+        Err(cause) => Err(cause),
     }
 }
 

@@ -3,11 +3,15 @@
 //! Every row key is `partition u16 big-endian, kind u8, rest`. A partition's rows stand together, so that it
 //! can be scanned, moved and dropped as a unit (the paper, 6.2 strategy 3).
 
+use crate::exchange::Past;
 use bytes::Bytes;
 use gramme_core::codec::{BadBytes, Reader, Writer, decode_record, seal, unseal};
+use gramme_core::frontier::{read_frontier, write_frontier};
 use gramme_core::seen::SeenRow;
 use gramme_core::{Incarnation, Key, NodeId, PartitionId, Record, Stamp};
 use gramme_storage::NODE_ROWS;
+use gramme_wire::Remembered;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The store's identity; written by the server, `rest` empty.
 pub const KIND_IDENTITY: u8 = 0x01;
@@ -21,12 +25,14 @@ pub const KIND_DATA: u8 = 0x11;
 pub const KIND_HINT: u8 = 0x12;
 /// A row of a replica's seen clock: `rest` = incarnation.
 pub const KIND_SEEN: u8 = 0x13;
-/// A replica's live incarnation: `rest` empty.
+/// Who a home replica is: its live incarnation, its life and its past; `rest` empty.
 pub const KIND_REPLICA: u8 = 0x14;
 /// A hint store's live incarnation: `rest` empty.
 pub const KIND_HINT_STORE: u8 = 0x15;
 /// A row of a hint store's seen clock: `rest` = incarnation.
 pub const KIND_HINT_SEEN: u8 = 0x16;
+/// What the other homes have reported as durably seen: `rest` empty.
+pub const KIND_MEMBERS: u8 = 0x17;
 
 /// The row of a key.
 pub fn key_row(partition: PartitionId, kind: u8, key: &Key) -> Bytes {
@@ -85,6 +91,72 @@ pub fn decode_seen(bytes: &[u8]) -> Result<(SeenRow, Stamp), BadBytes> {
     Ok((SeenRow::from_runs(runs), last_stamp))
 }
 
+/// Who a home replica is; see [`crate::exchange`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ReplicaRow {
+    pub(crate) incarnation: Incarnation,
+    pub(crate) life: u64,
+    pub(crate) past: Past,
+    /// The homes from which everything was pulled in this life.
+    pub(crate) refilled: BTreeSet<NodeId>,
+}
+
+/// Who a home replica is.
+pub(crate) fn encode_replica(row: &ReplicaRow) -> Bytes {
+    let mut w = Writer::new();
+    w.u8(REPLICA_VERSION);
+    w.u64(row.incarnation.0);
+    w.u64(row.life);
+    w.u8(match row.past {
+        Past::Original => 0,
+        Past::Unproven => 1,
+        Past::Refilled => 2,
+    });
+    w.varint(row.refilled.len() as u64);
+    row.refilled.iter().for_each(|home| w.u64(home.0));
+    close(w)
+}
+
+/// Reads [`encode_replica`] back.
+pub(crate) fn decode_replica(bytes: &[u8]) -> Result<ReplicaRow, BadBytes> {
+    let mut r = unseal(bytes, REPLICA_VERSION)?;
+    let (incarnation, life) = (Incarnation(r.u64()?), r.u64()?);
+    let past = match r.u8()? {
+        0 => Past::Original,
+        1 => Past::Unproven,
+        2 => Past::Refilled,
+        _ => return Err(BadBytes::Malformed),
+    };
+    let refilled = (0..r.count_of(8)?).map(|_| r.u64().map(NodeId)).collect::<Result<_, _>>()?;
+    r.end()?;
+    Ok(ReplicaRow { incarnation, life, past, refilled })
+}
+
+/// What the other homes have reported.
+pub(crate) fn encode_members(members: &BTreeMap<NodeId, Remembered>) -> Bytes {
+    let mut w = Writer::new();
+    w.u8(VERSION);
+    w.varint(members.len() as u64);
+    for (member, remembered) in members {
+        w.u64(member.0);
+        w.u64(remembered.life);
+        write_frontier(&mut w, &remembered.bases);
+    }
+    close(w)
+}
+
+/// Reads [`encode_members`] back.
+pub(crate) fn decode_members(bytes: &[u8]) -> Result<BTreeMap<NodeId, Remembered>, BadBytes> {
+    let mut r = unseal(bytes, VERSION)?;
+    let mut members = BTreeMap::new();
+    for _ in 0..r.count_of(17)? {
+        let member = NodeId(r.u64()?);
+        members.insert(member, Remembered { life: r.u64()?, bases: read_frontier(&mut r)? });
+    }
+    r.end()?;
+    Ok(members)
+}
+
 /// A live incarnation.
 pub fn encode_incarnation(incarnation: Incarnation) -> Bytes {
     let mut w = Writer::new();
@@ -127,6 +199,8 @@ fn close(mut w: Writer) -> Bytes {
 }
 
 const VERSION: u8 = 1;
+/// The first told only the incarnation.
+const REPLICA_VERSION: u8 = 2;
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,8 @@
 //!
 //! A late replica merge is always taken; late coordination is refused (design section 5).
 
-use crate::env::{Env, Mono};
+use crate::env::{Env, Fact, Mono};
+use crate::exchange;
 use crate::gossip;
 use crate::node::Node;
 use crate::probe::Probe;
@@ -16,9 +17,10 @@ use gramme_core::limits::{LIST_PAGE_BYTES_MAX, LIST_PAGE_KEYS_MAX, SERVED_MAX};
 use gramme_core::planted::{self, Bug};
 use gramme_core::{Frontier, Key, NodeId, PartitionId};
 use gramme_storage::{EngineError, Scan};
-use gramme_wire::{Body, Entry, Failure, Message, Put, Reason, Standing};
+use gramme_wire::{Body, Digest, Entry, Failure, Message, Put, Reason, Standing};
 use std::future::Future;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 
 /// Serves one request of a peer.
@@ -35,7 +37,14 @@ pub(crate) fn serve<E: Env>(node: &Node<E>, from: NodeId, message: Message, dead
         Body::Read { .. } | Body::Forward { .. } | Body::List { .. } if late => {
             answer(refused(Reason::TooLate))
         }
-        Body::Read { .. } | Body::Merge { .. } | Body::List { .. } if node.0.served.get() >= SERVED_MAX => {
+        Body::Read { .. }
+        | Body::Merge { .. }
+        | Body::List { .. }
+        | Body::Pull { .. }
+        | Body::PullMore { .. }
+        | Body::AskSeen
+            if node.0.served.get() >= SERVED_MAX =>
+        {
             node.0.env.probe(Probe::Shed);
             answer(refused(Reason::Overloaded));
         }
@@ -60,13 +69,39 @@ pub(crate) fn serve<E: Env>(node: &Node<E>, from: NodeId, message: Message, dead
         Body::Ping => answer(Body::Pong),
         Body::BucketsDigest { digest } => gossip::compare(node, from, digest),
         Body::Buckets { facts, reply } => gossip::receive(node, from, facts.into_iter().collect(), reply),
+        Body::Digests { digests } => {
+            let digests: Arc<[Digest]> = digests.into();
+            node.0.env.tell_shards(Fact::Digests { from, correlation, digests: digests.clone() });
+            exchange::answer(node, from, correlation, &digests);
+        }
+        pull @ Body::Pull { .. } => {
+            let node = node.clone();
+            now_or_later(&node.clone(), "serve a pull", async move {
+                answer(exchange::begin(&node, from, partition, pull).await);
+            });
+        }
+        Body::PullMore { session, after } => {
+            let node = node.clone();
+            now_or_later(&node.clone(), "serve a pull", async move {
+                answer(exchange::more(&node, from, session, after).await);
+            });
+        }
+        Body::AskSeen => {
+            let node = node.clone();
+            now_or_later(&node.clone(), "seen", async move {
+                answer(exchange::ask_seen(&node, partition).await);
+            });
+        }
         // Replies are routed before they come here.
         Body::ReadReply { .. }
         | Body::MergeReply
         | Body::ForwardReply { .. }
         | Body::ListReply { .. }
         | Body::Pong
-        | Body::Refused { .. } => {}
+        | Body::Refused { .. }
+        | Body::DigestsReply { .. }
+        | Body::PullReply { .. }
+        | Body::SeenReply { .. } => {}
     }
 }
 
@@ -77,7 +112,7 @@ fn nothing_known() -> Body {
 /// What this node holds of a key: home data, or as a fallback its hints.
 async fn read<E: Env>(node: &Node<E>, partition: PartitionId, key: &Key) -> Body {
     let (found, standing, frontier) = match node.home(partition) {
-        Some(replica) => (replica.read(key).await, node.0.standing.get(), replica.frontier()),
+        Some(replica) => (replica.read(key).await, node.standing_of(replica), replica.frontier()),
         None => match node.hint_store_if_any(partition) {
             Some(hints) => (hints.read(key).await, Standing::Unproven, Frontier::none()),
             None => return nothing_known(),
@@ -174,7 +209,7 @@ async fn list_here<E: Env>(node: &Node<E>, partition: PartitionId, asked: &Body)
     match page_of(replica, partition, asked).await {
         Ok((entries, more, whole)) => {
             let frontier = replica.frontier();
-            let standing = if whole { node.0.standing.get() } else { Standing::Unproven };
+            let standing = if whole { node.standing_of(replica) } else { Standing::Unproven };
             Body::ListReply { standing, entries, more, frontier }
         }
         Err(reason) => refused(reason),
@@ -246,12 +281,16 @@ fn reply<E: Env>(node: &Node<E>, to: NodeId, correlation: u64, partition: Partit
     let _ = node.0.env.send(to, Message { correlation, partition, remaining_us: 0, sent_ns, body });
 }
 
-fn refused(reason: Reason) -> Body {
+pub(crate) fn refused(reason: Reason) -> Body {
     Body::Refused { failure: Box::new(Failure::not_applied(reason)) }
 }
 
 /// Serves at once what need not wait, and lets the rest go on in a task.
-fn now_or_later<E: Env>(node: &Node<E>, name: &'static str, work: impl Future<Output = ()> + 'static) {
+pub(crate) fn now_or_later<E: Env>(
+    node: &Node<E>,
+    name: &'static str,
+    work: impl Future<Output = ()> + 'static,
+) {
     let mut work = Box::pin(work);
     let ready = work.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
     if !ready {

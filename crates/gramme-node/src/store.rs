@@ -20,6 +20,7 @@ use crate::admission::Admission;
 use crate::cache::{ByRow, Cache};
 use crate::disk_pulse::DiskPulse;
 use crate::env::Env;
+use crate::exchange::Recent;
 use crate::probe::Probe;
 use crate::signal::Signal;
 use bytes::Bytes;
@@ -31,7 +32,7 @@ use gramme_core::limits::{
 use gramme_core::planted::{self, Bug};
 use gramme_core::{NodeId, Record};
 use gramme_storage::{Batch, Engine, EngineError};
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::rc::Rc;
@@ -74,6 +75,7 @@ pub(crate) struct Store<E: Env> {
     damage: Signal,
     waiting: RefCell<Vec<(BatchId, Settled)>>,
     disk: RefCell<DiskPulse>,
+    recent: RefCell<Recent>,
 }
 
 /// What is to be done once a batch is durable, or never will be.
@@ -129,6 +131,7 @@ impl<E: Env> Store<E> {
             damage: Signal::default(),
             waiting: RefCell::default(),
             disk: RefCell::default(),
+            recent: RefCell::default(),
         })
     }
 
@@ -145,6 +148,11 @@ impl<E: Env> Store<E> {
     /// Whether appends are refused because the disk has no room.
     pub(crate) fn is_full(&self) -> bool {
         self.state.borrow().full
+    }
+
+    /// Which rows recent dots belong to.
+    pub(crate) fn recent(&self) -> RefMut<'_, Recent> {
+        self.recent.borrow_mut()
     }
 
     /// Whether more may be appended: not while too much, or too many, wait for the disk.

@@ -40,6 +40,14 @@ pub fn name_of(probe: &Probe) -> &'static str {
         Probe::DiskHasRoom => "disk has room",
         Probe::Damaged => "row damaged",
         Probe::Mended => "row mended",
+        Probe::DigestsSent => "digests sent",
+        Probe::PullEnded { whole: true } => "pull whole",
+        Probe::PullEnded { whole: false } => "pull broken",
+        Probe::PullServedByKeys => "pull by keys",
+        Probe::PullServedByScan => "pull by scan",
+        Probe::Mistrusted => "mistrusted",
+        Probe::Refilled => "refilled",
+        Probe::Purged => "purged",
     }
 }
 

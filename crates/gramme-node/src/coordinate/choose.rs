@@ -23,7 +23,9 @@ pub(crate) fn readers<E: Env>(node: &Node<E>, partition: PartitionId) -> VecDequ
     for &home in node.layout().homes(partition) {
         homes.push(match home == me {
             // What this node lacks proves nothing: it is merged, but its answer does not count.
-            true if node.0.standing.get() == Standing::Unproven => (HOME_SILENT, 0, home),
+            true if node.home(partition).is_some_and(|r| node.standing_of(r) == Standing::Unproven) => {
+                (HOME_SILENT, 0, home)
+            }
             true => (HOME_UP, 0, home),
             false if detector.is_silent(home) => (HOME_SILENT, 0, home),
             false => (home_class(detector.health(home, now)), detector.cost(home, now), home),

@@ -11,7 +11,7 @@ use gramme_node::request::{Call, Get, ListPage, Request, Response};
 use gramme_node::{Env, Event, Fact, Mono, Node, Options, Probe};
 use gramme_storage::memory::MemoryEngine;
 use gramme_storage::{Batch, Engine, EngineError, Page, Scan, Stats};
-use gramme_wire::{Body, Done, Failure, Message, Put, Standing};
+use gramme_wire::{Body, Compared, Digest, Done, Failure, Life, Message, Put, Standing};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::{Future, poll_fn};
@@ -114,8 +114,23 @@ impl Story {
         for peer in story.others() {
             story.happens(Event::PeerUp(peer));
         }
+        story.agree();
         story.heard();
         story
+    }
+
+    /// Every peer that was told what the node has seen has seen the same, and remembers nothing else of it.
+    pub fn agree(&self) {
+        let said: Vec<Said> = self.world.said.borrow().clone();
+        for said in said {
+            let Body::Digests { digests } = &said.body else { continue };
+            let equal = |digest: &Digest| Compared {
+                partition: digest.partition,
+                life: Life { number: 1, standing: Standing::Continuous },
+                difference: None,
+            };
+            self.answers(&said, Body::DigestsReply { compared: digests.iter().map(equal).collect() });
+        }
     }
 
     /// Every other member.
@@ -139,7 +154,12 @@ impl Story {
     /// What the node has said since the last look, pings and gossip apart.
     pub fn heard(&self) -> Vec<Said> {
         let mut said = std::mem::take(&mut *self.world.said.borrow_mut());
-        said.retain(|s| !matches!(s.body, Body::Ping | Body::BucketsDigest { .. } | Body::Buckets { .. }));
+        said.retain(|s| {
+            !matches!(
+                s.body,
+                Body::Ping | Body::BucketsDigest { .. } | Body::Buckets { .. } | Body::Digests { .. }
+            )
+        });
         said
     }
 
@@ -238,6 +258,13 @@ pub fn word(body: &Body) -> &'static str {
         Body::BucketsDigest { .. } => "digest",
         Body::Buckets { .. } => "buckets",
         Body::Refused { .. } => "refused",
+        Body::Digests { .. } => "digests",
+        Body::DigestsReply { .. } => "digests reply",
+        Body::Pull { .. } => "pull",
+        Body::PullMore { .. } => "pull more",
+        Body::PullReply { .. } => "pull reply",
+        Body::AskSeen => "ask seen",
+        Body::SeenReply { .. } => "seen reply",
     }
 }
 

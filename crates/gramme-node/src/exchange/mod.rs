@@ -1,0 +1,128 @@
+//! How homes of a partition come to agree without a client's help: every few seconds they compare what they
+//! have seen, and whoever has seen less pulls exactly what it lacks (correctness.md 2.2 and 4, L1).
+//!
+//! ```text
+//! compare   one small message per peer, digests of the seen clocks of all shared partitions; the answer
+//!           brings the clocks that differ, and what the answerer remembers of the asker
+//! ask       a pull session: every record with a sibling that I have not seen, page by page; once all of them
+//!           are durable here I have seen everything that the sender had at the session's start
+//! give      the other side of it
+//! standing  which life of a replica this is, and whether its silence proves anything
+//! refill    a replica that lost something pulls everything from every other home, then is whole again
+//! recent    the keys of recent dots, so that a session which lacks few reads few
+//! ```
+//!
+//! Invariant: a seen clock grows by what a session showed only when all of it is durable here. A session that
+//! breaks leaves records, and no claim.
+//!
+//! What this cannot show: removals that bear no dot ([`gramme_core::Record::collapse_retries`]), and records that a disk
+//! lost silently after they were seen. Comparing contents finds those.
+
+mod ask;
+mod compare;
+mod give;
+mod members;
+mod recent;
+mod refill;
+mod standing;
+
+pub(crate) use ask::Source;
+#[allow(unused_imports, reason = "for handoff")]
+pub(crate) use ask::pull;
+pub(crate) use compare::{answer, answered};
+pub(crate) use give::{ask_seen, begin, more};
+pub(crate) use members::Members;
+pub(crate) use recent::Recent;
+pub(crate) use standing::{Continuity, Past};
+
+use crate::env::{Env, Mono};
+use crate::node::Node;
+use compare::{Behind, Round};
+use give::Session;
+use gramme_core::limits::{EXCHANGE_MS, REMEMBER_MS};
+use gramme_core::{NodeId, PartitionId};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+/// What a shard knows of its comparisons and sessions.
+pub(crate) struct Exchange<E: Env> {
+    /// The last question put to each peer.
+    rounds: RefCell<BTreeMap<NodeId, Round>>,
+    /// Where this shard lacked something when last compared.
+    behind: RefCell<BTreeMap<(PartitionId, NodeId), Behind>>,
+    /// Sessions to be asked for, in order.
+    wanted: RefCell<VecDeque<(PartitionId, NodeId)>>,
+    /// Sessions being asked for.
+    asking: RefCell<BTreeSet<(PartitionId, NodeId, Source)>>,
+    /// Sessions being served, by number.
+    serving: RefCell<BTreeMap<u64, Session<E>>>,
+    remembered_at: Cell<Mono>,
+}
+
+impl<E: Env> Default for Exchange<E> {
+    fn default() -> Exchange<E> {
+        Exchange {
+            rounds: RefCell::default(),
+            behind: RefCell::default(),
+            wanted: RefCell::default(),
+            asking: RefCell::default(),
+            serving: RefCell::default(),
+            remembered_at: Cell::default(),
+        }
+    }
+}
+
+/// Compares with every peer every few seconds, for as long as the shard lives.
+pub(crate) async fn for_ever<E: Env>(node: Node<E>) {
+    let env = node.0.env.clone();
+    loop {
+        let quarter = EXCHANGE_MS / 4;
+        let pause = EXCHANGE_MS - quarter + env.random() % (2 * quarter);
+        env.sleep_until(env.now() + Duration::from_millis(pause)).await;
+        let peers: Vec<NodeId> = node.peers().collect();
+        compare::compare(&node, &peers, false).await;
+        refill::continue_all(&node);
+        remember(&node);
+    }
+}
+
+/// A connection stands: whatever was missed is asked for at once.
+pub(crate) fn connected<E: Env>(node: &Node<E>, peer: NodeId) {
+    let shard = node.clone();
+    node.0.env.spawn("compare", async move {
+        compare::compare(&shard, &[peer], true).await;
+        refill::continue_all(&shard);
+    });
+}
+
+/// A peer is gone: it will not go on with its sessions, nor with ours.
+pub(crate) fn disconnected<E: Env>(node: &Node<E>, peer: NodeId) {
+    node.0.exchange.rounds.borrow_mut().remove(&peer);
+    node.0.exchange.serving.borrow_mut().retain(|_, session| session.asker() != peer);
+    node.0.exchange.wanted.borrow_mut().retain(|wanted| wanted.1 != peer);
+}
+
+/// Writes down what co-homes have reported, now and then: what is lost of it delays, and harms nothing.
+fn remember<E: Env>(node: &Node<E>) {
+    let now = node.0.env.now();
+    if now.since(node.0.exchange.remembered_at.get()) < Duration::from_millis(REMEMBER_MS) {
+        return;
+    }
+    node.0.exchange.remembered_at.set(now);
+    let rows: Vec<_> = node.0.homes.values().filter_map(|replica| replica.members_to_save()).collect();
+    if !rows.is_empty() {
+        // A store that refuses has said so to whoever writes.
+        let _ = node.0.store.append_plain(rows);
+    }
+}
+
+impl<E: Env> Exchange<E> {
+    /// A session with this peer has brought everything that it knew of.
+    fn caught_up(&self, replica: &crate::replica::Replica<E>, partition: PartitionId, peer: NodeId) {
+        let mut behind = self.behind.borrow_mut();
+        if behind.get(&(partition, peer)).is_some_and(|behind| replica.seen().contains(&behind.theirs)) {
+            behind.remove(&(partition, peer));
+        }
+    }
+}

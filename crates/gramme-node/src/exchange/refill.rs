@@ -1,0 +1,33 @@
+//! Making a replica whole again: everything of every other home, in sessions that skip nothing. A home that is
+//! down is waited for, visibly; whoever comes back is asked at once.
+//!
+//! Two replicas that both lost something are refilled from each other too: what neither lost alone is found.
+
+use crate::env::Env;
+use crate::exchange::ask;
+use crate::node::Node;
+use crate::replica::Replica;
+use gramme_core::{NodeId, PartitionId};
+
+/// Asks for what is still missing of all replicas that are being refilled.
+pub(crate) fn continue_all<E: Env>(node: &Node<E>) {
+    for (&partition, replica) in &node.0.homes {
+        for home in replica.awaited(&node.co_homes(partition)) {
+            if node.0.detector.borrow().is_connected(home) {
+                ask::want(node, partition, home);
+            }
+        }
+    }
+    ask::next(node);
+}
+
+/// Everything of one home was merged.
+pub(crate) async fn was_filled<E: Env>(
+    node: &Node<E>,
+    replica: &Replica<E>,
+    partition: PartitionId,
+    home: NodeId,
+) {
+    // A store that refuses is closed until the next start, which goes on from what is durable.
+    let _ = replica.refilled_from(home, &node.co_homes(partition)).await;
+}

@@ -1,0 +1,288 @@
+//! Whether what a home lacks was ever there. A replica keeps its *life* over restarts. When it has lost, or
+//! mistrusts, what it had, it begins a new life with a greater number: new incarnation, empty seen clock, no
+//! frontier; what its rows hold stays, as the word of a stranger. It is *unproven* until everything that every
+//! other home holds was merged into it (correctness.md 2.4).
+//!
+//! ```text
+//! Original   nothing was ever lost    ──┐ a co-home remembers more of it, its seen clock or its own row is
+//! Refilled   it is whole again        ──┤ garbled, it meets dots of its own that it forgot, or the server
+//!    ▲                                  │ knows that the directory was lost
+//!    │ every other home pulled whole    ▼
+//!    └───────────────────────────── Unproven   takes writes; merged but not counted in reads
+//! ```
+//!
+//! Invariant: a life's number, its past and its seen clock change in one batch.
+//!
+//! After a start a home waits for its co-homes' word on what they remember of it, for a moment, before its
+//! silence counts: its directory may have been replaced by an older copy.
+
+use crate::env::{Env, Mono};
+use crate::probe::Probe;
+use crate::replica::{Replica, disk};
+use crate::rows::{self, KIND_MEMBERS, KIND_REPLICA, ReplicaRow};
+use bytes::Bytes;
+use gramme_core::limits::{CHECK_MS, PULL_LEASE_MS};
+use gramme_core::planted::{self, Bug};
+use gramme_core::reclaim;
+use gramme_core::{Frontier, Incarnation, NodeId, Record, Seen};
+use gramme_storage::EngineError;
+use gramme_wire::{Life, Reason, Remembered, Standing};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// What has become of a replica so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Past {
+    /// It has kept everything since the partition began here.
+    Original,
+    /// It has lost something, and is being refilled.
+    Unproven,
+    /// It had lost something, and has pulled everything from every other home since.
+    Refilled,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Continuity {
+    pub(crate) life: u64,
+    pub(crate) past: Past,
+    /// In this life: the homes from which everything was pulled.
+    pub(crate) refilled: BTreeSet<NodeId>,
+    opened_at: Mono,
+    /// Since the start: the co-homes that have said what they remember.
+    compared: BTreeSet<NodeId>,
+    serving_until: Mono,
+}
+
+impl Continuity {
+    /// As it was stored, at a start of the process.
+    pub(crate) fn new(life: u64, past: Past, refilled: BTreeSet<NodeId>, now: Mono) -> Continuity {
+        let compared = BTreeSet::new();
+        Continuity { life, past, refilled, opened_at: now, compared, serving_until: Mono::default() }
+    }
+
+    fn is_checked(&self, now: Mono, co_homes: &[NodeId], connected: impl Fn(NodeId) -> bool) -> bool {
+        let open_for = now.since(self.opened_at);
+        let said = |home: &NodeId| self.compared.contains(home);
+        open_for >= Duration::from_millis(CHECK_MS)
+            || co_homes.iter().all(said)
+            || open_for >= Duration::from_millis(CHECK_MS / 4)
+                && co_homes.iter().all(|home| said(home) || !connected(*home))
+    }
+}
+
+impl<E: Env> Replica<E> {
+    /// Who speaks when this replica reports what it has seen; `node` is what the node's store proves.
+    pub(crate) fn life(&self, node: Standing) -> Life {
+        let continuity = self.continuity.borrow();
+        let standing = match continuity.past {
+            Past::Original => node,
+            Past::Unproven => Standing::Unproven,
+            Past::Refilled => Standing::Continuous,
+        };
+        Life { number: continuity.life, standing }
+    }
+
+    /// What the silence of this replica proves to a reader.
+    pub(crate) fn standing(
+        &self,
+        node: Standing,
+        co_homes: &[NodeId],
+        connected: impl Fn(NodeId) -> bool,
+    ) -> Standing {
+        let checked = self.continuity.borrow().is_checked(self.env.now(), co_homes, connected);
+        if checked { self.life(node).standing } else { Standing::Unproven }
+    }
+
+    /// Whether it has lost something and is being refilled.
+    pub(crate) fn is_unproven(&self) -> bool {
+        self.continuity.borrow().past == Past::Unproven
+    }
+
+    /// The other homes from which not everything was pulled yet, of an unproven replica.
+    pub(crate) fn awaited(&self, co_homes: &[NodeId]) -> Vec<NodeId> {
+        let continuity = self.continuity.borrow();
+        let awaited = |home: &&NodeId| !continuity.refilled.contains(home);
+        match continuity.past {
+            Past::Unproven => co_homes.iter().filter(awaited).copied().collect(),
+            Past::Original | Past::Refilled => Vec::new(),
+        }
+    }
+
+    /// A co-home has said what it remembers of this replica.
+    pub(crate) fn was_compared(&self, with: NodeId) {
+        self.continuity.borrow_mut().compared.insert(with);
+    }
+
+    /// Whether a co-home remembers more of this replica than it knows of itself.
+    pub(crate) fn has_forgotten(&self, remembered: &Remembered) -> bool {
+        let continuity = self.continuity.borrow();
+        if remembered.life == continuity.life {
+            return !self.seen.borrow().reaches(&remembered.bases);
+        }
+        remembered.life > continuity.life || continuity.past == Past::Original
+    }
+
+    /// Begins a new life, greater than this one and than `other`: what this replica holds is no longer trusted,
+    /// and it is refilled from every other home.
+    pub(crate) fn mistrust(&self, other: u64) -> Result<(), EngineError> {
+        if planted::on(Bug::RestoredTrusted) {
+            return Ok(());
+        }
+        // Whatever the disk says to the rest: its silence no longer counts.
+        self.continuity.borrow_mut().past = Past::Unproven;
+        let stamp = self.hlc.borrow_mut().next(self.env.wall_ms()).0;
+        let life = stamp.max(self.continuity.borrow().life + 1).max(other.saturating_add(1));
+        let row = ReplicaRow {
+            incarnation: Incarnation(self.env.random()),
+            life,
+            past: Past::Unproven,
+            refilled: BTreeSet::new(),
+        };
+        let seen: Vec<Incarnation> = self.seen.borrow().rows().map(|(incarnation, _)| incarnation).collect();
+        let removed = seen.into_iter().map(|incarnation| (self.seen_row_key(incarnation), None));
+        let replica = rows::row(self.partition.0, KIND_REPLICA, &[]);
+        self.store.change_plain(removed.chain([(replica, Some(rows::encode_replica(&row)))]))?;
+        self.env.probe(Probe::Mistrusted);
+        *self.seen.borrow_mut() = Seen::new();
+        *self.frontier.borrow_mut() = Frontier::none();
+        self.incarnation.set(row.incarnation);
+        self.counter.set(0);
+        let mut continuity = self.continuity.borrow_mut();
+        continuity.life = life;
+        continuity.refilled.clear();
+        Ok(())
+    }
+
+    /// Everything that this home holds was merged. With the last of them the replica is whole again, which is
+    /// durable when this resolves.
+    pub(crate) async fn refilled_from(&self, home: NodeId, co_homes: &[NodeId]) -> Result<(), EngineError> {
+        let whole = {
+            let mut continuity = self.continuity.borrow_mut();
+            continuity.refilled.insert(home);
+            let one_is_enough = planted::on(Bug::RefilledByOne);
+            one_is_enough || co_homes.iter().all(|home| continuity.refilled.contains(home))
+        };
+        let life = self.continuity.borrow().life;
+        let past = if whole { Past::Refilled } else { Past::Unproven };
+        let (row, value) = self.replica_row_of(self.incarnation.get(), past);
+        let batch = self.store.append_plain([(row, value)])?;
+        self.store.wait(batch).await?;
+        let mut continuity = self.continuity.borrow_mut();
+        // Whoever mistrusted it meanwhile has begun a new life.
+        if whole && continuity.life == life {
+            continuity.past = Past::Refilled;
+            self.env.probe(Probe::Refilled);
+        }
+        Ok(())
+    }
+
+    /// One step of a refill: a member has sent all it has of this key, which is joined into what is here. What
+    /// it has reclaimed goes; what is left here is seen, and so offered to the others.
+    pub(crate) async fn settle(
+        &self,
+        row: &Bytes,
+        theirs: Option<&Record>,
+        their_frontier: &Frontier,
+    ) -> Result<(), Reason> {
+        let _lock = self.store.lock(row).await;
+        let local = self.store.latest(row).await.map_err(disk)?;
+        let mine = self.frontier();
+        let nothing = Record::new();
+        let purged = reclaim::purge(&local.record, theirs.unwrap_or(&nothing), their_frontier, &mine);
+        let left = purged.as_ref().unwrap_or(&local.record);
+        let fresh = self.note_seen(left.siblings().iter().map(|sibling| sibling.dot));
+        let seen: Vec<(Bytes, Bytes)> =
+            fresh.into_iter().map(|incarnation| self.seen_row(incarnation)).collect();
+        match purged {
+            Some(record) if record.is_empty() => {
+                self.env.probe(Probe::Purged);
+                self.store.remove(row.clone(), seen).map_err(disk)?;
+            }
+            Some(record) => {
+                self.env.probe(Probe::Purged);
+                self.store
+                    .append(row.clone(), std::rc::Rc::new(crate::store::Kept::new(&record)), seen)
+                    .map_err(disk)?;
+            }
+            None if seen.is_empty() => {}
+            None => {
+                self.store.append_plain(seen).map_err(disk)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A pull session is over, and everything in it is durable here: what its sender had seen is seen here too.
+    /// Durable when this resolves. `false` if this replica has begun another life since the session began.
+    pub(crate) async fn join_seen(&self, sigma: &Seen, life: u64) -> Result<bool, EngineError> {
+        if self.continuity.borrow().life != life {
+            return Ok(false);
+        }
+        let changed: Vec<Incarnation> = {
+            let seen = self.seen.borrow();
+            let mut changed: Vec<Incarnation> = seen.lacking(sigma).map(|run| run.incarnation).collect();
+            changed.dedup();
+            changed
+        };
+        if changed.is_empty() {
+            return Ok(true);
+        }
+        self.seen.borrow_mut().join(sigma);
+        for &incarnation in &changed {
+            crate::replica::forget_oldest_exceptions(&mut self.seen.borrow_mut(), incarnation);
+        }
+        let batch =
+            self.store.append_plain(changed.into_iter().map(|incarnation| self.seen_row(incarnation)))?;
+        self.store.wait(batch).await?;
+        Ok(true)
+    }
+
+    /// What this replica has seen and what speaks for it, once all of it is durable.
+    pub(crate) async fn durably_seen(&self, node: Standing) -> Result<(Life, Seen), EngineError> {
+        let now = (self.life(node), self.seen.borrow().clone());
+        self.store.wait_all().await?;
+        Ok(now)
+    }
+
+    /// A pull session reads here for a while longer.
+    pub(crate) fn serve_session(&self, now: Mono) {
+        self.continuity.borrow_mut().serving_until = now + Duration::from_millis(PULL_LEASE_MS);
+    }
+
+    /// Whether a pull session may be reading here: nothing may be reclaimed meanwhile, or the session's asker
+    /// would take what it was not sent for what was never there.
+    #[allow(dead_code, reason = "for reclaim")]
+    pub(crate) fn is_serving_session(&self, now: Mono) -> bool {
+        now < self.continuity.borrow().serving_until
+    }
+
+    /// A co-home has reported what it has durably seen.
+    pub(crate) fn note_member(&self, member: NodeId, life: Life, seen: Frontier) {
+        self.members.borrow_mut().note(member, life, seen);
+    }
+
+    /// What each co-home has last reported as durably seen (M of correctness.md 2.2).
+    #[allow(dead_code, reason = "for reclaim")]
+    pub(crate) fn members_reported(&self) -> BTreeMap<NodeId, Remembered> {
+        self.members.borrow().all().clone()
+    }
+
+    /// The row that remembers them, if they have changed since it was last asked for.
+    pub(crate) fn members_to_save(&self) -> Option<(Bytes, Bytes)> {
+        let value = self.members.borrow_mut().to_save()?;
+        Some((rows::row(self.partition.0, KIND_MEMBERS, &[]), value))
+    }
+
+    /// The row that says who this replica is, with this live incarnation.
+    pub(crate) fn replica_row(&self, incarnation: Incarnation) -> (Bytes, Bytes) {
+        self.replica_row_of(incarnation, self.continuity.borrow().past)
+    }
+
+    fn replica_row_of(&self, incarnation: Incarnation, past: Past) -> (Bytes, Bytes) {
+        let continuity = self.continuity.borrow();
+        let (life, refilled) = (continuity.life, continuity.refilled.clone());
+        let row = ReplicaRow { incarnation, life, past, refilled };
+        (rows::row(self.partition.0, KIND_REPLICA, &[]), rows::encode_replica(&row))
+    }
+}
