@@ -138,12 +138,12 @@ pub fn agreed<'a>(
     (same && set.top() > 0).then_some(set)
 }
 
-/// What a replica reports as its base once it is durable: its seen clock with the holes of closed
-/// incarnations filled.
+/// What a replica reports as its base once it is durable. Of a closed incarnation whose whole set it has seen
+/// there is nothing left to see: its holes are void, and so is whatever a clock names beyond its set.
 pub fn bases(seen: &Seen, closed: &Closed) -> Frontier {
     let base = |(incarnation, row): (Incarnation, &SeenRow)| {
         let n = match closed.ends.get(&incarnation) {
-            Some(end) if end.closed && row.contains(&end.set) => end.set.top().max(row.base()),
+            Some(end) if end.closed && row.contains(&end.set) => u64::MAX,
             _ => row.base(),
         };
         (incarnation, n)

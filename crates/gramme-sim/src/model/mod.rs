@@ -1,18 +1,20 @@
 //! A random walk of the versioning rules over the production functions (U6): puts, deletes, stale contexts,
 //! retries, late, doubled and lost messages, crashes with unsynced loss, a lost disk, an old backup, a
-//! partition left and taken back, pull sessions, and a hint store that is handed over and destroyed, on three
-//! homes and one fallback, for two keys of one partition.
+//! partition left and taken back, pull sessions, a hint store that is handed over and destroyed, reports of what
+//! is durable, reclaim, strip and the close of dead incarnations, on three homes and one fallback, for two keys of
+//! one partition.
 //!
 //! Where the simulator runs the node's code in a world, this runs nothing but [`gramme_core`]'s records,
 //! clocks, seen clocks and contexts, some ten thousand runs a second: rules of versions show their holes in
 //! rare orders of few events. Each event's causal past is kept beside the records in full; at the end every
 //! acknowledged write must be there or in the past of what is (the executable model of the reference, without
-//! reclaim and ring changes).
+//! ring changes; and here the close goes message by message).
 //!
 //! It refuses to know time, sockets and disks: a step of the walk is a rule applied or a fault.
 
 mod check;
 mod cli;
+mod ending;
 mod step;
 mod world;
 
@@ -59,6 +61,18 @@ pub struct Tally {
     pub handoffs: u64,
     /// Pull sessions that were completed.
     pub pulls: u64,
+    /// Records deleted because everyone had seen them.
+    pub reclaimed: u64,
+    /// Clocks cut down to their siblings.
+    pub stripped: u64,
+    /// Incarnations closed.
+    pub closed: u64,
+    /// Late states ignored.
+    pub stale: u64,
+    /// States refused because of a void dot.
+    pub void: u64,
+    /// Values that one home showed and an equally far one lacked.
+    pub conflicts: u64,
 }
 
 impl AddAssign for Tally {
@@ -76,6 +90,12 @@ impl AddAssign for Tally {
         self.trips += more.trips;
         self.handoffs += more.handoffs;
         self.pulls += more.pulls;
+        self.reclaimed += more.reclaimed;
+        self.stripped += more.stripped;
+        self.closed += more.closed;
+        self.stale += more.stale;
+        self.void += more.void;
+        self.conflicts += more.conflicts;
     }
 }
 
@@ -94,6 +114,8 @@ pub enum Promise {
     OneSiblingPerRequest,
     /// A dot names one write.
     DotsOnce,
+    /// With everyone there and in step, tombstones go.
+    TombstonesGo,
 }
 
 /// A walk that broke a promise.

@@ -32,12 +32,19 @@ pub(super) fn walk(
 impl World<'_> {
     fn step(&mut self, silent_loss: bool) {
         match self.rng.below(100) {
-            0..=21 => self.client(),
-            22..=46 => self.receive(),
-            47..=50 => self.lose_a_message(),
-            51..=68 => self.at_a_living_node(|world, at| world.sync(at)),
-            69..=82 => self.pull_somewhere(),
-            83..=85 => {
+            0..=17 => self.client(),
+            18..=38 => self.receive(),
+            39..=41 => self.lose_a_message(),
+            42..=57 => self.at_a_living_node(|world, at| world.sync(at)),
+            58..=69 => self.pull_somewhere(),
+            70..=77 => self.report_somewhere(),
+            78..=83 => {
+                let at = self.rng.index(HOMES.len());
+                if self.reclaims && self.nodes[at].alive {
+                    self.reclaim(at);
+                }
+            }
+            84..=85 => {
                 let at = self.rng.index(NODES);
                 self.tell(|| format!("node {at} crashes and restarts"));
                 self.restart(at);
@@ -46,17 +53,25 @@ impl World<'_> {
                 let at = self.rng.index(NODES);
                 self.nodes[at].alive = false;
             }
-            87..=88 => {
+            87 => {
                 let node = &mut self.nodes[self.rng.index(NODES)];
-                if !node.durable.joining {
+                if !node.durable.is_joining() {
                     node.backup = Some(node.durable.clone());
                 }
             }
-            89 => self.disk_fault(),
-            90..=91 if silent_loss => self.lose_a_key_silently(),
-            92..=95 => self.hand_over(),
+            88 => self.disk_fault(),
+            89..=90 if silent_loss => self.lose_a_key_silently(),
+            91..=92 => self.hand_over(),
+            93..=96 => (0..3).for_each(|_| self.close_somewhere()),
             _ if self.clients_retry => self.retry(),
             _ => self.client(),
+        }
+    }
+
+    fn report_somewhere(&mut self) {
+        let (from, to) = (self.rng.index(HOMES.len()), self.rng.index(HOMES.len()));
+        if from != to && self.nodes[from].alive {
+            self.report(from, to);
         }
     }
 
@@ -81,7 +96,7 @@ impl World<'_> {
             }
             2..=4 if !self.contexts.is_empty() => {
                 let held = self.contexts[self.rng.index(self.contexts.len())].clone();
-                let delete = self.rng.chance(300);
+                let delete = self.rng.chance(400);
                 self.write(at, &held, delete);
             }
             _ => {
@@ -95,7 +110,7 @@ impl World<'_> {
                 let held = Held { key, context: Rc::new(Context::of(&record, None)), past, of_put: false };
                 self.contexts.push(held.clone());
                 if self.rng.chance(700) {
-                    let delete = self.rng.chance(350);
+                    let delete = self.rng.chance(450);
                     self.write(at, &held, delete);
                 }
             }
@@ -173,13 +188,13 @@ impl World<'_> {
         let seen_by = |at: usize| {
             let home = &self.nodes[at].durable;
             let siblings = hints.live.records.iter().flat_map(|record| record.siblings());
-            !home.joining && siblings.into_iter().all(|s| home.seen.has(s.dot))
+            !home.is_joining() && siblings.into_iter().all(|s| home.seen.has(s.dot))
         };
         let empty = hints.live.records.iter().all(|record| record.is_empty());
         if hints.alive && !empty && HOMES.into_iter().filter(|&at| seen_by(at)).count() >= 2 {
             self.tally.handoffs += 1;
             self.tell(|| "the fallback has handed over and destroys its hint store".into());
-            self.quarantine(FALLBACK, None);
+            self.drop_hints();
         }
     }
 }

@@ -7,7 +7,12 @@ use super::{Promise, Tally};
 use crate::rng::Rng;
 use gramme_core::planted::{self, Bug};
 use gramme_core::record::checksum;
-use gramme_core::{Content, Context, Dot, Incarnation, NodeId, Record, RequestId, Seen, Sibling, Stamp};
+use gramme_core::closed::{self, Closed};
+use gramme_core::reclaim::{Arrival, Reply, admit, fill, is_amnesia, purge};
+use gramme_core::seen::SeenRow;
+use gramme_core::{
+    Content, Context, Dot, Frontier, Incarnation, NodeId, Record, RequestId, Seen, Sibling, Stamp,
+};
 use std::rc::Rc;
 
 /// Homes are 0, 1 and 2; the fallback keeps hints.
@@ -59,13 +64,45 @@ pub(super) struct Store {
     pub(super) n: u64,
     pub(super) records: [Rc<Record>; KEYS],
     pub(super) seen: Rc<Seen>,
-    /// It has lost its content and is no source for others until it has pulled all of another home's.
-    pub(super) joining: bool,
+    /// The homes, as bits, that it has yet to pull everything from: until then it has lost its content, is no
+    /// source for others, and vouches for nothing.
+    pub(super) awaits: u8,
+    /// Greater whenever it has lost what it had.
+    pub(super) life: u64,
+    /// R: what everyone has seen, as far as it acts on it.
+    pub(super) frontier: Frontier,
+    /// M: what each home last reported as durable, with the life that did.
+    pub(super) reported: [Option<(u64, Frontier)>; HOMES.len()],
+    pub(super) closed: Rc<Closed>,
 }
 
 impl Store {
     pub(super) fn new(incarnation: Incarnation) -> Store {
-        Store { incarnation, n: 0, records: Default::default(), seen: Rc::default(), joining: false }
+        Store {
+            incarnation,
+            n: 0,
+            records: Default::default(),
+            seen: Rc::default(),
+            awaits: 0,
+            life: 0,
+            frontier: Frontier::none(),
+            reported: Default::default(),
+            closed: Rc::default(),
+        }
+    }
+
+    pub(super) fn is_joining(&self) -> bool {
+        self.awaits != 0
+    }
+
+    /// The frontier that it lets others rely on.
+    pub(super) fn vouched(&self) -> Frontier {
+        if self.is_joining() { Frontier::none() } else { self.frontier.clone() }
+    }
+
+    /// What it has seen of an incarnation.
+    pub(super) fn row(&self, incarnation: Incarnation) -> SeenRow {
+        self.seen.row(incarnation).cloned().unwrap_or_default()
     }
 }
 
@@ -78,12 +115,26 @@ pub(super) struct Node {
 
 #[derive(Clone)]
 pub(super) enum Message {
-    /// A record, to be joined.
-    Record { to: usize, key: usize, record: Rc<Record> },
-    /// A pull session's question: what do you have that I have not seen?
-    Pull { to: usize, from: usize, life: Incarnation, seen: Rc<Seen> },
+    /// A record, to be joined, and how far its sender was.
+    Record { to: usize, key: usize, record: Rc<Record>, stamp: Frontier },
+    /// A pull session's question: what do you have that I have not seen? Nothing seen asks for everything.
+    Pull { to: usize, from: usize, life: Incarnation, seen: Rc<Seen>, closed: Rc<Closed> },
     /// Its answer, valid for the life that asked.
-    Pulled { to: usize, from: usize, life: Incarnation, seen: Rc<Seen>, records: Vec<(usize, Rc<Record>)> },
+    Pulled { to: usize, from: usize, life: Incarnation, session: Rc<Session> },
+    /// What a home has durably seen without a hole.
+    Report { to: usize, from: usize, life: u64, base: Frontier },
+    /// An incarnation's set is final.
+    Close { to: usize, incarnation: Incarnation, set: SeenRow },
+}
+
+/// What a source had when a pull session began.
+pub(super) struct Session {
+    pub(super) seen: Rc<Seen>,
+    pub(super) frontier: Frontier,
+    pub(super) closed: Rc<Closed>,
+    /// What the puller has not seen.
+    pub(super) news: Vec<usize>,
+    pub(super) records: [Rc<Record>; KEYS],
 }
 
 /// A context in some client's hands.
@@ -107,8 +158,13 @@ pub(super) struct World<'a> {
     pub(super) tally: Tally,
     /// Half of the walks have clients that send writes again, however late.
     pub(super) clients_retry: bool,
+    /// Most walks reclaim.
+    pub(super) reclaims: bool,
     pub(super) broken: Option<(Promise, String)>,
-    lives: u64,
+    /// The close that is under way, and those that are decided.
+    pub(super) closing: Option<super::ending::Proposal>,
+    pub(super) finals: Vec<(Incarnation, SeenRow)>,
+    pub(super) lives: u64,
     ticks: u64,
     told: Option<&'a mut Vec<String>>,
 }
@@ -124,12 +180,16 @@ impl<'a> World<'a> {
             contexts: Vec::new(),
             tally: Tally { runs: 1, ..Tally::default() },
             clients_retry: false,
+            reclaims: true,
             broken: None,
+            closing: None,
+            finals: Vec::new(),
             lives: 0,
             ticks: 0,
             told,
         };
         world.clients_retry = world.rng.chance(500);
+        world.reclaims = world.rng.chance(850);
         for _ in 0..NODES {
             let store = Store::new(world.new_life());
             world.nodes.push(Node { alive: true, live: store.clone(), durable: store, backup: None });
@@ -151,11 +211,13 @@ impl<'a> World<'a> {
 
     /// What clients read from these nodes: the context, and the writes that it has in its past.
     pub(super) fn read(&self, key: usize, of: &[usize]) -> (Record, Past) {
-        let mut merged = Record::new();
-        for &node in of {
-            merged = merged.join(&self.nodes[node].live.records[key]);
-        }
-        merged.collapse_retries();
+        let frontiers: Vec<Frontier> = of.iter().map(|&node| self.nodes[node].live.vouched()).collect();
+        let replies: Vec<Reply<'_>> = of
+            .iter()
+            .zip(&frontiers)
+            .map(|(&node, frontier)| Reply { record: &self.nodes[node].live.records[key], frontier })
+            .collect();
+        let merged = fill(&replies).record;
         let mut past = Past::default();
         for write in writes_of(&merged) {
             past.add(write);
@@ -250,8 +312,9 @@ impl<'a> World<'a> {
 
     /// Sends a coordinator's record to the homes and, at times, to the fallback.
     fn replicate(&mut self, at: usize, key: usize, record: &Rc<Record>) {
+        let stamp = self.nodes[at].live.vouched();
         for to in HOMES.into_iter().filter(|&to| to != at) {
-            let message = Message::Record { to, key, record: record.clone() };
+            let message = Message::Record { to, key, record: record.clone(), stamp: stamp.clone() };
             if self.rng.chance(200) {
                 self.late.push(message.clone());
                 if self.rng.chance(400) {
@@ -261,33 +324,51 @@ impl<'a> World<'a> {
             self.wire.push(message);
         }
         if at != FALLBACK && self.rng.chance(250) {
-            self.wire.push(Message::Record { to: FALLBACK, key, record: record.clone() });
+            self.wire.push(Message::Record { to: FALLBACK, key, record: record.clone(), stamp });
         }
     }
 
-    /// What a replica does with a record from another: mind the tripwire, join, remember what was seen.
-    pub(super) fn merge(&mut self, at: usize, key: usize, record: &Record) {
+    /// What a replica does with a record from another: mind the tripwire, refuse what is void, leave out what
+    /// is late, join the rest, remember what was seen; `false` if the state was refused.
+    pub(super) fn merge(&mut self, at: usize, key: usize, record: &Record, stamp: &Frontier) -> bool {
         let mine = self.nodes[at].live.records[key].clone();
+        let frontier = self.nodes[at].live.frontier.clone();
         let deaf = planted::on(Bug::NoTripwire)
             || planted::on(Bug::IncarnationReused)
             || planted::on(Bug::PerKeyCounter);
-        if mine.remembers_less_than(record, self.nodes[at].live.incarnation) && !deaf {
+        if is_amnesia(&mine, record, self.nodes[at].live.incarnation, &frontier) && !deaf {
             self.tally.trips += 1;
             self.tell(|| format!("node {at} trips over key {key}"));
             self.renew(at);
         }
         let live = &mut self.nodes[at].live;
+        let closed = live.closed.clone();
+        let Some(record) = closed.admit(record) else {
+            self.tally.void += 1;
+            self.tell(|| format!("node {at} refuses a void state of key {key}"));
+            return false;
+        };
+        let beyond = if planted::on(Bug::StaleBySeen) { live.seen.bases() } else { frontier };
+        let admitted = match admit(&mine, &record, &beyond, stamp) {
+            Arrival::Join(admitted) => admitted,
+            Arrival::Stale => {
+                self.tally.stale += 1;
+                self.tell(|| format!("node {at} ignores a late state of key {key}: {}", brief(&record)));
+                return true;
+            }
+        };
         if record.siblings().iter().any(|s| !live.seen.has(s.dot)) {
             let seen = Rc::make_mut(&mut live.seen);
             for s in record.siblings() {
                 seen.add(s.dot);
             }
         }
-        if mine.lacks(record) {
-            let mut joined = mine.join(record);
+        if mine.lacks(&admitted) {
+            let mut joined = mine.join(&admitted);
             joined.collapse_retries();
             live.records[key] = Rc::new(joined);
         }
+        true
     }
 
     /// A new incarnation, durable before its first use.
@@ -302,37 +383,32 @@ impl<'a> World<'a> {
 
     pub(super) fn deliver(&mut self, message: Message) {
         match message {
-            Message::Record { to, key, record } => {
+            Message::Record { to, key, record, stamp } => {
                 if self.nodes[to].alive {
-                    self.merge(to, key, &record);
-                    self.tell(|| format!("node {to} merges into key {key}: {}", brief(&record)));
+                    self.merge(to, key, &record, &stamp);
+                    self.tell(|| format!("node {to} is sent, for key {key}: {}", brief(&record)));
                 }
             }
-            Message::Pull { to, from, life, seen } => {
-                let live = &self.nodes[to].live;
-                if !self.nodes[to].alive || live.joining {
-                    return;
+            Message::Pull { to, from, life, seen, closed } => self.answer(to, from, life, &seen, &closed),
+            Message::Pulled { to, from, life, session } => {
+                if self.nodes[to].alive && self.nodes[to].live.incarnation == life {
+                    self.take_session(to, from, &session);
                 }
-                let news = |record: &Record| record.siblings().iter().any(|s| !seen.has(s.dot));
-                let records = (0..KEYS)
-                    .filter(|&k| news(&live.records[k]))
-                    .map(|k| (k, live.records[k].clone()))
-                    .collect();
-                let seen = live.seen.clone();
-                self.wire.push(Message::Pulled { to: from, from: to, life, seen, records });
             }
-            Message::Pulled { to, from, life, seen, records } => {
-                if !self.nodes[to].alive || self.nodes[to].live.incarnation != life {
-                    return;
+            Message::Report { to, from, life, base } => {
+                if self.nodes[to].alive {
+                    let known = &mut self.nodes[to].live.reported[from];
+                    match known {
+                        Some((of, _)) if *of > life => {}
+                        Some((of, before)) if *of == life => *before = before.join(&base),
+                        _ => *known = Some((life, base)),
+                    }
                 }
-                for (key, record) in &records {
-                    self.merge(to, *key, record);
+            }
+            Message::Close { to, incarnation, set } => {
+                if self.nodes[to].alive {
+                    self.end(to, incarnation, &set);
                 }
-                let live = &mut self.nodes[to].live;
-                Rc::make_mut(&mut live.seen).join(&seen);
-                live.joining &= from == FALLBACK;
-                self.tally.pulls += 1;
-                self.tell(|| format!("node {to} has pulled from node {from}"));
             }
         }
     }
@@ -340,8 +416,68 @@ impl<'a> World<'a> {
     /// `from` asks `to` for what it has not seen; one that has lost its content asks for everything.
     pub(super) fn pull(&mut self, from: usize, to: usize) {
         let live = &self.nodes[from].live;
-        let seen = if live.joining { Rc::default() } else { live.seen.clone() };
-        self.wire.push(Message::Pull { to, from, life: live.incarnation, seen });
+        let seen = if live.is_joining() { Rc::default() } else { live.seen.clone() };
+        let (life, closed) = (live.incarnation, live.closed.clone());
+        self.wire.push(Message::Pull { to, from, life, seen, closed });
+    }
+
+    fn answer(&mut self, at: usize, to: usize, life: Incarnation, seen: &Seen, closed: &Closed) {
+        if !self.nodes[at].alive || self.nodes[at].live.is_joining() {
+            return;
+        }
+        self.learn_ends(at, closed);
+        let live = &self.nodes[at].live;
+        if live.is_joining() {
+            return;
+        }
+        let is_news = |record: &Record| record.siblings().iter().any(|s| !seen.has(s.dot));
+        let session = Session {
+            seen: live.seen.clone(),
+            frontier: live.frontier.clone(),
+            closed: live.closed.clone(),
+            news: (0..KEYS).filter(|&key| is_news(&live.records[key])).collect(),
+            records: live.records.clone(),
+        };
+        self.wire.push(Message::Pulled { to, from: at, life, session: Rc::new(session) });
+    }
+
+    fn take_session(&mut self, at: usize, from: usize, session: &Session) {
+        if planted::on(Bug::SessionJoinedEarly) && self.rng.chance(300) {
+            Rc::make_mut(&mut self.nodes[at].live.seen).join(&session.seen);
+            return;
+        }
+        self.learn_ends(at, &session.closed);
+        let mut whole = true;
+        for &key in &session.news {
+            whole &= self.merge(at, key, &session.records[key], &session.frontier);
+        }
+        if !whole {
+            return; // A session of which something was refused is a broken one.
+        }
+        let live = &mut self.nodes[at].live;
+        if live.is_joining() {
+            for (mine, theirs) in live.records.iter_mut().zip(&session.records) {
+                if let Some(left) = purge(mine, theirs, &session.frontier, &live.frontier) {
+                    *mine = Rc::new(left);
+                }
+            }
+        }
+        live.frontier = live.frontier.join(&session.frontier);
+        Rc::make_mut(&mut live.seen).join(&session.seen);
+        live.awaits &= !(1 << from);
+        self.tally.pulls += 1;
+        self.tell(|| format!("node {at} has pulled from node {from}"));
+    }
+
+    /// A home tells another what it has durably seen.
+    pub(super) fn report(&mut self, from: usize, to: usize) {
+        let node = &self.nodes[from];
+        if node.live.is_joining() || node.durable.is_joining() {
+            return;
+        }
+        let store = if planted::on(Bug::BaseBeforeSync) { &node.live } else { &node.durable };
+        let (life, base) = (store.life, closed::bases(&store.seen, &store.closed));
+        self.wire.push(Message::Report { to, from, life, base });
     }
 
     /// Everything in memory becomes durable, and what is durable in two places is acknowledged.
@@ -374,27 +510,53 @@ impl<'a> World<'a> {
     /// what the backup holds is offered to the others as anything old is.
     pub(super) fn quarantine(&mut self, at: usize, backup: Option<Store>) {
         let old = &self.nodes[at].live;
-        let mut store = Store { joining: at != FALLBACK, ..Store::new(old.incarnation) };
+        let mut store = Store::new(old.incarnation);
+        if at != FALLBACK {
+            store.awaits = HOMES.into_iter().filter(|&home| home != at).fold(0, |bits, home| bits | 1 << home);
+        }
         if let Some(backup) = &backup {
             (store.incarnation, store.n) = (backup.incarnation, backup.n);
+            if planted::on(Bug::RestoredTrusted) {
+                store = backup.clone();
+            }
         }
         if !planted::on(Bug::IncarnationReused) {
             store.incarnation = self.new_life();
             store.n = 0;
         }
+        store.life = store.incarnation.0;
         for (key, record) in backup.iter().flat_map(|b| b.records.iter().enumerate()) {
             for to in HOMES.into_iter().filter(|&to| to != at && !record.is_empty()) {
-                self.late.push(Message::Record { to, key, record: record.clone() });
+                let stamp = Frontier::none();
+                self.late.push(Message::Record { to, key, record: record.clone(), stamp });
             }
         }
         let node = &mut self.nodes[at];
         (node.live, node.durable, node.alive) = (store.clone(), store, true);
     }
+
+    /// The hint store is drained: it goes whole, and the life that kept it. What has ended stays ended.
+    pub(super) fn drop_hints(&mut self) {
+        if planted::on(Bug::HintClockKept) {
+            self.nodes[FALLBACK].live.records = Default::default();
+            return;
+        }
+        let closed = self.nodes[FALLBACK].live.closed.clone();
+        self.quarantine(FALLBACK, None);
+        let node = &mut self.nodes[FALLBACK];
+        node.live.closed = closed.clone();
+        node.durable.closed = closed;
+    }
 }
 
 /// The writes whose siblings a record shows.
 pub(super) fn writes_of(record: &Record) -> impl Iterator<Item = usize> {
-    record.siblings().iter().map(|s| s.request.0 as usize)
+    record.siblings().iter().map(writer_of)
+}
+
+/// The write that left a sibling.
+pub(super) fn writer_of(sibling: &Sibling) -> usize {
+    sibling.request.0 as usize
 }
 
 /// A record on one line: the runs of its clock, and its siblings with the writes that they are.
@@ -426,13 +588,13 @@ mod tests {
         let mut world = World::new(1, None);
         world.write(0, &blind(0), false);
         let record = world.nodes[0].live.records[0].clone();
-        world.merge(1, 0, &record);
+        world.merge(1, 0, &record, &Frontier::none());
         let before = world.nodes[0].live.incarnation;
         world.quarantine(0, None);
         assert_ne!(world.nodes[0].live.incarnation, before, "a replica made again is a new life");
         world.write(0, &blind(0), false);
         assert_ne!(world.writes[0].dots, world.writes[1].dots);
-        world.merge(0, 0, &record);
+        world.merge(0, 0, &record, &Frontier::none());
         assert_eq!(shown(&world, 0), [0, 1], "or one write would have been taken for the other");
     }
 
@@ -445,7 +607,7 @@ mod tests {
         let store = &world.nodes[FALLBACK].live;
         assert!(store.records.iter().all(|record| record.is_empty()));
         assert_eq!(store.seen, Rc::default());
-        assert!(!store.joining, "it need not pull anything to be of use");
+        assert!(!store.is_joining(), "it need not pull anything to be of use");
     }
 
     #[test]
@@ -460,7 +622,7 @@ mod tests {
         world.quarantine(0, None);
         world.deliver(answer);
         assert_eq!(world.nodes[0].live.seen, Rc::default());
-        assert!(world.nodes[0].live.joining);
+        assert!(world.nodes[0].live.is_joining());
     }
 
     #[test]
@@ -468,8 +630,8 @@ mod tests {
         let mut world = World::new(1, None);
         world.write(0, &blind(0), false);
         let record = world.nodes[0].live.records[0].clone();
-        world.merge(1, 0, &record);
-        world.merge(2, 0, &record);
+        world.merge(1, 0, &record, &Frontier::none());
+        world.merge(2, 0, &record, &Frontier::none());
         world.sync(1);
         world.sync(2);
         assert!(!world.writes[0].acked, "two copies, but its coordinator's is not durable");
