@@ -111,5 +111,9 @@ fn the_holes_of_a_closed_life_count_as_seen_once_its_set_is_here() {
     assert!(closed.close(LIFE, &row(&[1, 3, 5])));
     assert_eq!(bases(&seen, &closed), Frontier::from_bases([(LIFE, 1)]), "a refilled home lacks one");
     seen.add(dot(LIFE.0, 5));
-    assert_eq!(bases(&seen, &closed), Frontier::from_bases([(LIFE, u64::MAX)]), "nothing of it is left to see");
+    assert_eq!(
+        bases(&seen, &closed),
+        Frontier::from_bases([(LIFE, u64::MAX)]),
+        "nothing of it is left to see"
+    );
 }

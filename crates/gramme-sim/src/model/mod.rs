@@ -197,6 +197,25 @@ pub fn find(first_seed: u64, budget: u64, steps: usize, options: Options) -> Opt
     (first_seed..first_seed + budget).find_map(|seed| step::walk(seed, steps, options, None).err())
 }
 
+/// A case that no walk comes to: a home with a write in memory only does not report it as seen.
+pub fn reports_only_what_is_durable() -> bool {
+    let mut world = world::World::new(1, None);
+    world.write_blind(0);
+    world.wire.clear();
+    world.report(0, 1);
+    matches!(world.wire.pop(), Some(world::Message::Report { base, .. }) if base.is_none())
+}
+
+/// A case that no walk comes to: a drained hint store takes what it has seen with it, and its incarnation.
+pub fn drops_its_hint_store_whole() -> bool {
+    let mut world = world::World::new(1, None);
+    world.write_blind(world::FALLBACK);
+    let before = world.nodes[world::FALLBACK].live.incarnation;
+    world.drop_hints();
+    let hints = &world.nodes[world::FALLBACK].live;
+    hints.incarnation != before && *hints.seen == gramme_core::Seen::new()
+}
+
 /// The planted fault of the process, taken out again at the end.
 struct Planted;
 

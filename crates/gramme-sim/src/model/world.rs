@@ -5,10 +5,10 @@
 
 use super::{Promise, Tally};
 use crate::rng::Rng;
-use gramme_core::planted::{self, Bug};
-use gramme_core::record::checksum;
 use gramme_core::closed::{self, Closed};
+use gramme_core::planted::{self, Bug};
 use gramme_core::reclaim::{Arrival, Reply, admit, fill, is_amnesia, purge};
+use gramme_core::record::checksum;
 use gramme_core::seen::SeenRow;
 use gramme_core::{
     Content, Context, Dot, Frontier, Incarnation, NodeId, Record, RequestId, Seen, Sibling, Stamp,
@@ -246,6 +246,12 @@ impl<'a> World<'a> {
             acked: false,
         });
         self.attempt(at, number);
+    }
+
+    /// A client's write of the first key that has seen nothing.
+    pub(super) fn write_blind(&mut self, at: usize) {
+        let blind = Held { key: 0, context: Rc::default(), past: Past::default(), of_put: false };
+        self.write(at, &blind, false);
     }
 
     /// One attempt of a write: the coordinator adopts what it has of an earlier one, or mints a dot.
@@ -512,7 +518,8 @@ impl<'a> World<'a> {
         let old = &self.nodes[at].live;
         let mut store = Store::new(old.incarnation);
         if at != FALLBACK {
-            store.awaits = HOMES.into_iter().filter(|&home| home != at).fold(0, |bits, home| bits | 1 << home);
+            store.awaits =
+                HOMES.into_iter().filter(|&home| home != at).fold(0, |bits, home| bits | 1 << home);
         }
         if let Some(backup) = &backup {
             (store.incarnation, store.n) = (backup.incarnation, backup.n);
@@ -608,6 +615,29 @@ mod tests {
         assert!(store.records.iter().all(|record| record.is_empty()));
         assert_eq!(store.seen, Rc::default());
         assert!(!store.is_joining(), "it need not pull anything to be of use");
+    }
+
+    #[test]
+    fn the_cases_that_no_walk_comes_to() {
+        assert!(super::super::reports_only_what_is_durable());
+        assert!(super::super::drops_its_hint_store_whole());
+    }
+
+    #[test]
+    fn a_session_of_which_something_was_refused_joins_nothing() {
+        // Found by a walk: a home that has frozen an incarnation refused a record of it, joined the source's
+        // seen clock all the same, and was never offered that record again.
+        let mut world = World::new(1, None);
+        world.write(1, &blind(0), false);
+        let dot = world.writes[0].dots[0];
+        let closed = Rc::make_mut(&mut world.nodes[0].live.closed);
+        assert!(closed.freeze(dot.incarnation, &SeenRow::default(), &SeenRow::default()));
+        world.pull(0, 1);
+        while let Some(message) = world.wire.pop() {
+            world.deliver(message);
+        }
+        assert_eq!(shown(&world, 0), [0; 0]);
+        assert!(!world.nodes[0].live.seen.has(dot));
     }
 
     #[test]
