@@ -169,3 +169,10 @@ pub const PULLS_ASKED_MAX: usize = 4;
 pub const RECENT_DOTS_MAX: usize = 32 << 10;
 /// Missing dots up to which a session looks for their keys instead of reading the partition.
 pub const PULL_KEYS_MAX: usize = 4096;
+
+/// Read repairs on their way at once in one shard; those that are left out are seen again by the next read.
+pub const READ_REPAIRS_MAX: usize = 256;
+/// ... and the bytes that they carry; one always may.
+pub const READ_REPAIRS_BYTES_MAX: usize = 32 << 20;
+/// Reads per second of one shard that found nothing and ask the remaining homes behind their answer.
+pub const ASIDE_READS_PER_S: u64 = 1000;

@@ -86,6 +86,8 @@ pub enum Bug {
     SilenceIgnored,
     /// A replica that was refilled from one other home counts as whole.
     RefilledByOne,
+    /// A read repairs homes that hold all that was found.
+    RepairStorm,
 }
 
 /// Every planted fault, for the budget tables of the simulator.
@@ -130,6 +132,7 @@ pub const ALL: &[Bug] = &[
     Bug::MendAlone,
     Bug::SilenceIgnored,
     Bug::RefilledByOne,
+    Bug::RepairStorm,
 ];
 
 #[cfg(feature = "planted")]

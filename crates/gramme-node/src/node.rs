@@ -5,6 +5,7 @@
 
 use crate::admission::Admission;
 use crate::coordinate;
+use crate::coordinate::Repairs;
 use crate::detector::{Detector, Question};
 use crate::env::{Env, Event, Fact, Mono};
 use crate::exchange::{self, Exchange};
@@ -83,6 +84,7 @@ pub(crate) struct Inner<E: Env> {
     pub(crate) standing: Cell<Standing>,
     pub(crate) hedges: Cell<u64>,
     pub(crate) exchange: Exchange<E>,
+    pub(crate) repairs: RefCell<Repairs>,
     admission: Rc<Admission<E>>,
     disk_stalls: Cell<bool>,
     in_flight: Cell<usize>,
@@ -147,6 +149,7 @@ impl<E: Env> Node<E> {
             pulse,
             hedges: Cell::new(0),
             exchange: Exchange::default(),
+            repairs: RefCell::default(),
             admission,
             disk_stalls: Cell::new(false),
             in_flight: Cell::new(0),

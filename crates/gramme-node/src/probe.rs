@@ -26,6 +26,8 @@ pub enum Probe {
     HintStored,
     /// A replica that a read found stale was sent the merged record.
     ReadRepair,
+    /// A repair was not made: its key is being repaired already, or too many are.
+    RepairSpared,
     /// A read asked one replica more than it needed, because one was slow.
     Hedged,
     /// A replica answered after its request had been answered.

@@ -139,6 +139,21 @@ pub(crate) fn read_here<E: Env>(
     now_or_later(node, "read here", async move { answer(read(&reader, partition, &key).await) });
 }
 
+/// Joins a record in here for this node's own sake; `body` is a [`Body::Merge`].
+pub(crate) fn merge_here<E: Env>(
+    node: &Node<E>,
+    partition: PartitionId,
+    body: Body,
+    answer: impl FnOnce(Body) + 'static,
+) {
+    let Body::Merge { key, record, hint_for, stamp, buffered } = body else {
+        return answer(refused(Reason::Invalid("a merge was expected".to_string())));
+    };
+    let arriving = Arriving { key, record, hint_for, stamp, buffered };
+    let owner = node.clone();
+    now_or_later(node, "merge here", async move { merge(&owner, partition, arriving, answer).await });
+}
+
 /// A record that a peer sends.
 struct Arriving {
     key: Key,

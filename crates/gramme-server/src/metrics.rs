@@ -338,6 +338,7 @@ fn word_of(probe: Probe) -> Option<&'static str> {
         Probe::HintAsked => "hint_asked",
         Probe::HintStored => "hint_stored",
         Probe::ReadRepair => "read_repair",
+        Probe::RepairSpared => "repair_spared",
         Probe::Hedged => "hedged",
         Probe::LateAnswer => "late_answer",
         Probe::SiblingsJoined => "siblings_joined",

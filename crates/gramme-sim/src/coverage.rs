@@ -18,6 +18,7 @@ pub fn name_of(probe: &Probe) -> &'static str {
         Probe::HintAsked => "hint asked",
         Probe::HintStored => "hint stored",
         Probe::ReadRepair => "read repair",
+        Probe::RepairSpared => "repair spared",
         Probe::Hedged => "hedged",
         Probe::LateAnswer => "late answer",
         Probe::SiblingsJoined => "siblings joined",

@@ -6,21 +6,21 @@
 
 use crate::coordinate::choose::readers;
 use crate::coordinate::explain::Explain;
+use crate::coordinate::repair::repair;
 use crate::coordinate::{OVERDUE, acks};
 use crate::env::{Env, Mono};
 use crate::fan_out::{Answer, Gather, Step};
 use crate::node::Node;
 use crate::probe::{Operation, Probe};
-use crate::request::{Get, Got};
+use crate::request::{Get, Got, Health};
 use crate::serve;
 use bytes::Bytes;
 use gramme_core::codec::decode_record;
 use gramme_core::limits::HEDGE_PERCENT_MAX;
 use gramme_core::planted::{self, Bug};
-use gramme_core::{Context, Frontier, Key, NodeId, PartitionId, Quorum, Record, Verdict};
+use gramme_core::{Context, Key, NodeId, PartitionId, Quorum, Record, Verdict};
 use gramme_wire::{Body, Failure, Reason, Standing};
 use std::collections::VecDeque;
-use std::rc::Rc;
 
 /// See the module.
 pub(crate) async fn get<E: Env>(node: &Node<E>, get: Get, deadline: Mono) -> Result<Got, Failure> {
@@ -275,6 +275,7 @@ impl<E: Env> Reading<E> {
         }
         let hedges = &self.node.0.hedges;
         hedges.set(hedges.get().saturating_sub(1));
+        self.look_aside();
         if !self.gather.is_waiting() {
             return self.repair();
         }
@@ -296,41 +297,33 @@ impl<E: Env> Reading<E> {
         if planted::on(Bug::NoReadRepair) || self.merged.is_empty() {
             return;
         }
-        let stale: Vec<NodeId> = self
-            .held
-            .iter()
-            .filter(|(_, record)| record.lacks(&self.merged))
-            .map(|(home, _)| *home)
-            .collect();
-        if stale.is_empty() {
-            return;
-        }
-        let record = gramme_core::codec::encode_record(&self.merged);
-        for home in stale {
-            self.node.0.env.probe(Probe::ReadRepair);
-            if home == self.node.id() {
-                repair_here(&self.node, self.partition, self.key.clone(), record.clone());
-                continue;
-            }
-            let body = Body::Merge {
-                key: self.key.clone(),
-                record: record.clone(),
-                hint_for: None,
-                stamp: Frontier::none(),
-                buffered: false,
-            };
-            // A repair that does not arrive is made again by the next read that sees the need.
-            let _ = self.node.0.routes.tell(home, self.partition, body, self.gather.deadline());
+        let stale = self.stale_homes();
+        if !stale.is_empty() {
+            repair(&self.node, self.partition, &self.key, &self.merged, stale);
         }
     }
-}
 
-fn repair_here<E: Env>(node: &Node<E>, partition: PartitionId, key: Key, record: Bytes) {
-    if let Some(replica) = node.home(partition).map(Rc::clone) {
-        node.0.env.spawn("repair", async move {
-            // A store that refuses has said so to whoever owns it; the next read sees the need again.
-            let _ = replica.merge(&key, &record, &Frontier::none(), None).await;
-        });
+    /// The homes that answered with less than was found.
+    fn stale_homes(&self) -> Vec<NodeId> {
+        let is_stale = |record: &Record| record.lacks(&self.merged) || planted::on(Bug::RepairStorm);
+        self.held.iter().filter(|(_, record)| is_stale(record)).map(|(home, _)| *home).collect()
+    }
+
+    /// Nothing was found at the homes that were asked: the others are asked behind the answer, since one of them
+    /// may hold what these have lost (riak-lessons, 2D 37).
+    fn look_aside(&mut self) {
+        let now = self.node.0.env.now();
+        if !self.merged.is_empty() || !self.node.0.repairs.borrow_mut().may_look_aside(now) {
+            return;
+        }
+        let layout = self.node.layout();
+        let homes = self.not_asked.iter().copied().filter(|&id| layout.is_home(self.partition, id));
+        let there = |id: &NodeId| self.node.health(*id) == Health::Up;
+        for home in homes.filter(there).collect::<Vec<_>>() {
+            self.not_asked.retain(|&id| id != home);
+            self.quorum.asked(home, true);
+            self.gather.ask(home, Body::Read { key: self.key.clone() });
+        }
     }
 }
 

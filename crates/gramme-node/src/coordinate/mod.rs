@@ -11,12 +11,14 @@ mod get;
 mod list;
 mod locate;
 mod put;
+mod repair;
 
 pub(crate) use get::get;
 pub(crate) use list::list;
 pub(crate) use locate::locate;
 use put::put_unless_disk_fails;
 pub(crate) use put::{Rest, put_here};
+pub(crate) use repair::Repairs;
 
 use crate::env::{Env, Mono};
 use crate::node::Node;

@@ -179,3 +179,57 @@ fn late_answers_of_gets_are_not_waited_for_without_bound() {
     }
     assert!(story.world.tasks_alive() <= before + gramme_core::limits::IN_FLIGHT_MAX);
 }
+
+#[test]
+fn what_two_homes_have_lost_and_the_third_holds_comes_back_with_the_read_that_did_not_find_it() {
+    let story = Story::at_home();
+    story.pass_ms(1);
+    let full = foreign(77, 5, "v");
+    let get = story.asks(read("k"));
+    let asked = story.heard();
+    assert_eq!(asked.len(), 1);
+    story.answers(&asked[0], holds(&gramme_core::Record::new()));
+    assert!(get.got().record.is_empty(), "two homes hold nothing, and that is the answer");
+    let aside = story.heard();
+    assert_eq!(
+        aside.iter().map(|s| word(&s.body)).collect::<Vec<_>>(),
+        ["read"],
+        "the third is asked behind it"
+    );
+    story.answers(&aside[0], holds(&full));
+    let repairs = story.heard();
+    assert_eq!(repairs.iter().map(|s| (s.to, word(&s.body))).collect::<Vec<_>>(), [(asked[0].to, "merge")]);
+    assert_eq!(record_in(&repairs[0]), full);
+    let here = story.asks(Request::Get(Get { r: Some(Level::One), ..crate::world::get("k") }));
+    assert_eq!(values_of(&here.got().record), ["v"], "and this home has repaired itself");
+}
+
+#[test]
+fn a_hundred_readers_of_a_stale_key_cause_one_repair() {
+    let story = Story::at_home();
+    let record = settle(&story, "k", "v");
+    let gets: Vec<Pending> = (0..100).map(|_| story.asks(read("k"))).collect();
+    let stale = story.list[1];
+    for asked in story.heard() {
+        let held = if asked.to == stale { gramme_core::Record::new() } else { record.clone() };
+        story.answers(&asked, holds(&held));
+    }
+    gets.iter().for_each(|get| assert_eq!(values_of(&get.got().record), ["v"]));
+    let repairs = story.heard();
+    assert_eq!(repairs.len(), 1, "one repair is on its way");
+    story.answers(&repairs[0], Body::MergeReply);
+    // Had it not arrived, the next reader would see the need again.
+    let again = loop {
+        let get = story.asks(read("k"));
+        let asked = story.heard();
+        let held = if asked[0].to == stale { gramme_core::Record::new() } else { record.clone() };
+        story.answers(&asked[0], holds(&held));
+        get.got();
+        let said = story.heard();
+        if !said.is_empty() {
+            break said;
+        }
+        story.pass_ms(10);
+    };
+    assert_eq!(again.iter().map(|s| (s.to, word(&s.body))).collect::<Vec<_>>(), [(stale, "merge")]);
+}

@@ -8,10 +8,13 @@ use std::process::Command;
 const PLANT: &str = "GRAMME_PLANT";
 
 /// Faults and stories that must fail with them.
-const FOUND_BY: &[(Bug, &str)] = &[(
-    Bug::SilenceIgnored,
-    "silence::a_frozen_home_costs_the_first_readers_one_bounded_wait_and_those_after_them_none",
-)];
+const FOUND_BY: &[(Bug, &str)] = &[
+    (
+        Bug::SilenceIgnored,
+        "silence::a_frozen_home_costs_the_first_readers_one_bounded_wait_and_those_after_them_none",
+    ),
+    (Bug::RepairStorm, "gets::a_hundred_reads_of_a_settled_key_cause_no_write"),
+];
 
 /// Plants the fault that this process is to run with.
 pub fn plant_what_is_asked_for() {
