@@ -111,6 +111,20 @@ pub const GOSSIP_MS: u64 = 1000;
 /// A remote stamp further ahead than this never moves a node's clock.
 pub const CLOCK_AHEAD_MS_MAX: u64 = 500;
 
+/// Hints that one node keeps for others when settings say nothing, in MiB; beyond it new ones are refused, and the
+/// next fallback is asked.
+pub const HINTS_MB: u32 = 1024;
+/// The most that settings may allow, in MiB.
+pub const HINTS_MB_MAX: u32 = 1 << 20;
+/// Bytes of one partition's hint store.
+pub const HINT_STORE_BYTES_MAX: u64 = 256 << 20;
+/// Runs of one hint store's seen clock. It lives in memory alone and never forgets, so it is bounded by refusal.
+pub const HINT_RUNS_MAX: usize = 1 << 16;
+/// Per cent of a node's hint bytes from which on somebody should look.
+pub const HINTS_ALARM_PERCENT: u64 = 80;
+/// What a hint takes beyond its key and its value, at a guess.
+pub const HINT_OVERHEAD_BYTES: usize = 256;
+
 /// Client operations in flight in one shard; beyond it new ones are refused before work is started.
 pub const IN_FLIGHT_MAX: usize = 4096;
 /// Bytes of the values of those operations.

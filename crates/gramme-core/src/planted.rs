@@ -88,6 +88,14 @@ pub enum Bug {
     RefilledByOne,
     /// A read repairs homes that hold all that was found.
     RepairStorm,
+    /// A hint store is destroyed once one home has seen what is in it.
+    HintDroppedAfterOne,
+    /// A fallback that coordinates mints its dots from the clock that it finds stored.
+    FallbackMintsFromClock,
+    /// A second hint for a key replaces the first instead of joining it.
+    HintReplacesHint,
+    /// A home that answered "overloaded" gets a hint although enough nodes have the put without it.
+    HintForOverloaded,
 }
 
 /// Every planted fault, for the budget tables of the simulator.
@@ -133,6 +141,10 @@ pub const ALL: &[Bug] = &[
     Bug::SilenceIgnored,
     Bug::RefilledByOne,
     Bug::RepairStorm,
+    Bug::HintDroppedAfterOne,
+    Bug::FallbackMintsFromClock,
+    Bug::HintReplacesHint,
+    Bug::HintForOverloaded,
 ];
 
 #[cfg(feature = "planted")]

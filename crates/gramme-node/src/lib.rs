@@ -15,6 +15,7 @@ pub mod env;
 mod exchange;
 mod fan_out;
 mod gossip;
+pub mod hints;
 mod mend;
 pub mod node;
 mod once;

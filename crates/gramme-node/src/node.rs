@@ -11,13 +11,13 @@ use crate::env::{Env, Event, Fact, Mono};
 use crate::exchange::{self, Exchange};
 use crate::fan_out::Routes;
 use crate::gossip;
+use crate::hints::HintStores;
 use crate::mend;
 use crate::once::Once;
 use crate::probe::{Operation, Probe};
 use crate::pulse::Pulse;
-use crate::replica::{Replica, Role};
+use crate::replica::Replica;
 use crate::request::{Call, Get, Got, Health, PeerStatus, Request, Response, Status};
-use crate::rows::{self, KIND_HINT};
 use crate::serve;
 use crate::signal::Signal;
 use crate::store::Store;
@@ -26,7 +26,7 @@ use gramme_core::bucket::{BucketSettings, Buckets, Mode};
 use gramme_core::context::Secret;
 use gramme_core::limits::{FALLBACK_AFTER_MS_MIN, FREEZE_MS, IN_FLIGHT_MAX, PING_MS, SERVED_MAX};
 use gramme_core::{Hlc, Key, Layout, NodeId, PartitionId, StoreId, ring};
-use gramme_storage::{Engine, EngineError, Scan};
+use gramme_storage::EngineError;
 use gramme_wire::{Body, Done, Failure, Message, Put, Reason, Standing};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -54,6 +54,8 @@ pub struct Options {
     pub standing: Standing,
     /// Decoded records kept at hand, in bytes.
     pub cache_bytes: usize,
+    /// What this shard may keep in hints for others, in bytes.
+    pub hint_bytes_max: u64,
     /// A request's time if its client says nothing, in milliseconds.
     pub request_ms: u64,
 }
@@ -73,8 +75,7 @@ pub(crate) struct Inner<E: Env> {
     pub(crate) store: Rc<Store<E>>,
     pub(crate) hlc: Rc<RefCell<Hlc>>,
     pub(crate) homes: BTreeMap<PartitionId, Rc<Replica<E>>>,
-    pub(crate) hint_stores: RefCell<BTreeMap<PartitionId, Rc<Replica<E>>>>,
-    pub(crate) hints: Cell<u64>,
+    pub(crate) hints: HintStores<E>,
     pub(crate) buckets: RefCell<Buckets>,
     pub(crate) detector: Rc<RefCell<Detector>>,
     pub(crate) routes: Rc<Routes<E>>,
@@ -105,21 +106,16 @@ impl<E: Env> Node<E> {
         env.spawn("commit", store.clone().commit_for_ever());
         env.spawn("admission", admission.clone().hand_out_for_ever());
         let hlc = Rc::new(RefCell::new(Hlc::default()));
-        let open = |partition, role| {
-            Replica::open(env.clone(), options.id, store.clone(), hlc.clone(), partition, role)
-        };
         let mut homes = BTreeMap::new();
-        let mut hint_stores = BTreeMap::new();
-        let mut hints = 0;
+        let hints =
+            HintStores::new(env.clone(), options.id, store.clone(), hlc.clone(), options.hint_bytes_max);
         for partition in own_partitions(&options) {
             if options.layout.is_home(partition, options.id) {
-                homes.insert(partition, Rc::new(open(partition, Role::Home).await?));
-                continue;
-            }
-            let found = count_hints(&env, partition).await?;
-            if found > 0 {
-                hints += found;
-                hint_stores.insert(partition, Rc::new(open(partition, Role::Fallback).await?));
+                let (env, store, hlc) = (env.clone(), store.clone(), hlc.clone());
+                let home = Replica::open(env, options.id, store, hlc, partition).await?;
+                homes.insert(partition, Rc::new(home));
+            } else {
+                hints.load(partition).await?;
             }
         }
         let buckets = gossip::load_buckets(&env).await?;
@@ -139,8 +135,7 @@ impl<E: Env> Node<E> {
             store,
             hlc,
             homes,
-            hint_stores: RefCell::new(hint_stores),
-            hints: Cell::new(hints),
+            hints,
             buckets: RefCell::new(buckets),
             detector,
             routes,
@@ -227,11 +222,9 @@ impl<E: Env> Node<E> {
         let node = self.clone();
         self.enter();
         self.0.env.spawn("forwarded put", async move {
-            let (tell, mut told) = oneshot::channel();
-            let rest = coordinate::put_here(&node, put, deadline, tell).await;
-            if let Ok(result) = told.try_recv() {
-                answer(Body::ForwardReply { result: result.map(Box::new).map_err(Box::new) });
-            }
+            let mut put = put;
+            let (result, rest) = coordinate::put_here(&node, &mut put, deadline).await;
+            answer(Body::ForwardReply { result: result.map(Box::new).map_err(Box::new) });
             node.leave();
             rest.finish().await;
         });
@@ -315,7 +308,7 @@ impl<E: Env> Node<E> {
             layout: inner.options.layout.hash(),
             peers: self.peers().map(peer).collect(),
             homes: inner.homes.len(),
-            hints: inner.hints.get(),
+            hints: inner.hints.status(),
             in_flight: inner.in_flight.get(),
             broken: inner.store.broken().map(|cause| cause.to_string()),
             disk_stalls: inner.disk_stalls.get(),
@@ -340,26 +333,6 @@ impl<E: Env> Node<E> {
         let detector = self.0.detector.borrow();
         let connected = |home| detector.is_connected(home);
         replica.standing(self.0.standing.get(), &self.co_homes(replica.partition), connected)
-    }
-
-    /// The hint store of a partition; created, under an incarnation of its own, when first asked for.
-    pub(crate) async fn hint_store(&self, partition: PartitionId) -> Result<Rc<Replica<E>>, EngineError> {
-        if let Some(found) = self.0.hint_stores.borrow().get(&partition) {
-            return Ok(found.clone());
-        }
-        let inner = &self.0;
-        let opened = Replica::open(
-            inner.env.clone(),
-            self.id(),
-            inner.store.clone(),
-            inner.hlc.clone(),
-            partition,
-            Role::Fallback,
-        )
-        .await?;
-        // Whoever opened it meanwhile was first.
-        let mut stores = inner.hint_stores.borrow_mut();
-        Ok(stores.entry(partition).or_insert_with(|| Rc::new(opened)).clone())
     }
 
     /// Who paces this shard's background work.
@@ -583,20 +556,6 @@ fn failed(failure: Failure) -> Response {
 
 fn own_partitions(options: &Options) -> impl Iterator<Item = PartitionId> {
     (options.shard..options.layout.partitions()).step_by(options.shards).map(|p| PartitionId(p as u16))
-}
-
-async fn count_hints<E: Env>(env: &E, partition: PartitionId) -> Result<u64, EngineError> {
-    let mut count = 0;
-    let mut after = None;
-    loop {
-        let prefix = rows::row(partition.0, KIND_HINT, &[]);
-        let page = env.engine().scan(Scan { prefix, after, rows_max: 1024, bytes_max: 4 << 20 }).await?;
-        count += page.rows.len() as u64;
-        after = page.rows.last().map(|(row, _)| row.clone());
-        if !page.more {
-            return Ok(count);
-        }
-    }
 }
 
 const EVENTS_MAX: usize = 256;

@@ -24,6 +24,12 @@ pub enum Probe {
     HintAsked,
     /// A hint was stored here.
     HintStored,
+    /// A hint was refused: as many bytes are kept for others as may be.
+    HintsFull,
+    /// So many per cent of the bytes that may be kept for others are; said at the alarm, and when they are full.
+    HintsAlarm(u64),
+    /// No home was within reach: this fallback coordinates a put.
+    FallbackCoordinated,
     /// A replica that a read found stale was sent the merged record.
     ReadRepair,
     /// A repair was not made: its key is being repaired already, or too many are.

@@ -12,7 +12,7 @@
 use crate::env::Env;
 use crate::exchange::{Continuity, Members, Past};
 use crate::probe::Probe;
-use crate::rows::{self, KIND_DATA, KIND_HINT, KIND_HINT_SEEN, KIND_HINT_STORE, KIND_MEMBERS, KIND_REPLICA};
+use crate::rows::{self, KIND_DATA, KIND_HINT, KIND_HINT_STORE, KIND_MEMBERS, KIND_REPLICA};
 use crate::rows::{KIND_SEEN, ReplicaRow};
 use crate::store::{BatchId, Kept, Store};
 use bytes::Bytes;
@@ -55,6 +55,18 @@ pub(crate) struct Replica<E: Env> {
     pub(crate) frontier: RefCell<Frontier>,
     pub(crate) continuity: RefCell<Continuity>,
     pub(crate) members: RefCell<Members>,
+    /// What the rows of a fallback take.
+    held: Cell<Held>,
+}
+
+/// What a fallback's rows take on the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) rows: u64,
+    /// Keys and values.
+    pub(crate) bytes: u64,
+    /// How often something was added or changed since the shard was opened.
+    pub(crate) changes: u64,
 }
 
 /// A write that has taken its place in the store, durable once `batch` is.
@@ -79,51 +91,34 @@ pub(crate) struct Found {
 /// A record that was joined into the store, durable once `batch` is.
 pub(crate) struct Merged {
     pub(crate) batch: BatchId,
-    /// Whether the row was not there before.
-    pub(crate) created: bool,
 }
 
 impl<E: Env> Replica<E> {
-    /// Reads the seen clock back and takes a fresh incarnation, which is part of the batch being filled.
+    /// A home: reads the seen clock back and takes a fresh incarnation, which is part of the batch being filled.
     pub(crate) async fn open(
         env: E,
         node: NodeId,
         store: Rc<Store<E>>,
         hlc: Rc<RefCell<Hlc>>,
         partition: PartitionId,
-        role: Role,
     ) -> Result<Replica<E>, EngineError> {
-        let (seen, last_stamp, garbled) = load_seen(&env, partition, role).await?;
-        let row = if role == Role::Home { load_row(&env, partition).await? } else { Loaded::Nothing };
-        let members = load_members(&env, partition, role).await?;
+        let (seen, last_stamp, garbled) = load_seen(&env, partition).await?;
+        let row = load_row(&env, partition).await?;
+        let members = load_members(&env, partition).await?;
         // A stored stamp that is too far ahead is dropped: it only advises.
         if hlc.borrow_mut().observe(last_stamp, env.wall_ms()).is_err() {
             env.probe(Probe::StampAhead);
         }
         let mistrusted = !garbled.is_empty()
             || matches!(row, Loaded::Garbled)
-            || matches!(row, Loaded::Nothing) && role == Role::Home && !seen.is_empty();
-        let born = hlc.borrow_mut().next(env.wall_ms()).0;
-        let continuity = match row {
-            Loaded::Row(row) => Continuity::new(row.life, row.past, row.refilled, env.now()),
-            Loaded::Nothing | Loaded::Garbled => {
-                Continuity::new(born, Past::Original, BTreeSet::new(), env.now())
-            }
-        };
-        let replica = Replica {
-            incarnation: Cell::default(),
-            counter: Cell::new(0),
-            seen: RefCell::new(seen),
-            frontier: RefCell::default(),
-            continuity: RefCell::new(continuity),
-            members: RefCell::new(members),
-            env,
-            node,
-            store,
-            hlc,
-            partition,
-            role,
-        };
+            || matches!(row, Loaded::Nothing) && !seen.is_empty();
+        let replica = Replica::blank(env, node, store, hlc, partition, Role::Home);
+        if let Loaded::Row(row) = row {
+            let known = Continuity::new(row.life, row.past, row.refilled, replica.env.now());
+            *replica.continuity.borrow_mut() = known;
+        }
+        *replica.seen.borrow_mut() = seen;
+        *replica.members.borrow_mut() = members;
         let reused = replica.seen.borrow().rows().last().map(|(incarnation, row)| (incarnation, row.top()));
         match reused {
             Some((incarnation, top)) if planted::on(Bug::IncarnationReused) => {
@@ -137,6 +132,75 @@ impl<E: Env> Replica<E> {
             _ => replica.renew()?,
         }
         Ok(replica)
+    }
+
+    /// A fallback without hints, under a fresh incarnation, which is part of the batch being filled. Its seen
+    /// clock lives in memory: what is on the disk is told to [`Replica::remember`].
+    pub(crate) fn fallback(
+        env: E,
+        node: NodeId,
+        store: Rc<Store<E>>,
+        hlc: Rc<RefCell<Hlc>>,
+        partition: PartitionId,
+    ) -> Result<Replica<E>, EngineError> {
+        let replica = Replica::blank(env, node, store, hlc, partition, Role::Fallback);
+        replica.renew()?;
+        Ok(replica)
+    }
+
+    fn blank(
+        env: E,
+        node: NodeId,
+        store: Rc<Store<E>>,
+        hlc: Rc<RefCell<Hlc>>,
+        partition: PartitionId,
+        role: Role,
+    ) -> Replica<E> {
+        let born = hlc.borrow_mut().next(env.wall_ms()).0;
+        let continuity = Continuity::new(born, Past::Original, BTreeSet::new(), env.now());
+        Replica {
+            incarnation: Cell::default(),
+            counter: Cell::new(0),
+            seen: RefCell::default(),
+            continuity: RefCell::new(continuity),
+            members: RefCell::default(),
+            held: Cell::default(),
+            frontier: RefCell::default(),
+            env,
+            node,
+            store,
+            hlc,
+            partition,
+            role,
+        }
+    }
+
+    /// Takes note of a hint that is on the disk; which homes it is for. One that cannot be read is counted as it
+    /// stands there, and is of use to nobody.
+    pub(crate) fn remember(&self, row: &Bytes, value: &Bytes) -> Vec<NodeId> {
+        let Held { rows, bytes, changes } = self.held.get();
+        self.held.set(Held { rows: rows + 1, bytes: bytes + (row.len() + value.len()) as u64, changes });
+        match rows::decode_hint(value) {
+            Ok((homes, record, _)) => {
+                self.follow(&record);
+                self.note_seen(record.siblings().iter().map(|sibling| sibling.dot));
+                homes
+            }
+            Err(_) => {
+                self.env.probe(Probe::Corrupt);
+                Vec::new()
+            }
+        }
+    }
+
+    /// What a fallback's rows take.
+    pub(crate) fn held(&self) -> Held {
+        self.held.get()
+    }
+
+    /// Runs of its seen clock.
+    pub(crate) fn seen_runs(&self) -> usize {
+        self.seen.borrow().rows().map(|(_, row)| row.runs().len()).sum()
     }
 
     /// A new life: no dot of it was ever given, whatever the disk says.
@@ -177,13 +241,15 @@ impl<E: Env> Replica<E> {
 
     /// Coordinates a write: mints its dot, replaces what its context covers, and makes both part of the batch
     /// being filled. `covers` is what a delete without a context found to replace. A retry of a write that is there
-    /// adopts it and covers nothing more: what has come since, the write did not replace. `may` is asked last of all, when only the mint
-    /// is left to do; whatever fails, and whenever this is dropped before it resolves, nothing was written.
+    /// adopts it and covers nothing more: what has come since, the write did not replace. A fallback keeps the
+    /// record for the homes `hint_for`. `may` is asked last of all, when only the mint is left to do; whatever
+    /// fails, and whenever this is dropped before it resolves, nothing was written.
     pub(crate) async fn put(
         &self,
         put: &Put,
         covers: Option<Context>,
         settings: &BucketSettings,
+        hint_for: &[NodeId],
         may: impl FnOnce() -> Result<(), Reason>,
     ) -> Result<Minted, Reason> {
         self.check_room()?;
@@ -196,7 +262,7 @@ impl<E: Env> Replica<E> {
             return Ok(minted);
         }
         let saw = covers.unwrap_or_else(|| context_of(put, &local.record, settings.mode));
-        let sibling = self.sibling(put, settings);
+        let sibling = self.sibling(put, settings, &local.record);
         let dot = sibling.dot;
         let mut record = local.record.put(&saw, sibling);
         record.collapse_retries();
@@ -206,12 +272,12 @@ impl<E: Env> Replica<E> {
         if record.siblings().len() > SIBLINGS_SOFT_MAX {
             self.env.probe(Probe::SiblingsMany);
         }
-        self.counter.set(dot.n);
+        self.counter.set(self.counter.get() + 1);
         self.note_seen([dot]);
         self.store.recent().note(dot, &row);
-        let kept = Rc::new(Kept::new(&record));
-        let seen = self.seen_row(dot.incarnation);
-        let batch = self.store.append(row, kept.clone(), [seen]).map_err(disk)?;
+        let hint_for = united(&local.hint_for, hint_for);
+        let kept = Rc::new(Kept { hint_for, ..Kept::new(&record) });
+        let batch = self.append(row, &local, kept.clone(), [dot.incarnation]).map_err(disk)?;
         let batch = if planted::on(Bug::AckBeforeSync) { 0 } else { batch };
         Ok(Minted { dot, kept, batch, saw })
     }
@@ -223,7 +289,7 @@ impl<E: Env> Replica<E> {
         key: &Key,
         encoded: &Bytes,
         _stamp: &Frontier,
-        hint_for: Option<NodeId>,
+        hint_for: &[NodeId],
     ) -> Result<Merged, Reason> {
         self.check_room()?;
         let incoming = self.receive(encoded)?;
@@ -236,30 +302,48 @@ impl<E: Env> Replica<E> {
         joined.collapse_retries();
         check_clock(&joined)?;
         self.store.check().map_err(disk)?;
-        let mut homes = local.hint_for.clone();
-        if let Some(home) = hint_for
-            && !homes.contains(&home)
-        {
-            homes.push(home);
-            homes.sort_unstable();
+        if self.role == Role::Fallback && planted::on(Bug::HintReplacesHint) {
+            joined = incoming.record.clone();
         }
+        let homes = united(&local.hint_for, hint_for);
         let fresh = self.note_seen(incoming.record.siblings().iter().map(|sibling| sibling.dot));
         incoming.record.siblings().iter().for_each(|sibling| self.store.recent().note(sibling.dot, &row));
         if joined == local.record && homes == local.hint_for && fresh.is_empty() {
-            return Ok(Merged { batch: self.store.batch_of(&row), created: false });
+            return Ok(Merged { batch: self.store.batch_of(&row) });
         }
-        let created = local.record.is_empty();
         if joined.siblings().len() > local.record.siblings().len().max(incoming.record.siblings().len()) {
             self.env.probe(Probe::SiblingsJoined);
         }
         let mut kept = if joined == incoming.record { incoming } else { Kept::new(&joined) };
         kept.hint_for = homes;
-        let batch = self
-            .store
-            .append(row, Rc::new(kept), fresh.into_iter().map(|i| self.seen_row(i)))
-            .map_err(disk)?;
+        let batch = self.append(row, &local, Rc::new(kept), fresh).map_err(disk)?;
         let batch = if planted::on(Bug::ReplicaAckBeforeSync) { 0 } else { batch };
-        Ok(Merged { batch, created })
+        Ok(Merged { batch })
+    }
+
+    /// Makes a changed record part of the batch being filled, with the rows of the seen clock that it changed.
+    fn append(
+        &self,
+        row: Bytes,
+        before: &Kept,
+        kept: Rc<Kept>,
+        changed: impl IntoIterator<Item = Incarnation>,
+    ) -> Result<BatchId, EngineError> {
+        if self.role == Role::Home {
+            let seen: Vec<(Bytes, Bytes)> = changed.into_iter().map(|i| self.seen_row(i)).collect();
+            return self.store.append(row, kept, seen);
+        }
+        let is_new = before.encoded.is_empty();
+        let replaced = if is_new { 0 } else { before.row_bytes(&row) as u64 };
+        let written = kept.row_bytes(&row) as u64;
+        let batch = self.store.append(row, kept, [])?;
+        let Held { rows, bytes, changes } = self.held.get();
+        self.held.set(Held {
+            rows: rows + u64::from(is_new),
+            bytes: bytes + written - replaced,
+            changes: changes + 1,
+        });
+        Ok(batch)
     }
 
     /// Overwrites a row that cannot be read with what all its other homes hold of it. A row that can be read after
@@ -356,9 +440,16 @@ impl<E: Env> Replica<E> {
         Some(Minted { dot, kept: local.clone(), batch: self.store.batch_of(row), saw })
     }
 
-    fn sibling(&self, put: &Put, settings: &BucketSettings) -> Sibling {
+    fn sibling(&self, put: &Put, settings: &BucketSettings, local: &Record) -> Sibling {
+        let mut dot = Dot::new(self.incarnation.get(), self.counter.get() + 1);
+        if self.role == Role::Fallback
+            && planted::on(Bug::FallbackMintsFromClock)
+            && let Some(last) = local.clock.intervals().last()
+        {
+            dot = Dot::new(last.incarnation, last.hi + 1);
+        }
         Sibling {
-            dot: Dot::new(self.incarnation.get(), self.counter.get() + 1),
+            dot,
             checksum: checksum(&put.content),
             content: put.content.clone(),
             stamp: self.hlc.borrow_mut().next(self.env.wall_ms()),
@@ -412,7 +503,8 @@ impl<E: Env> Replica<E> {
                 changed.push(dot.incarnation);
             }
         }
-        for &incarnation in &changed {
+        // What a fallback forgot to have, it would be destroyed with.
+        for &incarnation in changed.iter().filter(|_| self.role == Role::Home) {
             forget_oldest_exceptions(&mut seen, incarnation);
         }
         changed
@@ -420,7 +512,7 @@ impl<E: Env> Replica<E> {
 
     /// The row of one incarnation's part of the seen clock.
     pub(crate) fn seen_row_key(&self, incarnation: Incarnation) -> Bytes {
-        rows::seen_row(self.partition, seen_kind(self.role), incarnation)
+        rows::seen_row(self.partition, KIND_SEEN, incarnation)
     }
 
     /// The same with its value.
@@ -430,6 +522,14 @@ impl<E: Env> Replica<E> {
         let value = rows::encode_seen(&runs, self.hlc.borrow().last());
         (self.seen_row_key(incarnation), value)
     }
+}
+
+/// Homes that a hint is for, each once, in order.
+fn united(before: &[NodeId], more: &[NodeId]) -> Vec<NodeId> {
+    let mut homes: Vec<NodeId> = before.iter().chain(more).copied().collect();
+    homes.sort_unstable();
+    homes.dedup();
+    homes
 }
 
 /// What a put is taken to have seen: its context; without one, nothing in a `siblings` bucket, and what the
@@ -477,28 +577,23 @@ fn check_clock(record: &Record) -> Result<(), Reason> {
     )))
 }
 
-fn seen_kind(role: Role) -> u8 {
-    if role == Role::Home { KIND_SEEN } else { KIND_HINT_SEEN }
-}
-
 /// The seen clock, the last stamp stored with it, and the rows of it that are garbled: whoever finds any
 /// mistrusts the rest.
 async fn load_seen<E: Env>(
     env: &E,
     partition: PartitionId,
-    role: Role,
 ) -> Result<(Seen, Stamp, Vec<Bytes>), EngineError> {
     let mut seen = Seen::new();
     let mut last_stamp = Stamp::default();
     let mut garbled = Vec::new();
     let mut after = None;
     loop {
-        let prefix = rows::row(partition.0, seen_kind(role), &[]);
+        let prefix = rows::row(partition.0, KIND_SEEN, &[]);
         let page = match env.engine().scan(Scan { prefix, after, rows_max: 512, bytes_max: 1 << 20 }).await {
             Ok(page) if !page.damaged => page,
             Ok(_) | Err(EngineError::Corrupt(_)) => {
                 // Not even the keys can be read: the row of no incarnation stands for them.
-                garbled.push(rows::seen_row(partition, seen_kind(role), Incarnation::default()));
+                garbled.push(rows::seen_row(partition, KIND_SEEN, Incarnation::default()));
                 break;
             }
             Err(cause) => return Err(cause),
@@ -542,10 +637,7 @@ async fn load_row<E: Env>(env: &E, partition: PartitionId) -> Result<Loaded, Eng
     Ok(found.map_or(Loaded::Garbled, Loaded::Row))
 }
 
-async fn load_members<E: Env>(env: &E, partition: PartitionId, role: Role) -> Result<Members, EngineError> {
-    if role == Role::Fallback {
-        return Ok(Members::default());
-    }
+async fn load_members<E: Env>(env: &E, partition: PartitionId) -> Result<Members, EngineError> {
     match env.engine().get(&rows::row(partition.0, KIND_MEMBERS, &[])).await {
         Ok(row) => Ok(Members::read(row.as_ref())),
         Err(EngineError::Corrupt(_)) => Ok(Members::default()),

@@ -2,6 +2,7 @@
 //! whose socket it arrived on to the shard that owns its partition.
 
 use crate::admission::AdmissionStatus;
+use crate::hints::HintsStatus;
 use bytes::Bytes;
 use gramme_core::bucket::{BucketSettings, Level, Mode};
 use gramme_core::{Context, Key, LayoutHash, NodeId, PartitionId, Record, StoreId};
@@ -155,8 +156,8 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// Partitions of this shard for which it is a home.
     pub homes: usize,
-    /// Hints in this shard's hint stores.
-    pub hints: u64,
+    /// What this shard keeps for homes that missed it.
+    pub hints: HintsStatus,
     /// Client operations in flight in this shard.
     pub in_flight: usize,
     /// What broke the store, if anything did.

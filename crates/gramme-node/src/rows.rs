@@ -29,10 +29,10 @@ pub const KIND_SEEN: u8 = 0x13;
 pub const KIND_REPLICA: u8 = 0x14;
 /// A hint store's live incarnation: `rest` empty.
 pub const KIND_HINT_STORE: u8 = 0x15;
-/// A row of a hint store's seen clock: `rest` = incarnation.
-pub const KIND_HINT_SEEN: u8 = 0x16;
 /// What the other homes have reported as durably seen: `rest` empty.
 pub const KIND_MEMBERS: u8 = 0x17;
+/// When a hint store's first hint was kept: `rest` empty.
+pub const KIND_HINTS_SINCE: u8 = 0x1a;
 
 /// The row of a key.
 pub fn key_row(partition: PartitionId, kind: u8, key: &Key) -> Bytes {
@@ -165,6 +165,22 @@ pub fn encode_incarnation(incarnation: Incarnation) -> Bytes {
     close(w)
 }
 
+/// When a hint store's first hint was kept, in milliseconds of the wall clock.
+pub fn encode_since(since_ms: u64) -> Bytes {
+    let mut w = Writer::new();
+    w.u8(VERSION);
+    w.u64(since_ms);
+    close(w)
+}
+
+/// Reads [`encode_since`] back.
+pub fn decode_since(bytes: &[u8]) -> Result<u64, BadBytes> {
+    let mut r = unseal(bytes, VERSION)?;
+    let since_ms = r.u64()?;
+    r.end()?;
+    Ok(since_ms)
+}
+
 /// A hint: the homes it is for, then the encoded record.
 pub fn encode_hint(homes: &[NodeId], record: &[u8]) -> Bytes {
     let mut w = Writer::with_capacity(record.len() + 8 * homes.len() + 8);
@@ -260,6 +276,15 @@ mod tests {
     }
 
     #[test]
+    fn a_hint_store_remembers_since_when_it_is() {
+        let stored = encode_since(7);
+        assert_eq!(decode_since(&stored), Ok(7));
+        for cut in 0..stored.len() {
+            assert!(decode_since(&stored[..cut]).is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
     fn rows_of_a_partition_stand_together_in_order_of_kind() {
         let key = Key::new("b", b"k").expect("a sound key");
         let data = key_row(PartitionId(0x0102), KIND_DATA, &key);
@@ -268,7 +293,7 @@ mod tests {
         assert!(key_row(PartitionId(0x0102), KIND_HINT, &key) > data);
         assert!(
             key_row(PartitionId(0x0103), KIND_DATA, &key)
-                > key_row(PartitionId(0x0102), KIND_HINT_SEEN, &key)
+                > key_row(PartitionId(0x0102), KIND_HINTS_SINCE, &key)
         );
     }
 

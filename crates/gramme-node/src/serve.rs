@@ -19,7 +19,6 @@ use gramme_core::{Frontier, Key, NodeId, PartitionId};
 use gramme_storage::{EngineError, Scan};
 use gramme_wire::{Body, Digest, Entry, Failure, Message, Put, Reason, Standing};
 use std::future::Future;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
@@ -113,8 +112,8 @@ fn nothing_known() -> Body {
 async fn read<E: Env>(node: &Node<E>, partition: PartitionId, key: &Key) -> Body {
     let (found, standing, frontier) = match node.home(partition) {
         Some(replica) => (replica.read(key).await, node.standing_of(replica), replica.frontier()),
-        None => match node.hint_store_if_any(partition) {
-            Some(hints) => (hints.read(key).await, Standing::Unproven, Frontier::none()),
+        None => match node.0.hints.get(partition) {
+            Some(hints) => (hints.replica().read(key).await, Standing::Unproven, Frontier::none()),
             None => return nothing_known(),
         },
     };
@@ -174,13 +173,13 @@ async fn merge<E: Env>(
     let key = key.detached();
     let merged = match (node.home(partition), hint_for) {
         // A home needs no hint: what was meant for another's place is data here.
-        (Some(replica), _) => replica.merge(&key, &record, &stamp, None).await,
+        (Some(replica), _) => replica.merge(&key, &record, &stamp, &[]).await,
         (None, Some(home)) => keep_hint(node, partition, &key, &record, home).await,
         (None, None) => Err(Reason::Unsuitable),
     };
     match merged {
         Ok(_) if buffered => answer(Body::MergeReply),
-        Ok(Merged { batch, .. }) => node.0.store.when_durable(batch, move |fate| answer(settled(fate))),
+        Ok(Merged { batch }) => node.0.store.when_durable(batch, move |fate| answer(settled(fate))),
         Err(reason) => answer(refused(reason)),
     }
 }
@@ -204,10 +203,10 @@ async fn keep_hint<E: Env>(
     if partition.0 as usize >= layout.partitions() || !layout.is_home(partition, home) {
         return Err(Reason::Unsuitable);
     }
-    let hints = node.hint_store(partition).await.map_err(disk)?;
-    let merged = hints.merge(key, record, &Frontier::none(), Some(home)).await?;
+    let keeping = node.0.hints.keep(partition, key.as_bytes().len() + record.len()).await?;
+    let merged = keeping.replica().merge(key, record, &Frontier::none(), &[home]).await?;
+    keeping.wanted_by([home]);
     node.0.env.probe(Probe::HintStored);
-    node.0.hints.set(node.0.hints.get() + u64::from(merged.created));
     Ok(merged)
 }
 
@@ -282,10 +281,9 @@ async fn page_of<E: Env>(
 }
 
 fn forward<E: Env>(node: &Node<E>, put: Put, deadline: Mono, answer: impl FnOnce(Body) + 'static) {
-    let suitable = node.home(node.partition_of(&put.key)).is_some();
+    // Whoever hands it on has found no home that could, or this node is one.
     match node.admit() {
-        Ok(()) if suitable => node.put_for_peer(put, deadline, answer),
-        Ok(()) => answer(refused(Reason::Unsuitable)),
+        Ok(()) => node.put_for_peer(put, deadline, answer),
         Err(reason) => answer(refused(reason)),
     }
 }
@@ -316,13 +314,6 @@ pub(crate) fn now_or_later<E: Env>(
             work.await;
             served.0.served.set(served.0.served.get() - 1);
         });
-    }
-}
-
-impl<E: Env> Node<E> {
-    /// The hint store of a partition, if there is one.
-    pub(crate) fn hint_store_if_any(&self, partition: PartitionId) -> Option<Rc<Replica<E>>> {
-        self.0.hint_stores.borrow().get(&partition).cloned()
     }
 }
 

@@ -57,6 +57,20 @@ impl Kept {
         Kept { record, encoded, hint_for: Vec::new() }
     }
 
+    /// What it takes as a row of this kind, key included.
+    pub(crate) fn row_bytes(&self, row: &Bytes) -> usize {
+        row.len() + self.value_of(row).len()
+    }
+
+    /// The value of its row: hints also name the homes that they are for.
+    fn value_of(&self, row: &Bytes) -> Bytes {
+        if is_hint(row) {
+            crate::rows::encode_hint(&self.hint_for, &self.encoded)
+        } else {
+            self.encoded.clone()
+        }
+    }
+
     fn cost_bytes(&self) -> usize {
         2 * self.encoded.len() + 256
     }
@@ -223,10 +237,7 @@ impl<E: Env> Store<E> {
     ) -> Result<BatchId, EngineError> {
         let mut state = self.state.borrow_mut();
         state.check()?;
-        let value = match kept.hint_for.as_slice() {
-            [] => kept.encoded.clone(),
-            homes => crate::rows::encode_hint(homes, &kept.encoded),
-        };
+        let value = kept.value_of(&row);
         others.into_iter().for_each(|(row, value)| state.put(row, Some(value)));
         state.put(row.clone(), Some(value));
         let batch = state.filling;
@@ -453,7 +464,7 @@ impl<E: Env> Store<E> {
 
     fn decode(&self, row: &Bytes, bytes: Bytes) -> Result<Kept, EngineError> {
         let length = bytes.len();
-        let decoded = if row.get(2) == Some(&crate::rows::KIND_HINT) {
+        let decoded = if is_hint(row) {
             crate::rows::decode_hint(&bytes).map(|(hint_for, record, encoded)| Kept {
                 record,
                 encoded,
@@ -497,6 +508,10 @@ impl<E: Env> Store<E> {
         };
         self.damage.wait_for(next).await
     }
+}
+
+fn is_hint(row: &Bytes) -> bool {
+    row.get(2) == Some(&crate::rows::KIND_HINT)
 }
 
 impl<E: Env> State<E> {

@@ -135,6 +135,9 @@ struct Families {
     dropped: Family<ShardLabel, Counter>,
     in_flight: Family<ShardLabel, Gauge>,
     hints: Family<ShardLabel, Gauge>,
+    hint_bytes: Family<ShardLabel, Gauge>,
+    hint_stores: Family<ShardLabel, Gauge>,
+    hint_oldest: Family<ShardLabel, Gauge>,
     connected: Family<ShardLabel, Gauge>,
     inbox: Family<ShardLabel, Gauge>,
     outgoing: Family<ShardLabel, Gauge>,
@@ -156,6 +159,9 @@ impl Metrics {
             dropped: Family::default(),
             in_flight: Family::default(),
             hints: Family::default(),
+            hint_bytes: Family::default(),
+            hint_stores: Family::default(),
+            hint_oldest: Family::default(),
             connected: Family::default(),
             inbox: Family::default(),
             outgoing: Family::default(),
@@ -182,6 +188,9 @@ impl Metrics {
         );
         registry.register("in_flight", "Client operations in flight", f.in_flight.clone());
         registry.register("hints", "Records kept for homes that missed them", f.hints.clone());
+        registry.register("hint_bytes", "What those records take", f.hint_bytes.clone());
+        registry.register("hint_stores", "Partitions of which hints are kept", f.hint_stores.clone());
+        registry.register("hint_oldest_seconds", "Since when the oldest hint is kept", f.hint_oldest.clone());
         registry.register("peers_connected", "Members to which a connection stands", f.connected.clone());
         registry.register("inbox_events", "Messages of peers that wait for the shard", f.inbox.clone());
         registry.register("outgoing_bytes", "Bytes that wait for peers' sockets", f.outgoing.clone());
@@ -235,6 +244,9 @@ pub(crate) struct ShardMetrics {
     pub(crate) dropped: Counter,
     pub(crate) in_flight: Gauge,
     pub(crate) hints: Gauge,
+    pub(crate) hint_bytes: Gauge,
+    pub(crate) hint_stores: Gauge,
+    pub(crate) hint_oldest: Gauge,
     pub(crate) connected: Gauge,
     pub(crate) inbox: Gauge,
     pub(crate) outgoing: Gauge,
@@ -257,6 +269,9 @@ impl ShardMetrics {
             dropped: families.dropped.get_or_create_owned(&label),
             in_flight: families.in_flight.get_or_create_owned(&label),
             hints: families.hints.get_or_create_owned(&label),
+            hint_bytes: families.hint_bytes.get_or_create_owned(&label),
+            hint_stores: families.hint_stores.get_or_create_owned(&label),
+            hint_oldest: families.hint_oldest.get_or_create_owned(&label),
             connected: families.connected.get_or_create_owned(&label),
             inbox: families.inbox.get_or_create_owned(&label),
             outgoing: families.outgoing.get_or_create_owned(&label),
@@ -367,6 +382,9 @@ fn word_of(probe: Probe) -> Option<&'static str> {
         Probe::PeerDegraded => "peer_degraded",
         Probe::PeerRestored => "peer_restored",
         Probe::DiskStalled => "disk_stalled",
+        Probe::HintsFull => "hints_full",
+        Probe::HintsAlarm(_) => "hints_alarm",
+        Probe::FallbackCoordinated => "fallback_coordinated",
         Probe::Coordinated { .. } | Probe::Slice { .. } | Probe::Budget(_) => return None,
     })
 }

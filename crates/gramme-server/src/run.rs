@@ -275,8 +275,9 @@ impl Server {
             EngineKind::Memory => 0,
             EngineKind::Fjall => (settings.cache_mb as usize * (1 << 20)) / 2 / settings.shards,
         };
+        let hint_bytes_max = (u64::from(settings.hints_mb) << 20) / settings.shards as u64;
         let opened = server
-            .open_shards(&service, start, cache_bytes)
+            .open_shards(&service, start, cache_bytes, hint_bytes_max)
             .and_then(|()| server.open_doors(service, sockets));
         match opened {
             Ok(()) => {
@@ -333,11 +334,13 @@ impl Server {
         service: &Arc<Service>,
         start: Instant,
         cache_bytes: usize,
+        hint_bytes_max: u64,
     ) -> Result<(), RunError> {
         let mut waiting = Vec::new();
         for index in 0..self.shards.count() {
             let (opened, is_open) = oneshot::channel();
-            let plan = Plan { index, service: service.clone(), start, cache_bytes, opened };
+            let service = service.clone();
+            let plan = Plan { index, service, start, cache_bytes, hint_bytes_max, opened };
             self.spawn(format!("gramme-shard-{index}"), move || shard::main(plan))?;
             waiting.push(is_open);
         }

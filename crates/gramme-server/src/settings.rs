@@ -31,6 +31,8 @@ pub struct Settings {
     pub cache_mb: u32,
     /// Free space that the disk must keep, in MiB: below it writes are refused and reads go on.
     pub reserve_mb: u32,
+    /// What may be kept in hints for other nodes, in MiB.
+    pub hints_mb: u32,
     /// Where the HTTP door listens: `host:port`.
     pub http: String,
     /// Where the Redis door listens: `host:port`.

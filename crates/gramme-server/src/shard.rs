@@ -29,6 +29,8 @@ pub(crate) struct Plan {
     pub(crate) start: Instant,
     /// Decoded records kept at hand, in bytes.
     pub(crate) cache_bytes: usize,
+    /// What it may keep in hints for others, in bytes.
+    pub(crate) hint_bytes_max: u64,
     /// Told once the shard is open, or why it is not.
     pub(crate) opened: oneshot::Sender<Result<(), String>>,
 }
@@ -50,7 +52,7 @@ pub(crate) fn main(plan: Plan) {
 }
 
 async fn live(plan: Plan) {
-    let Plan { index, service, start, cache_bytes, opened } = plan;
+    let Plan { index, service, start, cache_bytes, hint_bytes_max, opened } = plan;
     let shards = service.shards.clone();
     let metrics = Rc::new(ShardMetrics::new(&service.metrics, index));
     let inbox = Rc::new(Inbox::default());
@@ -71,6 +73,7 @@ async fn live(plan: Plan) {
         store,
         standing,
         cache_bytes,
+        hint_bytes_max,
         request_ms: REQUEST_MS,
     };
     let node = match Node::open(env, options).await {
@@ -183,7 +186,11 @@ async fn measure(node: Node<TokioEnv>, links: Rc<Links>, inbox: Rc<Inbox>, metri
     loop {
         let status = node.status();
         metrics.in_flight.set(whole(status.in_flight));
-        metrics.hints.set(i64::try_from(status.hints).unwrap_or(i64::MAX));
+        let clipped = |figure: u64| i64::try_from(figure).unwrap_or(i64::MAX);
+        metrics.hints.set(clipped(status.hints.hints));
+        metrics.hint_bytes.set(clipped(status.hints.bytes));
+        metrics.hint_stores.set(whole(status.hints.stores));
+        metrics.hint_oldest.set(clipped(status.hints.oldest_ms / 1000));
         metrics.connected.set(whole(links.connected()));
         metrics.inbox.set(whole(inbox.len()));
         metrics.outgoing.set(whole(links.waiting_bytes()));

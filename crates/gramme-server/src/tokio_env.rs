@@ -107,6 +107,12 @@ impl Env for TokioEnv {
     }
 
     fn probe(&self, probe: Probe) {
+        if let Probe::HintsAlarm(percent) = probe {
+            tracing::warn!(
+                percent,
+                "this node keeps {percent} % of the hints that storage.hints_mb allows a shard, or a partition of it has as many as may be: bring back the nodes they are for, see `gramme status`; beyond 100 % hints are refused and fewer copies are kept"
+            );
+        }
         self.0.metrics.probe(probe);
     }
 }

@@ -133,6 +133,7 @@ impl Cluster {
                 store,
                 standing,
                 cache_bytes: self.0.knobs.cache_bytes,
+                hint_bytes_max: HINT_BYTES_MAX,
                 request_ms: self.0.knobs.request_ms,
             };
             let cluster = self.clone();
@@ -342,3 +343,6 @@ impl Cluster {
 
 /// The secret of every simulated cluster.
 pub const SECRET: gramme_core::context::Secret = *b"a simulated ring";
+
+/// What a shard may keep for others: more than any run writes.
+const HINT_BYTES_MAX: u64 = 1 << 30;

@@ -457,6 +457,8 @@ pub enum Reason {
     Unsuitable,
     /// The key does not look as the conditional write expects.
     Unexpected,
+    /// This node keeps as much for others as it may: the next fallback is to be asked.
+    HintsFull,
 }
 
 impl Reason {
@@ -469,7 +471,8 @@ impl Reason {
             | Reason::Frozen
             | Reason::TooLate
             | Reason::Disk(_)
-            | Reason::Unsuitable => true,
+            | Reason::Unsuitable
+            | Reason::HintsFull => true,
             Reason::TooManySiblings(_)
             | Reason::ContextRequired
             | Reason::ValueTooLarge { .. }
@@ -493,6 +496,7 @@ impl Reason {
             Reason::Invalid(_) => "invalid",
             Reason::Unsuitable => "unsuitable",
             Reason::Unexpected => "precondition_failed",
+            Reason::HintsFull => "hints_full",
         }
     }
 }
@@ -531,6 +535,10 @@ impl fmt::Display for Reason {
             Reason::Unexpected => {
                 write!(f, "the key does not look as the condition expects: read it again and decide anew")
             }
+            Reason::HintsFull => write!(
+                f,
+                "this node's hint store is full: it keeps as much for other nodes as `storage.hints_mb` allows"
+            ),
         }
     }
 }

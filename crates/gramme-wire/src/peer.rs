@@ -468,6 +468,7 @@ fn write_reason(w: &mut FrameWriter<'_>, reason: &Reason) {
         }
         Reason::Unsuitable => plain(w, 11),
         Reason::Unexpected => plain(w, 12),
+        Reason::HintsFull => plain(w, 13),
     }
 }
 
@@ -492,6 +493,7 @@ fn read_reason(r: &mut Source<'_>) -> Result<Reason, WireError> {
         10 => Reason::Invalid(text(&mut detail)?),
         11 => Reason::Unsuitable,
         12 => Reason::Unexpected,
+        13 => Reason::HintsFull,
         _ => Reason::Unavailable,
     })
 }

@@ -1,10 +1,15 @@
-//! Not my key, or my disk fails: hand the put to a home of it and relay the answer. A forward that was never sent, or that
-//! stays unanswered, goes to *one* further candidate with the *same request id*, within the deadline
-//! (design section 3). Whatever may have been applied by the first is adopted by the second.
+//! Who coordinates a put: this node, if it is a home of the key and its disk takes writes; else the healthiest
+//! other home; else, if no home is within reach, the first healthy fallback, which may be this node
+//! (correctness.md 1.4; the paper, 4.6: with W = 1 the last reachable node takes it).
+//!
+//! A forward that was never sent, or that stays unanswered, goes to *one* further candidate with the *same
+//! request id*, within the deadline (design section 3). Whatever may have been applied by the first is adopted by
+//! the second.
 //!
 //! A put that waited in the sockets of a frozen node is refused here too: a home cannot tell that it is late.
 
 use crate::coordinate::explain::Explain;
+use crate::coordinate::put::{Rest, put_here};
 use crate::env::{Env, Mono};
 use crate::fan_out::{Answer, Step};
 use crate::node::Node;
@@ -24,21 +29,32 @@ enum Attempt {
     NotApplied(Reason),
 }
 
-/// See the module.
-///
-/// `reason` is why this node does not coordinate it; it is the answer if there is nobody to ask.
-pub(crate) async fn forward<E: Env>(
+/// Has a put coordinated, here or elsewhere; see the module. Also gives what is left to do here after the answer.
+pub(crate) async fn put_somewhere<E: Env>(
     node: &Node<E>,
     mut put: Put,
-    mut reason: Reason,
     deadline: Mono,
-) -> Result<Done, Failure> {
+) -> (Result<Done, Failure>, Rest<E>) {
     let partition = node.partition_of(&put.key);
     let mut explain = Explain::new(node, put.explain);
+    let mut tried = Vec::new();
     let mut asked = 0;
+    let mut reason = Reason::Unavailable;
     let mut outcome = Outcome::NotApplied;
-    for candidate in candidates(node, partition, put.context.as_ref().and_then(|c| c.preferred)) {
-        if asked == ATTEMPTS_MAX || node.0.env.now() >= deadline {
+    while asked < ATTEMPTS_MAX {
+        let preferred = put.context.as_ref().and_then(|context| context.preferred);
+        let Some(candidate) = next_candidate(node, partition, preferred, &tried) else { break };
+        if candidate == node.id() {
+            let (result, rest) = put_here(node, &mut put, deadline).await;
+            match result {
+                Err(failure) if hands_on(&failure) => reason = failure.reason,
+                result => return (after(result, outcome, explain.take()), rest),
+            }
+            tried.push(candidate);
+            continue;
+        }
+        tried.push(candidate);
+        if node.0.env.now() >= deadline {
             break;
         }
         if node.is_thawing() && !planted::on(Bug::FrozenWrites) {
@@ -47,27 +63,26 @@ pub(crate) async fn forward<E: Env>(
         }
         // The last candidate gets all the time that is left.
         let patience = if asked + 1 == ATTEMPTS_MAX { deadline } else { node.0.env.now() + PATIENCE };
-        match attempt(node, partition, candidate, &put, patience).await {
-            Attempt::Answered(Ok(mut done)) => {
-                explain.line(|| format!("{} coordinated", node.name_of(candidate)));
-                done.explain.splice(0..0, explain.take());
-                return Ok(done);
-            }
-            Attempt::Answered(Err(failure)) if !worth_another(&failure) => {
-                return Err(Failure { outcome: failure.outcome.max(outcome), ..failure });
-            }
-            Attempt::Answered(Err(failure)) => {
+        match attempt(node, partition, candidate, &put, patience.min(deadline)).await {
+            Attempt::Answered(Err(failure)) if worth_another(&failure) => {
                 reason = failure.reason;
-                outcome = outcome.max(failure.outcome);
                 asked += 1;
             }
+            Attempt::Answered(result) => {
+                explain.line(|| format!("{} coordinated", node.name_of(candidate)));
+                return (after(result, outcome, explain.take()), Rest::nothing());
+            }
             Attempt::Unanswered => {
+                explain.line(|| format!("{} did not answer in time", node.name_of(candidate)));
                 outcome = Outcome::MaybeApplied;
                 asked += 1;
             }
             Attempt::NotApplied(why) => {
                 explain.line(|| format!("{} could not be asked: {why}", node.name_of(candidate)));
-                reason = why;
+                // That someone is away says less than why someone who is not has refused.
+                if why != Reason::Unavailable {
+                    reason = why;
+                }
             }
         }
         put.retry |= outcome == Outcome::MaybeApplied;
@@ -75,18 +90,49 @@ pub(crate) async fn forward<E: Env>(
             node.0.env.probe(Probe::ForwardedAgain);
         }
     }
-    Err(Failure { outcome, explain: explain.take(), needed: 1, ..Failure::not_applied(reason) })
+    let failure = Failure { outcome, explain: explain.take(), needed: 1, ..Failure::not_applied(reason) };
+    (Err(failure), Rest::nothing())
 }
 
-/// Homes that may coordinate: the one that answered the preceding read fastest (EX-12), then the healthiest.
-fn candidates<E: Env>(node: &Node<E>, partition: PartitionId, preferred: Option<NodeId>) -> Vec<NodeId> {
-    let homes = node.layout().homes(partition).iter().copied();
-    let mut homes: Vec<NodeId> = homes.filter(|&home| home != node.id()).collect();
+/// The last candidate's word, together with what the ones before it may have done.
+fn after(result: Result<Done, Failure>, before: Outcome, mut lines: Vec<String>) -> Result<Done, Failure> {
+    match result {
+        Ok(mut done) => {
+            lines.append(&mut done.explain);
+            Ok(Done { explain: lines, ..done })
+        }
+        Err(mut failure) => {
+            lines.append(&mut failure.explain);
+            Err(Failure { outcome: failure.outcome.max(before), explain: lines, ..failure })
+        }
+    }
+}
+
+/// Who is to coordinate, of those that were not tried: the healthiest; of those a home before a fallback; of
+/// homes this node, then the one that answered the preceding read fastest (EX-12), then the fastest; of fallbacks
+/// the first.
+fn next_candidate<E: Env>(
+    node: &Node<E>,
+    partition: PartitionId,
+    preferred: Option<NodeId>,
+    tried: &[NodeId],
+) -> Option<NodeId> {
+    let me = node.id();
+    let able = node.0.store.check().is_ok();
+    if node.home(partition).is_some() && able && !tried.contains(&me) {
+        return Some(me);
+    }
+    let layout = node.layout();
+    let n = layout.n();
+    let list = layout.preference_list(partition).iter().copied().enumerate();
+    let free = list.filter(|(_, id)| !tried.contains(id) && (*id != me || able));
     let detector = node.0.detector.borrow();
     let now = node.0.env.now();
-    homes
-        .sort_by_key(|&home| (detector.health(home, now), Some(home) != preferred, detector.cost(home, now)));
-    homes
+    let best = free.min_by_key(|&(rank, id)| {
+        let order = if rank < n { detector.cost(id, now) } else { rank as u64 };
+        (node.health(id), rank >= n, Some(id) != preferred, order)
+    });
+    best.map(|(_, id)| id)
 }
 
 async fn attempt<E: Env>(
@@ -121,9 +167,14 @@ async fn attempt<E: Env>(
     }
 }
 
-/// Whether another home may do better: not where the request itself is at fault.
+/// Whether another candidate may do better: not where the request itself is at fault.
 fn worth_another(failure: &Failure) -> bool {
     failure.reason.retryable() && failure.outcome == Outcome::NotApplied
+}
+
+/// Whether this node could not begin, for reasons of its own that others need not share.
+fn hands_on(failure: &Failure) -> bool {
+    failure.outcome == Outcome::NotApplied && matches!(failure.reason, Reason::Disk(_) | Reason::HintsFull)
 }
 
 const ATTEMPTS_MAX: usize = 2;

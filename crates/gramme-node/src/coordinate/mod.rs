@@ -12,11 +12,11 @@ mod list;
 mod locate;
 mod put;
 mod repair;
+mod seats;
 
 pub(crate) use get::get;
 pub(crate) use list::list;
 pub(crate) use locate::locate;
-use put::put_unless_disk_fails;
 pub(crate) use put::{Rest, put_here};
 pub(crate) use repair::Repairs;
 
@@ -24,7 +24,7 @@ use crate::env::{Env, Mono};
 use crate::node::Node;
 use gramme_core::Quorum;
 use gramme_core::limits::FALLBACK_AFTER_MS_MAX;
-use gramme_wire::{Acks, Done, Failure, Put, Reason};
+use gramme_wire::{Acks, Done, Failure, Put};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
@@ -54,25 +54,16 @@ fn acks(quorum: &Quorum) -> Acks {
     Acks { homes: quorum.homes() as u8, fallbacks: quorum.fallbacks() as u8 }
 }
 
-/// Coordinates a put here, or hands it to a node that may. Answers through `answer`; what it resolves with is
-/// the rest of the work, which goes on after the answer.
+/// Has a put coordinated, here or by a node that may. Answers through `answer`; what it resolves with is the
+/// rest of the work, which goes on after the answer.
 pub(crate) async fn put<E: Env>(
     node: &Node<E>,
     put: Put,
     deadline: Mono,
     answer: oneshot::Sender<Result<Done, Failure>>,
 ) -> Rest<E> {
-    let mut put = put;
-    let (mut answer, mut reason) = (answer, Reason::Unavailable);
-    if node.home(node.partition_of(&put.key)).is_some() {
-        match put_unless_disk_fails(node, &mut put, deadline, answer).await {
-            Ok(rest) => return rest,
-            // A home whose disk takes no writes, or cannot read this key, is as good as none.
-            Err((failure, unanswered)) => (answer, reason) = (unanswered, failure.reason),
-        }
-    }
-    let forwarded = forward::forward(node, put, reason, deadline).await;
+    let (result, rest) = forward::put_somewhere(node, put, deadline).await;
     // Nobody listens any more if the client has gone away.
-    let _ = answer.send(forwarded);
-    Rest::nothing()
+    let _ = answer.send(result);
+    rest
 }

@@ -1,14 +1,19 @@
-//! One put at its coordinator, a home of the key: mint, then sync here and fan out to the other homes at
-//! once; answer when W distinct nodes have it durably, this one among them; live on to the deadline and turn
-//! the homes that stayed silent into hints (the paper, 4.5 and 4.6; EX-6, HH-1 to HH-3).
+//! One put at its coordinator: mint, then sync here and fan out to the other homes at once; answer when W
+//! distinct nodes have it durably, this one among them; live on until someone holds it for every home that did
+//! not take it (the paper, 4.5 and 4.6; EX-6, HH-1 to HH-3).
+//!
+//! The coordinator is a home of the key, or, if none is within reach, a fallback, which mints under its hint
+//! store's own incarnation and keeps the record there for all homes (correctness.md 1.4).
 //!
 //! Invariant: after the append nothing abandons the put, and its failure is `maybe_applied`.
 
 use crate::coordinate::explain::Explain;
 use crate::coordinate::get::read_at_r;
+use crate::coordinate::seats::{Need, Seats};
 use crate::coordinate::{acks, within};
 use crate::env::{Env, Mono};
 use crate::fan_out::{Answer, Gather, Step};
+use crate::hints::Keeping;
 use crate::node::Node;
 use crate::probe::{Operation, Probe};
 use crate::replica::{Minted, Replica};
@@ -16,40 +21,22 @@ use crate::request::Health;
 use crate::serve;
 use gramme_core::bucket::BucketSettings;
 use gramme_core::codec::encode_record;
-use gramme_core::limits::{CONTENT_TYPE_BYTES_MAX, META_BYTES_MAX, META_ENTRIES_MAX};
+use gramme_core::limits::{
+    CONTENT_TYPE_BYTES_MAX, FALLBACK_AFTER_MS_MAX, HINT_OVERHEAD_BYTES, META_BYTES_MAX, META_ENTRIES_MAX,
+};
 use gramme_core::planted::{self, Bug};
 use gramme_core::record::Content;
 use gramme_core::{Context, Frontier, Key, NodeId, Outcome, PartitionId, Quorum, Verdict};
 use gramme_wire::{Body, Done, Failure, Put, Reason};
 use std::rc::Rc;
-use tokio::sync::oneshot;
+use std::time::Duration;
 
-/// Coordinates a put on this node, a home of its key. Answers through `answer`; what it resolves with is the
-/// rest of the work.
+/// Coordinates a put on this node; gives the answer, and the rest of the work, which is to go on after it.
 pub(crate) async fn put_here<E: Env>(
-    node: &Node<E>,
-    mut put: Put,
-    deadline: Mono,
-    answer: oneshot::Sender<Result<Done, Failure>>,
-) -> Rest<E> {
-    match put_unless_disk_fails(node, &mut put, deadline, answer).await {
-        Ok(rest) => rest,
-        Err((failure, answer)) => {
-            // Nobody listens any more if the client has gone away.
-            let _ = answer.send(Err(failure));
-            Rest::nothing()
-        }
-    }
-}
-
-/// As [`put_here`]; but if this node's disk failed before anything was written, nobody is told and another home
-/// may try.
-pub(crate) async fn put_unless_disk_fails<E: Env>(
     node: &Node<E>,
     put: &mut Put,
     deadline: Mono,
-    answer: Answering,
-) -> Result<Rest<E>, (Failure, Answering)> {
+) -> (Result<Done, Failure>, Rest<E>) {
     let began = node.0.env.now();
     let (result, rest) = match begin(node, put, deadline).await {
         Ok(mut writing) => (writing.until_reached().await, Rest(Some(writing))),
@@ -57,22 +44,8 @@ pub(crate) async fn put_unless_disk_fails<E: Env>(
     };
     let took = node.0.env.now().since(began);
     node.coordinated(Operation::Put, took, result.is_ok());
-    match result {
-        Err(failure)
-            if matches!(failure.reason, Reason::Disk(_)) && failure.outcome == Outcome::NotApplied =>
-        {
-            Err((failure, answer))
-        }
-        // Nobody listens any more if the client has gone away.
-        result => {
-            let _ = answer.send(result);
-            Ok(rest)
-        }
-    }
+    (result, rest)
 }
-
-/// Where a put's answer goes.
-type Answering = oneshot::Sender<Result<Done, Failure>>;
 
 /// What is left of a put after its answer.
 pub(crate) struct Rest<E: Env>(Option<Writing<E>>);
@@ -83,7 +56,7 @@ impl<E: Env> Rest<E> {
         Rest(None)
     }
 
-    /// Collects late answers until the deadline, then has hints kept for the homes that stayed silent.
+    /// Collects late answers, and has hints kept for the homes that are silent at the deadline.
     pub(crate) async fn finish(self) {
         if let Some(mut writing) = self.0 {
             writing.collect_late().await;
@@ -96,17 +69,41 @@ async fn begin<E: Env>(node: &Node<E>, put: &mut Put, deadline: Mono) -> Result<
     let refuse = Failure::not_applied;
     let settings = node.settings(put.key.bucket());
     let partition = node.partition_of(&put.key);
-    let Some(replica) = node.home(partition) else { return Err(refuse(Reason::Unsuitable)) };
     in_time(node, deadline).map_err(refuse)?;
     let need = check(node, put, &settings).map_err(refuse)?;
+    let place = Place::of(node, partition, put).await.map_err(refuse)?;
     let mut explain = Explain::new(node, put.explain);
-    let covers = prepare(node, replica, put, deadline, &mut explain).await?;
+    let covers = prepare(node, &place, put, deadline, &mut explain).await?;
     put.key = put.key.detached();
-    let minting = replica.put(put, covers, &settings, || in_time(node, deadline));
+    let minting = place.replica.put(put, covers, &settings, &place.hint_for, || in_time(node, deadline));
     let minted = within(node, deadline, minting).await.unwrap_or(Err(Reason::TooLate)).map_err(refuse)?;
     explain
         .line(|| format!("minted {} here, {} sibling(s)", minted.dot, minted.kept.record.siblings().len()));
-    Ok(Writing::start(node, put.key.clone(), partition, minted, need, put.pw, deadline, explain))
+    let quorum = Quorum::new(need, put.pw as usize);
+    Ok(Writing::start(node, put.key.clone(), partition, minted, quorum, deadline, explain))
+}
+
+/// Where a coordinator mints: among its home data, or in its hint store for all homes.
+struct Place<E: Env> {
+    replica: Rc<Replica<E>>,
+    /// The homes that it stands in for; nobody, if it is one.
+    hint_for: Vec<NodeId>,
+    /// Keeps the hint store from being destroyed meanwhile.
+    _kept: Option<Keeping<E>>,
+}
+
+impl<E: Env> Place<E> {
+    async fn of(node: &Node<E>, partition: PartitionId, put: &Put) -> Result<Place<E>, Reason> {
+        if let Some(replica) = node.home(partition) {
+            return Ok(Place { replica: replica.clone(), hint_for: Vec::new(), _kept: None });
+        }
+        let value_bytes = if let Content::Value(value) = &put.content { value.len() } else { 0 };
+        let bytes = put.key.as_bytes().len() + value_bytes + HINT_OVERHEAD_BYTES;
+        let keeping = node.0.hints.keep(partition, bytes).await?;
+        let hint_for = node.layout().homes(partition).to_vec();
+        keeping.wanted_by(hint_for.iter().copied());
+        Ok(Place { replica: keeping.replica().clone(), hint_for, _kept: Some(keeping) })
+    }
 }
 
 /// Late coordination is refused, and so is what may have waited through a freeze: a write minted now would lie
@@ -156,7 +153,7 @@ fn check<E: Env>(node: &Node<E>, put: &Put, settings: &BucketSettings) -> Result
 /// for its earlier attempt at the other replicas, so that it adopts that dot.
 async fn prepare<E: Env>(
     node: &Node<E>,
-    replica: &Rc<Replica<E>>,
+    place: &Place<E>,
     put: &Put,
     deadline: Mono,
     explain: &mut Explain<E>,
@@ -166,13 +163,16 @@ async fn prepare<E: Env>(
     if !blind_delete && !retry {
         return Ok(None);
     }
-    match read_at_r(node, &put.key, deadline).await {
+    // A retry must not spend all its time on looking for its earlier attempt.
+    let left = deadline.since(node.0.env.now());
+    let look_until = if blind_delete { deadline } else { node.0.env.now() + left / 2 };
+    match read_at_r(node, &put.key, look_until).await {
         Ok(got) => {
             explain.line(|| format!("read first: {} sibling(s)", got.record.siblings().len()));
             if retry && !got.record.is_empty() {
                 let found = encode_record(&got.record);
                 let stamp = Frontier::none();
-                let merging = replica.merge(&put.key, &found, &stamp, None);
+                let merging = place.replica.merge(&put.key, &found, &stamp, &place.hint_for);
                 let merged = within(node, deadline, merging).await.unwrap_or(Err(Reason::TooLate));
                 merged.map_err(Failure::not_applied)?;
             }
@@ -191,13 +191,13 @@ struct Writing<E: Env> {
     key: Key,
     minted: Minted,
     quorum: Quorum,
+    seats: Seats,
     gather: Gather<E>,
+    /// When the client's time is over; seats are filled a little longer.
+    deadline: Mono,
     own_failed: bool,
-    fallback_at: Mono,
-    /// Homes that were not reached and for whom nobody has been asked yet.
-    missing: Vec<NodeId>,
-    /// Fallbacks that were asked.
-    standing_in: Vec<Place>,
+    /// Whether the client has its answer.
+    answered: bool,
     explain: Explain<E>,
 }
 
@@ -208,188 +208,191 @@ impl<E: Env> Writing<E> {
         key: Key,
         partition: PartitionId,
         minted: Minted,
-        need: usize,
-        pw: u8,
+        quorum: Quorum,
         deadline: Mono,
         explain: Explain<E>,
     ) -> Writing<E> {
-        let homes = node.layout().homes(partition);
-        let others: Vec<NodeId> = homes.iter().copied().filter(|&home| home != node.id()).collect();
-        let mut quorum = Quorum::new(need, pw as usize);
-        homes.iter().for_each(|&home| quorum.asked(home, true));
-        let body = Body::Merge {
-            key: key.clone(),
-            record: minted.kept.encoded.clone(),
-            hint_for: None,
-            stamp: node.home(partition).map(|home| home.frontier()).unwrap_or_default(),
-            buffered: false,
-        };
-        let gather = node.0.routes.fan_out(&others, partition, body, deadline);
-        let patience = others.iter().map(|&home| node.0.detector.borrow().fallback_after(home)).max();
+        let gather = node.0.routes.open(partition, deadline + FILL_SEATS);
         let own = gather.ask_here(node.id());
         node.0.store.when_durable(minted.batch, move |fate| own(serve::settled(fate)));
         gather.heed_silence(true);
-        Writing {
-            fallback_at: patience.map_or(deadline, |patience| node.0.env.now() + patience),
-            missing: others.into_iter().filter(|&home| node.health(home) == Health::Down).collect(),
-            standing_in: Vec::new(),
-            node: node.clone(),
-            own_failed: false,
+        let node = node.clone();
+        let seats = Seats::default();
+        let mut writing = Writing {
+            node,
             partition,
             key,
             minted,
             quorum,
+            seats,
             gather,
+            deadline,
+            own_failed: false,
+            answered: false,
             explain,
+        };
+        writing.ask_homes();
+        writing.fill_seats();
+        writing
+    }
+
+    /// All homes at once, this one by its own disk. A fallback that coordinates sits for the home that is least
+    /// likely to answer.
+    fn ask_homes(&mut self) {
+        let homes = self.node.layout().homes(self.partition).to_vec();
+        let me = self.node.id();
+        let stamp = self.node.home(self.partition).map(|home| home.frontier()).unwrap_or_default();
+        self.quorum.asked(me, homes.contains(&me));
+        for &home in &homes {
+            if home == me {
+                self.seats.ask_home(me, Mono(u64::MAX));
+                continue;
+            }
+            self.seats.ask_home(home, self.patience_with(home));
+            self.quorum.asked(home, true);
+            self.gather.ask(home, self.merge(None, stamp.clone()));
+        }
+        if !homes.contains(&me)
+            && let Some(&home) = homes.iter().rev().max_by_key(|&&home| self.node.health(home))
+        {
+            self.node.0.env.probe(Probe::FallbackCoordinated);
+            self.seats.ask_fallback(home, me, Mono(u64::MAX));
+            self.explain.line(|| "no home was within reach: this fallback coordinates".to_string());
+        }
+    }
+
+    /// The record as it travels, for a home or for whoever takes its place.
+    fn merge(&self, hint_for: Option<NodeId>, stamp: Frontier) -> Body {
+        let record = self.minted.kept.encoded.clone();
+        Body::Merge { key: self.key.clone(), record, hint_for, stamp, buffered: false }
+    }
+
+    /// How long this node may be silent before its place is taken: no time at all if it is down.
+    fn patience_with(&self, id: NodeId) -> Mono {
+        let now = self.node.0.env.now();
+        match self.node.health(id) {
+            Health::Down => now,
+            _ => now + self.node.0.detector.borrow().fallback_after(id),
         }
     }
 
     /// Resolves once W nodes have it, or never will.
     async fn until_reached(&mut self) -> Result<Done, Failure> {
         loop {
-            self.replace_missing();
+            self.fill_seats();
             let own = self.quorum.has_acked(self.node.id());
             match self.quorum.verdict() {
                 Verdict::Reached if own => return Ok(self.done()),
-                Verdict::Impossible if self.missing.is_empty() => return Err(self.failure()),
                 _ if self.own_failed => return Err(self.failure()),
+                // The count that is told includes this node, which has yet to finish.
+                Verdict::Impossible if !self.quorum.is_pending(self.node.id()) => return Err(self.failure()),
                 _ => {}
             }
-            if !self.step(self.fallback_at).await {
+            if self.node.0.env.now() >= self.deadline || !self.step(self.deadline).await {
                 return Err(self.failure());
             }
         }
     }
 
-    /// Until everyone who was asked has answered or the deadline has come; then hints for the homes that have
-    /// not. If as many wait already as may, those are asked for at once.
+    /// Goes on until every home's seat is held, or nobody is left to ask: homes that are still silent at the
+    /// deadline are given up then. If as many wait already as may, all are given up at once.
     async fn collect_late(&mut self) {
-        let place = self.node.linger();
+        self.answered = true;
         self.gather.heed_silence(false);
-        self.fallback_at = self.gather.deadline();
-        while place.is_some() && self.gather.is_waiting() && self.step(self.fallback_at).await {
-            self.node.0.env.probe(Probe::LateAnswer);
-            self.replace_missing();
-        }
-        let homes: Vec<NodeId> = self.node.layout().homes(self.partition).to_vec();
-        for home in homes {
-            if home != self.node.id() && !self.quorum.has_acked(home) {
-                self.miss(home);
+        let Some(_place) = self.node.linger() else {
+            self.seats.give_up_homes(self.node.0.env.now());
+            return self.fill_seats();
+        };
+        self.seats.wait_for_homes(self.deadline);
+        loop {
+            self.fill_seats();
+            let now = self.node.0.env.now();
+            let in_time = now < self.deadline;
+            // After the deadline only those are waited for who take a home's place.
+            let end = if in_time { self.deadline } else { self.gather.deadline() };
+            let is_open = in_time || (now < end && self.seats.next_at(now).is_some());
+            if !is_open || !self.gather.is_waiting() {
+                return;
             }
+            self.step(end).await;
         }
-        self.replace_missing();
     }
 
-    /// Takes one thing that happens; `false` if the deadline has come or nothing can happen any more.
-    async fn step(&mut self, until: Mono) -> bool {
+    /// Takes one thing that happens before `end`; `false` if the time is over or nothing can happen any more.
+    async fn step(&mut self, end: Mono) -> bool {
+        let now = self.node.0.env.now();
+        let until = self.seats.next_at(now).map_or(end, |at| at.min(end));
         match self.gather.next(until).await {
-            Step::Answer(from, answer) => self.take(from, answer),
-            Step::Time if self.node.0.env.now() < self.gather.deadline() => self.give_up_waiting(),
-            Step::Time | Step::Exhausted => return false,
+            Step::Answer(from, answer) => {
+                if self.answered {
+                    self.node.0.env.probe(Probe::LateAnswer);
+                }
+                self.take(from, answer);
+                true
+            }
+            Step::Time if self.node.0.env.now() >= end => false,
+            Step::Time => {
+                if !self.answered {
+                    self.notice_silence();
+                }
+                true
+            }
+            Step::Exhausted => false,
         }
-        true
     }
 
     fn take(&mut self, from: NodeId, answer: Answer) {
         let home = self.node.layout().is_home(self.partition, from);
-        match answer {
-            Answer::Said(Body::MergeReply) => {
-                self.explain.line(|| format!("durable at {}", describe(&self.node, self.partition, from)));
-                self.quorum.ack(from, home);
-            }
-            other => {
-                self.explain.line(|| {
-                    format!(
-                        "{} does not have it: {}",
-                        describe(&self.node, self.partition, from),
-                        say(&other)
-                    )
-                });
-                self.quorum.fail(from);
-                self.own_failed |= from == self.node.id();
-                match self.standing_in.iter().position(|place| place.fallback == from) {
-                    // A fallback that failed is followed by the next one.
-                    Some(at) => {
-                        self.standing_in[at].failed = true;
-                        let home = self.standing_in[at].home;
-                        self.miss(home);
-                    }
-                    None if home && from != self.node.id() => self.miss(from),
-                    None => {}
-                }
-            }
-        }
-    }
-
-    /// A home has not got it, or not in time: someone is to take its place, unless someone has.
-    fn miss(&mut self, home: NodeId) {
-        let served = self.standing_in.iter().any(|place| place.home == home && !place.failed);
-        if !served && !self.missing.contains(&home) {
-            self.missing.push(home);
-        }
-    }
-
-    /// The patience with all that are silent is over, or with one that is more than slow: their places are taken
-    /// while the put still waits.
-    fn give_up_waiting(&mut self) {
-        let all = self.node.0.env.now() >= self.fallback_at;
-        if all {
-            self.fallback_at = self.gather.deadline();
-            self.node.listen();
-        } else if self.is_within_reach() {
-            // It may be back in a blink, and nobody waits for it.
+        if let Answer::Said(Body::MergeReply) = answer {
+            self.explain.line(|| format!("durable at {}", describe(&self.node, self.partition, from)));
+            self.quorum.ack(from, home);
+            self.seats.has(from);
             return;
         }
-        let me = self.node.id();
-        let homes: Vec<NodeId> = self.node.layout().homes(self.partition).to_vec();
-        let absent = |&peer: &NodeId| self.quorum.is_pending(peer) && self.node.is_silent(peer);
-        let silent = self.standing_in.iter().map(|place| place.fallback).filter(absent);
-        let lost = homes.into_iter().filter(|home| absent(home) || (all && self.quorum.is_pending(*home)));
-        for peer in lost.filter(|&home| home != me).chain(silent).collect::<Vec<_>>() {
-            match self.standing_in.iter().position(|place| place.fallback == peer) {
-                Some(at) => {
-                    self.standing_in[at].failed = true;
-                    let home = self.standing_in[at].home;
-                    self.miss(home);
-                }
-                None => self.miss(peer),
+        self.explain.line(|| {
+            format!("{} does not have it: {}", describe(&self.node, self.partition, from), say(&answer))
+        });
+        self.quorum.fail(from);
+        self.own_failed |= from == self.node.id();
+        if home && is_overload(&answer) {
+            self.seats.overloaded(from);
+        } else {
+            self.seats.failed(from);
+        }
+    }
+
+    /// Someone's patience is over, or someone is more than slow: silent, whatever is asked of it. That one is not
+    /// waited for, unless there are enough others: it may be back in a blink.
+    fn notice_silence(&mut self) {
+        let now = self.node.0.env.now();
+        self.node.listen();
+        let asked: Vec<NodeId> = self.seats.asked().collect();
+        let is_there = |&id: &NodeId| {
+            self.quorum.has_acked(id) || (self.quorum.is_pending(id) && !self.node.is_silent(id))
+        };
+        if asked.iter().copied().filter(is_there).count() < self.quorum.need() {
+            for id in asked.into_iter().filter(|&id| self.node.is_silent(id)) {
+                self.seats.give_up(id, now);
             }
         }
     }
 
-    /// Whether those who have it, or are there to say so, are as many as are needed.
-    fn is_within_reach(&self) -> bool {
-        let asked = self.standing_in.iter().map(|place| &place.fallback);
-        let asked = self.node.layout().homes(self.partition).iter().chain(asked);
-        let counts = |&&node: &&NodeId| {
-            self.quorum.has_acked(node) || (self.quorum.is_pending(node) && !self.node.is_silent(node))
+    /// Asks the next fallback for every seat that has fallen vacant.
+    fn fill_seats(&mut self) {
+        let need = match self.quorum.verdict() {
+            Verdict::Reached => Need::Met,
+            Verdict::Pending => Need::Open,
+            Verdict::Impossible => Need::Unmet,
         };
-        asked.filter(counts).count() >= self.quorum.need()
-    }
-
-    /// Asks the next fallback for every home that is missing.
-    fn replace_missing(&mut self) {
-        for home in std::mem::take(&mut self.missing) {
-            let used = |id: &NodeId| self.standing_in.iter().any(|place| place.fallback == *id);
-            let fallbacks = self.node.layout().fallbacks(self.partition);
-            let next = fallbacks
-                .iter()
-                .copied()
-                .filter(|id| *id != self.node.id() && !used(id))
-                .min_by_key(|&id| (self.node.health(id), self.node.is_silent(id)));
-            let Some(fallback) = next else { continue };
+        for home in self.seats.vacant(self.node.0.env.now(), need) {
+            let fallbacks = self.node.layout().fallbacks(self.partition).iter().copied();
+            let free = fallbacks.filter(|&id| id != self.node.id() && !self.seats.was_asked(id));
+            let best = free.min_by_key(|&id| (self.node.health(id), self.node.is_silent(id)));
+            let Some(fallback) = best else { return };
             self.node.0.env.probe(Probe::HintAsked);
-            self.standing_in.push(Place { fallback, home, failed: false });
+            self.seats.ask_fallback(home, fallback, self.patience_with(fallback));
             self.quorum.asked(fallback, false);
-            let record = self.minted.kept.encoded.clone();
-            let body = Body::Merge {
-                key: self.key.clone(),
-                record,
-                hint_for: Some(home),
-                stamp: Frontier::none(),
-                buffered: false,
-            };
-            self.gather.ask(fallback, body);
+            self.gather.ask(fallback, self.merge(Some(home), Frontier::none()));
             self.explain.line(|| {
                 format!(
                     "{} was asked to keep it for {}",
@@ -431,13 +434,6 @@ impl<E: Env> Writing<E> {
     }
 }
 
-/// Who was asked to stand in for whom.
-struct Place {
-    fallback: NodeId,
-    home: NodeId,
-    failed: bool,
-}
-
 fn describe<E: Env>(node: &Node<E>, partition: PartitionId, id: NodeId) -> String {
     let kind = if node.layout().is_home(partition, id) { "home" } else { "fallback" };
     format!("{} ({kind})", node.name_of(id))
@@ -451,3 +447,11 @@ fn say(answer: &Answer) -> String {
         Answer::Unsent => "it cannot be reached".to_string(),
     }
 }
+
+fn is_overload(answer: &Answer) -> bool {
+    matches!(answer, Answer::Said(Body::Refused { failure }) if failure.reason == Reason::Overloaded)
+}
+
+/// How long after its deadline a put goes on looking for someone to take the place of homes that stayed silent:
+/// enough for a few fallbacks that stay silent too.
+const FILL_SEATS: Duration = Duration::from_millis(4 * FALLBACK_AFTER_MS_MAX);

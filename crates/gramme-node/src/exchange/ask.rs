@@ -260,7 +260,7 @@ impl<E: Env> Asking<'_, E> {
     /// Merges one record, as soon as the store has room for it.
     async fn merge(&self, key: &Key, record: &bytes::Bytes, frontier: &Frontier) -> Result<(), Reason> {
         for _ in 0..ROOM_TRIES {
-            match self.replica.merge(key, record, frontier, None).await {
+            match self.replica.merge(key, record, frontier, &[]).await {
                 Err(Reason::Overloaded) => {
                     let env = &self.node.0.env;
                     env.sleep_until(env.now() + ROOM_PAUSE).await;

@@ -7,6 +7,7 @@
 //! Invariant: sessions are few, and one that is not gone on with ends by itself.
 
 use crate::env::{Env, Mono};
+use crate::hints::Keeping;
 use crate::node::Node;
 use crate::probe::Probe;
 use crate::replica::{Replica, disk};
@@ -31,6 +32,7 @@ pub(crate) struct Session<E: Env>(Rc<Kept<E>>, Mono);
 struct Kept<E: Env> {
     asker: NodeId,
     replica: Rc<Replica<E>>,
+    _reading: Option<Keeping<E>>,
     partition: PartitionId,
     kind: u8,
     /// What the asker had seen; `None` if everything is to be sent.
@@ -46,6 +48,11 @@ impl<E: Env> Session<E> {
     pub(crate) fn asker(&self) -> NodeId {
         self.0.asker
     }
+
+    /// Whether nobody has gone on with it for so long that it has ended.
+    pub(crate) fn is_over(&self, now: Mono) -> bool {
+        self.1 <= now
+    }
 }
 
 /// A peer begins a session; `ask` is a [`Body::Pull`].
@@ -54,8 +61,11 @@ pub(crate) async fn begin<E: Env>(node: &Node<E>, from: NodeId, partition: Parti
     if partition.0 as usize >= node.layout().partitions() || !node.layout().is_home(partition, from) {
         return refused(Reason::Unsuitable);
     }
-    let found = if hints { node.hint_store_if_any(partition) } else { node.home(partition).cloned() };
-    let Some(replica) = found else { return refused(Reason::Unsuitable) };
+    // While a session reads a hint store, that is not destroyed: what would be missing from the session would be
+    // taken for seen at its end.
+    let reading = if hints { node.0.hints.read(partition) } else { None };
+    let found = if hints { reading.as_ref().map(Keeping::replica) } else { node.home(partition) };
+    let Some(replica) = found.cloned() else { return refused(Reason::Unsuitable) };
     let now = node.0.env.now();
     {
         let mut serving = node.0.exchange.serving.borrow_mut();
@@ -84,7 +94,7 @@ pub(crate) async fn begin<E: Env>(node: &Node<E>, from: NodeId, partition: Parti
     let probe = if rows.is_some() { Probe::PullServedByKeys } else { Probe::PullServedByScan };
     node.0.env.probe(probe);
     let seen = (!full).then_some(seen);
-    let kept = Kept { asker: from, replica, partition, kind, seen, rows, frontier, life };
+    let kept = Kept { asker: from, replica, _reading: reading, partition, kind, seen, rows, frontier, life };
     let number = node.0.env.random();
     page(node, number, Rc::new(kept), None, Some(sigma)).await
 }

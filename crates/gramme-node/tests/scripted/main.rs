@@ -5,6 +5,7 @@
 mod admission;
 mod disks;
 mod gets;
+mod hints;
 mod lists;
 mod peers;
 #[cfg(feature = "planted")]

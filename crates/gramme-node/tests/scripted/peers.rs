@@ -130,7 +130,7 @@ fn a_fallback_keeps_its_hint_apart_and_shows_it_to_readers() {
     let story = Story::at_fallback();
     story.peer_says(story.list[0], 4, 1_000_000, merge_of("k", &foreign(77, 5, "v"), Some(story.list[1])));
     story.heard();
-    assert_eq!(story.node.status().hints, 1);
+    assert_eq!(story.node.status().hints.hints, 1);
     story.peer_says(story.list[0], 5, 1_000_000, Body::Read { key: key("k") });
     let said = story.heard();
     assert_eq!(said[0].body, unproven(&foreign(77, 5, "v")));

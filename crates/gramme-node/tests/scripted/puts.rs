@@ -227,14 +227,6 @@ fn a_forwarder_that_was_frozen_between_two_candidates_asks_no_second() {
 }
 
 #[test]
-fn no_home_within_reach_is_surely_not_applied() {
-    let story = Story::at_fallback();
-    story.world.unreachable.borrow_mut().extend(story.list[..3].iter().copied());
-    let failure = story.asks(write(put("k", "v", 1))).failure();
-    assert_eq!((failure.reason, failure.outcome), (Reason::Unavailable, Outcome::NotApplied));
-}
-
-#[test]
 fn answers_to_questions_of_an_earlier_life_count_for_nothing() {
     let memory = MemoryEngine::new();
     let first = Story::open(0, memory.clone(), Standing::Continuous);

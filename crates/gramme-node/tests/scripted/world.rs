@@ -60,7 +60,9 @@ impl Story {
 
     /// The node of another story after a restart: the same disk, other dice.
     pub fn reopened(before: &Story, memory: MemoryEngine) -> Story {
-        Story::live(0, memory, Standing::Continuous, before.world.dice.get())
+        let me = before.node.status().node;
+        let place = before.list.iter().position(|&id| id == me).expect("it is a member");
+        Story::live(place, memory, Standing::Continuous, before.world.dice.get())
     }
 
     /// The same on a disk that has no room.
@@ -101,6 +103,7 @@ impl Story {
             store: StoreId(1),
             standing,
             cache_bytes: 1 << 20,
+            hint_bytes_max: 1 << 20,
             request_ms: 1000,
         };
         let env = ScriptEnv(world.clone());
@@ -149,6 +152,14 @@ impl Story {
         }));
         self.world.run();
         Pending(slot)
+    }
+
+    /// These nodes cannot be reached from now on.
+    pub fn lose(&self, lost: &[NodeId]) {
+        for &peer in lost {
+            self.world.unreachable.borrow_mut().insert(peer);
+            self.happens(Event::PeerDown(peer));
+        }
     }
 
     /// What the node has said since the last look, pings and gossip apart.

@@ -2,6 +2,7 @@
 
 use super::{EngineKind, LogFormat, Settings, TlsFiles, Token};
 use gramme_core::NodeId;
+use gramme_core::limits::{HINTS_MB, HINTS_MB_MAX};
 use std::path::{Path, PathBuf};
 
 /// One key of the settings.
@@ -54,6 +55,7 @@ pub const KEYS: &[Key] = &[
     }),
     key("storage.cache_mb", Kind::Number, |d, v| number(&mut d.cache_mb, v, 1, CACHE_MB_MAX)),
     key("storage.reserve_mb", Kind::Number, |d, v| number(&mut d.reserve_mb, v, 1, RESERVE_MB_MAX)),
+    key("storage.hints_mb", Kind::Number, |d, v| number(&mut d.hints_mb, v, 1, HINTS_MB_MAX)),
     key("listen.http", Kind::Text, |d, v| put_address(&mut d.http, v)),
     key("listen.resp", Kind::Text, |d, v| put_address(&mut d.resp, v)),
     key("listen.peer", Kind::Text, |d, v| put_address(&mut d.peer, v)),
@@ -99,6 +101,7 @@ pub(super) struct Draft {
     engine: Option<EngineKind>,
     cache_mb: Option<u32>,
     reserve_mb: Option<u32>,
+    hints_mb: Option<u32>,
     http: Option<String>,
     resp: Option<String>,
     peer: Option<String>,
@@ -126,6 +129,7 @@ impl Draft {
             engine: None,
             cache_mb: None,
             reserve_mb: None,
+            hints_mb: None,
             http: None,
             resp: None,
             peer: None,
@@ -178,6 +182,7 @@ impl Draft {
             engine: self.engine.unwrap_or(EngineKind::Fjall),
             cache_mb: self.cache_mb.unwrap_or(CACHE_MB),
             reserve_mb: self.reserve_mb.unwrap_or(RESERVE_MB),
+            hints_mb: self.hints_mb.unwrap_or(HINTS_MB),
             http: self.http.unwrap_or_else(|| "127.0.0.1:7400".into()),
             resp: self.resp.unwrap_or_else(|| "127.0.0.1:7401".into()),
             peer: self.peer.unwrap_or_else(|| "127.0.0.1:7402".into()),

@@ -300,6 +300,7 @@ pub(crate) fn one_of_each() -> Vec<(String, Message)> {
         ),
         ("ask_seen", Body::AskSeen),
         ("seen_reply", Body::SeenReply { life, seen }),
+        ("refused_hints_full", Body::Refused { failure: failure(Reason::HintsFull) }),
     ];
     bodies
         .into_iter()
@@ -484,6 +485,7 @@ fn failure() -> impl Strategy<Value = Failure> {
         ".{0,30}".prop_map(Reason::Disk),
         ".{0,30}".prop_map(Reason::Invalid),
         Just(Reason::Unsuitable),
+        Just(Reason::HintsFull),
     ];
     let outcome = prop_oneof![Just(Outcome::NotApplied), Just(Outcome::MaybeApplied), Just(Outcome::Applied)];
     (reason, outcome, acks(), any::<u8>(), lines()).prop_map(|(reason, outcome, acks, needed, explain)| {

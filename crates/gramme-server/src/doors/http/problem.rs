@@ -101,7 +101,8 @@ impl From<Failure> for Problem {
             | Reason::Frozen
             | Reason::TooLate
             | Reason::Disk(_)
-            | Reason::Unsuitable => StatusCode::SERVICE_UNAVAILABLE,
+            | Reason::Unsuitable
+            | Reason::HintsFull => StatusCode::SERVICE_UNAVAILABLE,
         };
         Problem {
             status,

@@ -143,7 +143,7 @@ async fn sections(service: &Service) -> Vec<(&'static str, Vec<(&'static str, St
                 ("gramme_members", service.layout().members().len().to_string()),
                 ("gramme_peers_connected", connected.to_string()),
                 ("gramme_copies", service.layout().n().to_string()),
-                ("gramme_hints", shards.iter().map(|shard| shard.hints).sum::<u64>().to_string()),
+                ("gramme_hints", shards.iter().map(|shard| shard.hints.hints).sum::<u64>().to_string()),
             ],
         ),
     ]
