@@ -11,6 +11,7 @@ use hyper::header::CONTENT_TYPE;
 use hyper::{Method, StatusCode, Uri};
 use serde_json::Value as Json;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How to connect.
 #[derive(Clone, Debug, Default)]
@@ -156,6 +157,42 @@ impl Client {
         self.json(&ask).await
     }
 
+    /// The buckets that have settings of their own, as docs/http.md describes them.
+    pub async fn buckets(&self) -> Result<Json, Error> {
+        self.json(&Ask::new(Method::GET, "/v1/buckets".to_string())).await
+    }
+
+    /// A page of one partition's whole records, for a backup: those behind the place where an earlier page says
+    /// that the next one starts.
+    pub async fn records(&self, partition: u16, after: Option<&str>) -> Result<Records, Error> {
+        let mut path = format!("{RECORDS}?partition={partition}");
+        if let Some(after) = after {
+            path.push_str(&format!("&after={after}"));
+        }
+        let mut ask = Ask::new(Method::GET, path);
+        ask.granted = Some(COPY_TIME);
+        let answer = self.exchange.call(&ask).await?;
+        if !answer.status.is_success() {
+            return Err(refusal(&answer));
+        }
+        let header = |name: &str| {
+            let value = answer.headers.get(name)?;
+            value.to_str().ok().map(str::to_string)
+        };
+        let (next, seen) = (header("gramme-next"), header("gramme-seen"));
+        Ok(Records { rows: answer.body, next, seen })
+    }
+
+    /// Gives rows of a backup back to the cluster, as docs/http.md describes it: nothing that was overwritten or
+    /// deleted since comes back, unless the values are to be written `anew`. Names the rows that could not be
+    /// stored.
+    pub async fn restore(&self, rows: Bytes, anew: bool) -> Result<Json, Error> {
+        let mut ask = Ask::new(Method::POST, format!("{RECORDS}?anew={}", u8::from(anew)));
+        ask.granted = Some(COPY_TIME);
+        ask.body = rows;
+        self.json(&ask).await
+    }
+
     /// What one node knows of the cluster, as docs/http.md describes it.
     pub async fn status(&self) -> Result<Json, Error> {
         self.json(&Ask::new(Method::GET, STATUS.to_string())).await
@@ -234,6 +271,20 @@ fn base_of(node: &str) -> Result<String, Error> {
     }
 }
 
+/// A page of a partition's records.
+#[derive(Clone, Debug)]
+pub struct Records {
+    /// As docs/format/backup.md lays rows out.
+    pub rows: Bytes,
+    /// Where the next page starts; `None` if this was the last.
+    pub next: Option<String>,
+    /// As long as this stays the same, nothing was written in the partition; `None` if its homes do not agree.
+    pub seen: Option<String>,
+}
+
+/// Pages of records may have to be read from disks.
+const COPY_TIME: Duration = Duration::from_secs(5);
+const RECORDS: &str = "/v1/cluster/records";
 const KV: &str = "/v1/kv";
 const STATUS: &str = "/v1/cluster/status";
 

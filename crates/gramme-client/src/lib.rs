@@ -30,7 +30,7 @@ mod nodes;
 mod request;
 mod value;
 
-pub use client::{Client, Options};
+pub use client::{Client, Options, Records};
 pub use error::{Error, Kind};
 pub use list::{Entry, List, Listing};
 pub use request::{Read, Write};

@@ -18,6 +18,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod admission;
+pub mod backup;
 pub mod bucket;
 pub mod clock;
 pub mod closed;

@@ -197,6 +197,24 @@ impl<E: Env> Node<E> {
                     Err(failure) => failed(failure),
                 }
             }
+            Request::Copy(page) => {
+                let node = self.clone();
+                let copied = self.task("copy", async move { coordinate::copy(&node, page, deadline).await });
+                match copied.await {
+                    Ok(copied) => Response::Copied(copied),
+                    Err(failure) => failed(failure),
+                }
+            }
+            Request::Restore(restore) => {
+                let node = self.clone();
+                let restored =
+                    self.task("restore", async move { coordinate::restore(&node, *restore, deadline).await });
+                match restored.await {
+                    Ok(acks) => Response::Restored(acks),
+                    Err(failure) => failed(failure),
+                }
+            }
+            Request::Buckets => Response::Buckets(self.all_settings()),
             Request::Locate(key) => Response::Located(coordinate::locate(self, key, deadline).await),
             Request::Bucket(name) => Response::Bucket(self.settings(&name)),
             Request::SetBucket(name, settings) => {
@@ -277,6 +295,12 @@ impl<E: Env> Node<E> {
     /// The settings in force for a bucket.
     pub fn settings(&self, bucket: &str) -> BucketSettings {
         self.0.buckets.borrow().settings(bucket)
+    }
+
+    /// The settings of every bucket that has any of its own, in order of name.
+    pub fn all_settings(&self) -> Vec<(String, BucketSettings)> {
+        let buckets = self.0.buckets.borrow();
+        buckets.facts().map(|(name, fact)| (name.to_string(), fact.settings.clone())).collect()
     }
 
     /// The cluster's secret.

@@ -234,6 +234,11 @@ impl<E: Env> Replica<E> {
         self.frontier.borrow().clone()
     }
 
+    /// What this replica has seen, in 64 bits.
+    pub(crate) fn seen_digest(&self) -> u64 {
+        self.seen.borrow().digest()
+    }
+
     /// What is durable here of a key.
     pub(crate) async fn read(&self, key: &Key) -> Result<Rc<Kept>, EngineError> {
         self.store.durable(&self.row(key)).await

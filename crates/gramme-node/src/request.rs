@@ -26,8 +26,14 @@ pub enum Request {
     Put(Box<Put>),
     /// One page of one partition's keys.
     List(ListPage),
+    /// One page of everything in one partition, for a backup.
+    Copy(CopyPage),
+    /// A record of a backup, to be joined into what the cluster holds.
+    Restore(Box<Restore>),
     /// Where a key lives, and what each of its homes holds.
     Locate(Key),
+    /// All settings that were ever made; shard 0 only.
+    Buckets,
     /// The settings of a bucket.
     Bucket(String),
     /// Set a bucket's settings; shard 0 only.
@@ -44,8 +50,10 @@ impl Request {
             Request::Get(get) => of_key(&get.key),
             Request::Put(put) => of_key(&put.key),
             Request::Locate(key) => of_key(key),
+            Request::Restore(restore) => of_key(&restore.key),
             Request::List(page) => page.partition.0 as usize % shards,
-            Request::Bucket(_) | Request::SetBucket(..) | Request::Status => 0,
+            Request::Copy(page) => page.partition.0 as usize % shards,
+            Request::Buckets | Request::Bucket(_) | Request::SetBucket(..) | Request::Status => 0,
         }
     }
 }
@@ -59,8 +67,14 @@ pub enum Response {
     Done(Box<Done>),
     /// To `List`.
     Listed(Listed),
+    /// To `Copy`.
+    Copied(Copied),
+    /// To `Restore`: who has it.
+    Restored(Acks),
     /// To `Locate`.
     Located(Located),
+    /// To `Buckets`: in order of name.
+    Buckets(Vec<(String, BucketSettings)>),
     /// To `Bucket` and `SetBucket`: the settings in force.
     Bucket(BucketSettings),
     /// To `Status`.
@@ -128,6 +142,39 @@ pub struct Listed {
     pub next_after: Option<Bytes>,
     /// How the bucket wants its records shown.
     pub mode: Mode,
+}
+
+/// One page of everything in one partition: all buckets, tombstones and expired values included.
+#[derive(Clone, Debug)]
+pub struct CopyPage {
+    /// Which partition.
+    pub partition: PartitionId,
+    /// Only what follows this key, joined with its bucket.
+    pub after: Option<Bytes>,
+    /// At most so many.
+    pub keys_max: u32,
+}
+
+/// A page of a copy.
+#[derive(Clone, Debug)]
+pub struct Copied {
+    /// Keys and their joined records, in order.
+    pub entries: Vec<(Key, Record)>,
+    /// Where the next page starts (its `after`); `None` if this was the last.
+    pub next_after: Option<Bytes>,
+    /// What all answering homes had seen of the partition before they read, if they agree: as long as a later
+    /// copy shows the same, nothing was written in between.
+    pub seen: Option<u64>,
+}
+
+/// A record of a backup. It is joined as an untrusted one: whatever the cluster has seen overwritten or deleted
+/// since stays so (correctness.md 2.4).
+#[derive(Clone, Debug)]
+pub struct Restore {
+    /// The key.
+    pub key: Key,
+    /// The encoded record.
+    pub record: Bytes,
 }
 
 /// Where a key lives.

@@ -33,7 +33,7 @@ pub(crate) fn serve<E: Env>(node: &Node<E>, from: NodeId, message: Message, dead
     match body {
         // Its twin has been answered or will be.
         Body::Forward { .. } if !node.0.once.borrow_mut().is_first(from, correlation) => {}
-        Body::Read { .. } | Body::Forward { .. } | Body::List { .. } if late => {
+        Body::Read { .. } | Body::Forward { .. } | Body::List { .. } | Body::Copy { .. } if late => {
             answer(refused(Reason::TooLate))
         }
         Body::Read { .. }
@@ -41,6 +41,7 @@ pub(crate) fn serve<E: Env>(node: &Node<E>, from: NodeId, message: Message, dead
         | Body::List { .. }
         | Body::Pull { .. }
         | Body::PullMore { .. }
+        | Body::Copy { .. }
         | Body::AskSeen
             if node.0.served.get() >= SERVED_MAX =>
         {
@@ -59,10 +60,10 @@ pub(crate) fn serve<E: Env>(node: &Node<E>, from: NodeId, message: Message, dead
             });
         }
         Body::Forward { put } => forward(node, *put, deadline, answer),
-        Body::List { .. } => {
+        Body::List { .. } | Body::Copy { .. } => {
             let node = node.clone();
             now_or_later(&node.clone(), "list", async move {
-                answer(list_here(&node, partition, &body).await);
+                answer(rows_here(&node, partition, &body).await);
             });
         }
         Body::Ping => answer(Body::Pong),
@@ -96,6 +97,7 @@ pub(crate) fn serve<E: Env>(node: &Node<E>, from: NodeId, message: Message, dead
         | Body::MergeReply
         | Body::ForwardReply { .. }
         | Body::ListReply { .. }
+        | Body::CopyReply { .. }
         | Body::Pong
         | Body::Refused { .. }
         | Body::DigestsReply { .. }
@@ -210,6 +212,46 @@ async fn keep_hint<E: Env>(
     Ok(merged)
 }
 
+/// A page of the rows of a partition that this node holds as a home.
+async fn rows_here<E: Env>(node: &Node<E>, partition: PartitionId, asked: &Body) -> Body {
+    match asked {
+        Body::Copy { after, keys_max } => copy_here(node, partition, after.as_ref(), *keys_max).await,
+        asked => list_here(node, partition, asked).await,
+    }
+}
+
+/// A page of everything, whatever its bucket.
+async fn copy_here<E: Env>(
+    node: &Node<E>,
+    partition: PartitionId,
+    after: Option<&Bytes>,
+    keys_max: u32,
+) -> Body {
+    let Some(replica) = node.home(partition) else { return refused(Reason::Unsuitable) };
+    // Before the page is read: what is written meanwhile is more than is claimed.
+    let seen = replica.seen_digest();
+    let scan = Scan {
+        prefix: rows::row(partition.0, rows::KIND_DATA, &[]),
+        after: after.map(|key| rows::row(partition.0, rows::KIND_DATA, key)),
+        rows_max: (keys_max as usize).clamp(1, LIST_PAGE_KEYS_MAX),
+        bytes_max: LIST_PAGE_BYTES_MAX,
+    };
+    match replica.scan(scan).await {
+        Ok(found) => Body::CopyReply {
+            standing: if found.whole { node.standing_of(replica) } else { Standing::Unproven },
+            entries: found
+                .rows
+                .into_iter()
+                .map(|(key, record)| Entry { key: key.joined().clone(), record })
+                .collect(),
+            more: found.more,
+            frontier: replica.frontier(),
+            seen,
+        },
+        Err(cause) => refused(disk(cause)),
+    }
+}
+
 /// A page of the keys of a partition that this node holds as a home; `asked` is a [`Body::List`].
 async fn list_here<E: Env>(node: &Node<E>, partition: PartitionId, asked: &Body) -> Body {
     let Body::List { bucket, prefix, after, keys_max, values } = asked else {
@@ -238,7 +280,7 @@ pub(crate) fn page_here<E: Env>(
     answer: impl FnOnce(Body) + 'static,
 ) {
     let (reader, asked) = (node.clone(), asked.clone());
-    now_or_later(node, "list here", async move { answer(list_here(&reader, partition, &asked).await) });
+    now_or_later(node, "list here", async move { answer(rows_here(&reader, partition, &asked).await) });
 }
 
 struct PageOf<'a> {

@@ -123,6 +123,26 @@ pub enum Body {
         /// The replica's reclaim frontier; see `ReadReply`.
         frontier: Frontier,
     },
+    /// Coordinator to home, for a backup: a page of all that you hold of this partition, tombstones included.
+    Copy {
+        /// Only keys greater than this, joined with their buckets.
+        after: Option<Bytes>,
+        /// At most so many.
+        keys_max: u32,
+    },
+    /// The answer to `Copy`; the keys of its entries are joined with their buckets.
+    CopyReply {
+        /// What its silence proves.
+        standing: Standing,
+        /// In ascending order of key.
+        entries: Vec<Entry>,
+        /// Whether more may follow the last.
+        more: bool,
+        /// The replica's reclaim frontier; see `ReadReply`.
+        frontier: Frontier,
+        /// [`gramme_core::Seen::digest`] of what the replica had seen before it read the page.
+        seen: u64,
+    },
     /// Anyone, when nothing was heard from a peer for a while (FD-1): are you there?
     Ping,
     /// The answer to `Ping`.
@@ -273,6 +293,7 @@ impl Body {
             | Body::MergeReply
             | Body::ForwardReply { .. }
             | Body::ListReply { .. }
+            | Body::CopyReply { .. }
             | Body::Pong
             | Body::Refused { .. }
             | Body::DigestsReply { .. }
@@ -282,6 +303,7 @@ impl Body {
             | Body::Merge { .. }
             | Body::Forward { .. }
             | Body::List { .. }
+            | Body::Copy { .. }
             | Body::Ping
             | Body::BucketsDigest { .. }
             | Body::Buckets { .. }

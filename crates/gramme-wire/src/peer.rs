@@ -65,6 +65,8 @@ fn tag_of(body: &Body) -> u8 {
         Body::ForwardReply { .. } => FORWARD_REPLY,
         Body::List { .. } => LIST,
         Body::ListReply { .. } => LIST_REPLY,
+        Body::Copy { .. } => COPY,
+        Body::CopyReply { .. } => COPY_REPLY,
         Body::Ping => PING,
         Body::Pong => PONG,
         Body::BucketsDigest { .. } => BUCKETS_DIGEST,
@@ -118,14 +120,15 @@ fn write_fields(w: &mut FrameWriter<'_>, body: &Body) {
             w.u8((*values).into());
         }
         Body::ListReply { standing, entries, more, frontier } => {
-            w.u8(standing_byte(*standing));
-            w.u8((*more).into());
-            frontier_of(w, frontier);
-            w.varint(entries.len() as u64);
-            for entry in entries {
-                w.bytes(&entry.key);
-                w.bytes(&entry.record);
-            }
+            write_page(w, *standing, entries, *more, frontier);
+        }
+        Body::Copy { after, keys_max } => {
+            write_optional_bytes(w, after.as_ref());
+            w.u32(*keys_max);
+        }
+        Body::CopyReply { standing, entries, more, frontier, seen } => {
+            w.u64(*seen);
+            write_page(w, *standing, entries, *more, frontier);
         }
         Body::BucketsDigest { digest } => w.u64(*digest),
         Body::Buckets { facts, reply } => {
@@ -227,7 +230,16 @@ fn read_fields(r: &mut Source<'_>, tag: u8) -> Result<Body, WireError> {
             keys_max: r.r.u32()?,
             values: r.flag()?,
         },
-        LIST_REPLY => read_list_reply(r)?,
+        LIST_REPLY => {
+            let (standing, entries, more, frontier) = read_page(r)?;
+            Body::ListReply { standing, entries, more, frontier }
+        }
+        COPY => Body::Copy { after: r.optional_bytes()?, keys_max: r.r.u32()? },
+        COPY_REPLY => {
+            let seen = r.r.u64()?;
+            let (standing, entries, more, frontier) = read_page(r)?;
+            Body::CopyReply { standing, entries, more, frontier, seen }
+        }
         PING => Body::Ping,
         PONG => Body::Pong,
         BUCKETS_DIGEST => Body::BucketsDigest { digest: r.r.u64()? },
@@ -257,7 +269,24 @@ fn read_fields(r: &mut Source<'_>, tag: u8) -> Result<Body, WireError> {
     })
 }
 
-fn read_list_reply(r: &mut Source<'_>) -> Result<Body, WireError> {
+fn write_page(
+    w: &mut FrameWriter<'_>,
+    standing: Standing,
+    entries: &[Entry],
+    more: bool,
+    frontier: &Frontier,
+) {
+    w.u8(standing_byte(standing));
+    w.u8(more.into());
+    frontier_of(w, frontier);
+    w.varint(entries.len() as u64);
+    for entry in entries {
+        w.bytes(&entry.key);
+        w.bytes(&entry.record);
+    }
+}
+
+fn read_page(r: &mut Source<'_>) -> Result<(Standing, Vec<Entry>, bool, Frontier), WireError> {
     let standing = r.standing()?;
     let more = r.flag()?;
     let frontier = r.frontier()?;
@@ -266,7 +295,7 @@ fn read_list_reply(r: &mut Source<'_>) -> Result<Body, WireError> {
     for _ in 0..count {
         entries.push(Entry { key: r.bytes()?, record: r.bytes()? });
     }
-    Ok(Body::ListReply { standing, entries, more, frontier })
+    Ok((standing, entries, more, frontier))
 }
 
 fn read_compared(r: &mut Source<'_>) -> Result<Compared, BadBytes> {
@@ -660,6 +689,8 @@ const PULL_MORE: u8 = 17;
 const PULL_REPLY: u8 = 18;
 const ASK_SEEN: u8 = 19;
 const SEEN_REPLY: u8 = 20;
+const COPY: u8 = 40;
+const COPY_REPLY: u8 = 41;
 
 const FORWARD_DONE: u8 = 0;
 const FORWARD_FAILED: u8 = 1;

@@ -2,8 +2,8 @@
 
 use crate::failure::Failure;
 use crate::{
-    bucket, chaos, cluster, completions, config, del, dev, export, get, import, ls, put, ring, server,
-    status, version,
+    backup, bucket, chaos, cluster, completions, config, del, dev, export, get, import, ls, put, ring,
+    server, status, version,
 };
 use clap::{Parser, Subcommand};
 
@@ -43,6 +43,10 @@ enum Command {
     Import(import::Import),
     /// Write the rows of a bucket to a file
     Export(export::Export),
+    /// Copy a living cluster's records into a directory, and look after such copies
+    Backup(backup::Backup),
+    /// Give a backup back
+    Restore(backup::Restore),
     /// How the cluster is, on one screen
     Status(status::Status),
     /// Where a key lives, and what each of its homes holds
@@ -71,6 +75,8 @@ impl Arguments {
             Command::Ls(ls) => ls.run(),
             Command::Import(import) => import.run(),
             Command::Export(export) => export.run(),
+            Command::Backup(backup) => backup.run(),
+            Command::Restore(restore) => restore.run(),
             Command::Status(status) => status.run(),
             Command::Ring(ring) => ring.run(),
             Command::Bucket(bucket) => bucket.run(),

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod backup;
 mod bucket;
 mod chaos;
 mod cluster;

@@ -11,14 +11,14 @@ use crate::serve;
 use bytes::Bytes;
 use gramme_core::codec::decode_record;
 use gramme_core::limits::LIST_PAGE_KEYS_MAX;
-use gramme_core::{NodeId, Quorum, Record, Verdict, View};
+use gramme_core::{NodeId, PartitionId, Quorum, Record, Verdict, View};
 use gramme_wire::{Body, Entry, Failure, Reason, Standing};
 use std::collections::{BTreeMap, VecDeque};
 
 /// See the module.
 pub(crate) async fn list<E: Env>(node: &Node<E>, page: ListPage, deadline: Mono) -> Result<Listed, Failure> {
     let began = node.0.env.now();
-    let result = gather_page(node, &page, deadline).await;
+    let result = list_page(node, &page, deadline).await;
     let took = node.0.env.now().since(began);
     node.coordinated(Operation::List, took, result.is_ok());
     let settings = node.settings(&page.bucket);
@@ -28,18 +28,12 @@ pub(crate) async fn list<E: Env>(node: &Node<E>, page: ListPage, deadline: Mono)
     Ok(Listed { entries: joined.into_iter().collect(), next_after, mode: settings.mode })
 }
 
-async fn gather_page<E: Env>(
+async fn list_page<E: Env>(
     node: &Node<E>,
     page: &ListPage,
     deadline: Mono,
 ) -> Result<(BTreeMap<Bytes, Record>, Option<Bytes>), Failure> {
     let n = node.layout().n();
-    if page.partition.0 as usize >= node.layout().partitions() {
-        return Err(Failure::not_applied(Reason::Invalid(format!(
-            "there is no partition {}",
-            page.partition
-        ))));
-    }
     let need = page
         .r
         .unwrap_or(node.settings(&page.bucket).r)
@@ -55,10 +49,25 @@ async fn gather_page<E: Env>(
         keys_max,
         values: page.values,
     };
+    let joined = gather_page(node, page.partition, &body, need, deadline).await?;
+    Ok(joined.finish(keys_max as usize))
+}
+
+/// Puts one question about a partition's rows to its homes until `need` of them have answered.
+pub(super) async fn gather_page<E: Env>(
+    node: &Node<E>,
+    partition: PartitionId,
+    body: &Body,
+    need: usize,
+    deadline: Mono,
+) -> Result<Joined, Failure> {
+    if partition.0 as usize >= node.layout().partitions() {
+        return Err(Failure::not_applied(Reason::Invalid(format!("there is no partition {partition}"))));
+    }
     let mut quorum = Quorum::new(need, 0);
-    let mut gather = node.0.routes.open(page.partition, deadline);
+    let mut gather = node.0.routes.open(partition, deadline);
     gather.heed_silence(true);
-    let mut not_asked: VecDeque<NodeId> = best_homes(node, page);
+    let mut not_asked: VecDeque<NodeId> = best_homes(node, partition);
     let mut joined = Joined::default();
     let mut overdue = false;
     loop {
@@ -68,13 +77,13 @@ async fn gather_page<E: Env>(
             overdue = false;
             quorum.asked(next, true);
             if next == node.id() {
-                serve::page_here(node, page.partition, &body, gather.ask_here(next));
+                serve::page_here(node, partition, body, gather.ask_here(next));
             } else {
                 gather.ask(next, body.clone());
             }
         }
         if quorum.verdict() == Verdict::Reached {
-            return Ok(joined.finish(keys_max as usize));
+            return Ok(joined);
         }
         let patience = if not_asked.is_empty() { deadline } else { node.0.env.now() + OVERDUE };
         match gather.next(patience).await {
@@ -92,23 +101,31 @@ async fn gather_page<E: Env>(
     }
 }
 
-fn best_homes<E: Env>(node: &Node<E>, page: &ListPage) -> VecDeque<NodeId> {
-    let mut homes = node.layout().homes(page.partition).to_vec();
+fn best_homes<E: Env>(node: &Node<E>, partition: PartitionId) -> VecDeque<NodeId> {
+    let mut homes = node.layout().homes(partition).to_vec();
     homes.sort_by_key(|&home| (node.health(home), node.is_silent(home), home != node.id()));
     homes.into()
 }
 
+/// Pages of several homes, joined.
 #[derive(Default)]
-struct Joined {
+pub(super) struct Joined {
     records: BTreeMap<Bytes, Record>,
     /// Up to where every page that was cut off has looked.
     horizon: Option<Bytes>,
+    /// What each home that was asked for a copy had seen.
+    seen: Vec<u64>,
 }
 
 impl Joined {
     fn take(&mut self, quorum: &mut Quorum, from: NodeId, answer: Answer) {
-        let Answer::Said(Body::ListReply { standing, entries, more, .. }) = answer else {
-            return quorum.fail(from);
+        let (standing, entries, more) = match answer {
+            Answer::Said(Body::ListReply { standing, entries, more, .. }) => (standing, entries, more),
+            Answer::Said(Body::CopyReply { standing, entries, more, seen, .. }) => {
+                self.seen.push(seen);
+                (standing, entries, more)
+            }
+            _ => return quorum.fail(from),
         };
         let last = entries.last().map(|entry| entry.key.clone());
         if self.join(entries).is_err() {
@@ -133,7 +150,14 @@ impl Joined {
         Ok(())
     }
 
-    fn finish(mut self, keys_max: usize) -> (BTreeMap<Bytes, Record>, Option<Bytes>) {
+    /// What all that answered had seen, if they agree.
+    pub(super) fn seen(&self) -> Option<u64> {
+        let first = *self.seen.first()?;
+        self.seen.iter().all(|&seen| seen == first).then_some(first)
+    }
+
+    /// At most so many keys, and where the next page starts.
+    pub(super) fn finish(mut self, keys_max: usize) -> (BTreeMap<Bytes, Record>, Option<Bytes>) {
         // Pages of different keys are longer together than each alone.
         if self.records.len() > keys_max
             && let Some(last) = self.records.keys().nth(keys_max - 1).cloned()

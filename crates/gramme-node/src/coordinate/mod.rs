@@ -5,6 +5,7 @@
 //! retry, once, with the same request id.
 
 mod choose;
+mod copy;
 mod explain;
 mod forward;
 mod get;
@@ -12,13 +13,16 @@ mod list;
 mod locate;
 mod put;
 mod repair;
+mod restore;
 mod seats;
 
+pub(crate) use copy::copy;
 pub(crate) use get::get;
 pub(crate) use list::list;
 pub(crate) use locate::locate;
 pub(crate) use put::{Rest, put_here};
 pub(crate) use repair::Repairs;
+pub(crate) use restore::restore;
 
 use crate::env::{Env, Mono};
 use crate::node::Node;

@@ -7,6 +7,7 @@
 mod asked;
 mod buckets;
 mod cluster;
+mod copies;
 mod kv;
 mod list;
 mod problem;
@@ -50,7 +51,9 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .route("/v1/kv/{bucket}/", get(kv::get).put(kv::put).delete(kv::delete))
         .route("/v1/kv/{bucket}/{*key}", get(kv::get).put(kv::put).delete(kv::delete))
         .route("/v1/buckets/{bucket}", get(buckets::get).put(buckets::put))
+        .route("/v1/buckets", get(buckets::all))
         .route("/v1/cluster/status", get(cluster::status))
+        .route("/v1/cluster/records", get(copies::get).post(copies::post))
         .route("/v1/ring/{bucket}/{*key}", get(cluster::ring))
         .route("/livez", get(cluster::livez))
         .route("/readyz", get(cluster::readyz))

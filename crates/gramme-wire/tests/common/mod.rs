@@ -214,6 +214,20 @@ pub(crate) fn one_of_each() -> Vec<(String, Message)> {
                 frontier: frontier.clone(),
             },
         ),
+        ("copy", Body::Copy { after: Some(Bytes::from_static(b"\x05cartsalice")), keys_max: 512 }),
+        (
+            "copy_reply",
+            Body::CopyReply {
+                standing: Standing::Continuous,
+                entries: vec![Entry {
+                    key: Bytes::from_static(b"\x05cartsbob"),
+                    record: Bytes::from_static(b"an encoded record"),
+                }],
+                more: false,
+                frontier: frontier.clone(),
+                seen: 0x5ee,
+            },
+        ),
         ("ping", Body::Ping),
         ("pong", Body::Pong),
         ("buckets_digest", Body::BucketsDigest { digest: 0xfeed }),
@@ -355,6 +369,13 @@ fn body() -> impl Strategy<Value = Body> {
             |(standing, entries, more, frontier)| {
                 let entries = entries.into_iter().map(|(key, record)| Entry { key, record }).collect();
                 Body::ListReply { standing, entries, more, frontier }
+            }
+        ),
+        (option::of(short()), any::<u32>()).prop_map(|(after, keys_max)| Body::Copy { after, keys_max }),
+        (standing(), vec((short(), value()), 0..20), any::<bool>(), frontier(), any::<u64>()).prop_map(
+            |(standing, entries, more, frontier, seen)| {
+                let entries = entries.into_iter().map(|(key, record)| Entry { key, record }).collect();
+                Body::CopyReply { standing, entries, more, frontier, seen }
             }
         ),
         Just(Body::Ping),

@@ -21,6 +21,18 @@ pub(super) async fn get(State(service): State<Arc<Service>>, parts: Parts) -> Re
     Ok(Json(to_json(&bucket, &ask(&service, request::Request::Bucket(bucket.clone())).await?)))
 }
 
+/// `GET /v1/buckets`: the buckets that have settings of their own.
+pub(super) async fn all(State(service): State<Arc<Service>>, parts: Parts) -> Result<Json<Value>, Problem> {
+    asked::query(&parts.uri, &[])?;
+    match service.shards.call(Call { timeout_ms: REQUEST_MS, request: request::Request::Buckets }).await {
+        request::Response::Buckets(all) => {
+            let buckets: Vec<Value> = all.iter().map(|(name, settings)| to_json(name, settings)).collect();
+            Ok(Json(json!({ "buckets": buckets })))
+        }
+        other => Err(failed(other)),
+    }
+}
+
 /// `PUT`: changes the options that the body names, and answers with all.
 pub(super) async fn put(
     State(service): State<Arc<Service>>,

@@ -41,6 +41,11 @@ impl Problem {
         Failure::not_applied(Reason::Overloaded).into()
     }
 
+    /// Whether the key did not look as the condition expects.
+    pub(crate) fn is_unmet(&self) -> bool {
+        self.failure.reason == Reason::Unexpected
+    }
+
     /// What became of the write.
     pub(crate) fn outcome(&self) -> Outcome {
         self.failure.outcome
