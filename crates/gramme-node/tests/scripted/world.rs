@@ -264,6 +264,8 @@ pub fn word(body: &Body) -> &'static str {
         Body::ForwardReply { .. } => "forward reply",
         Body::List { .. } => "list",
         Body::ListReply { .. } => "list reply",
+        Body::Copy { .. } => "copy",
+        Body::CopyReply { .. } => "copy reply",
         Body::Ping => "ping",
         Body::Pong => "pong",
         Body::BucketsDigest { .. } => "digest",
