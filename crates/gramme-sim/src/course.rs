@@ -12,6 +12,7 @@ use crate::executor::Owner;
 use crate::history::History;
 use crate::knobs::Healer;
 use crate::last_reads::Asker;
+use crate::nemesis::{Fault, Timed};
 use crate::rng::Rng;
 use crate::run::Plan;
 use crate::timer::Sleep;
@@ -97,11 +98,15 @@ impl<'a> Course<'a> {
     }
 
     fn claims(&self) -> Claims {
+        let silent = |timed: &Timed| matches!(timed.fault, Fault::SilentLoss { .. } | Fault::Lies { .. });
         match self.plan.knobs.healer {
             // What a fallback coordinated lies in hint stores alone, which reads of the homes do not drain.
-            Healer::Reads => {
-                Claims { converged: self.plan.knobs.n > 1, hints_count: true, ..Claims::default() }
-            }
+            Healer::Reads => Claims {
+                converged: self.plan.knobs.n > 1,
+                hints_count: true,
+                silent_loss: self.plan.faults.iter().any(silent),
+                ..Claims::default()
+            },
         }
     }
 

@@ -56,7 +56,7 @@ pub fn name_of(probe: &Probe) -> &'static str {
 }
 
 /// What a batch of at least [`BATCH`] runs must have seen.
-pub const MUST_BE_SEEN: [&str; 19] = [
+pub const MUST_BE_SEEN: [&str; 27] = [
     "get answered",
     "put answered",
     "list answered",
@@ -76,6 +76,14 @@ pub const MUST_BE_SEEN: [&str; 19] = [
     "wiped",
     "power lost",
     "drained",
+    "disk full",
+    "disk has room",
+    "disk stalled",
+    "disk read-only",
+    "rotted",
+    "row mended",
+    "lost in silence",
+    "lied",
 ];
 
 /// The size of batch from which on [`missing`] has something to say.

@@ -63,7 +63,15 @@ impl Plan {
     /// A node that believes itself forgetful although no disk has failed would be mistrusted when it is right.
     fn false_alarm(&self, world: &World) -> Option<Violation> {
         let forgets = |timed: &Timed| {
-            matches!(timed.fault, Fault::SyncError { .. } | Fault::Full { .. } | Fault::Wipe { .. })
+            matches!(
+                timed.fault,
+                Fault::SyncError { .. }
+                    | Fault::ReadOnly { .. }
+                    | Fault::Rot { .. }
+                    | Fault::SilentLoss { .. }
+                    | Fault::Lies { .. }
+                    | Fault::Wipe { .. }
+            )
         };
         let alarmed = world.log.borrow().counts().contains_key("amnesia");
         (alarmed && !self.faults.iter().any(forgets)).then(|| {
