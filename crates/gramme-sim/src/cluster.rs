@@ -136,6 +136,8 @@ impl Cluster {
                 cache_bytes: self.0.knobs.cache_bytes,
                 hint_bytes_max: HINT_BYTES_MAX,
                 request_ms: self.0.knobs.request_ms,
+                // Checkers do not know of writes that no client made.
+                upkeep: gramme_node::Upkeep { expiry_after_ms: 3_600_000, ..Default::default() },
             };
             let cluster = self.clone();
             world.spawn(env.owner(), "shard", async move {
