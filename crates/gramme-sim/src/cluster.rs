@@ -6,7 +6,7 @@
 
 use crate::env::SimEnv;
 use crate::executor::Owner;
-use crate::knobs::Knobs;
+use crate::knobs::{Healer, Knobs};
 use crate::nemesis::Fault;
 use crate::timer::Sleep;
 use crate::world::{World, name, node_id};
@@ -15,7 +15,6 @@ use gramme_core::limits::FREEZE_MS;
 use gramme_core::{Layout, Member, StoreId};
 use gramme_node::node::{Node, Options};
 use gramme_node::request::{Call, Response};
-use gramme_node::rows::KIND_DATA;
 use gramme_node::{Event, Fact};
 use gramme_wire::Standing;
 use std::cell::RefCell;
@@ -45,6 +44,8 @@ struct Machine {
     draining: bool,
     /// A copy of its disk.
     copy: Option<BTreeMap<Bytes, Bytes>>,
+    /// It was replaced by that copy.
+    restored: bool,
 }
 
 /// How a call ended for whoever made it.
@@ -83,6 +84,7 @@ impl Cluster {
                 unfit: false,
                 draining: false,
                 copy: None,
+                restored: false,
             })
             .collect();
         for host in 0..knobs.hosts {
@@ -111,6 +113,11 @@ impl Cluster {
         self.0.hosts.borrow()[host].store.0 > self.0.knobs.hosts as u64
     }
 
+    /// Whether a host's disk was lost, or replaced by an old copy.
+    pub fn was_lost(&self, host: usize) -> bool {
+        self.was_wiped(host) || self.0.hosts.borrow()[host].restored
+    }
+
     /// Starts a host that is down.
     pub fn start(&self, host: usize) {
         let world = &self.0.world;
@@ -136,8 +143,7 @@ impl Cluster {
                 cache_bytes: self.0.knobs.cache_bytes,
                 hint_bytes_max: HINT_BYTES_MAX,
                 request_ms: self.0.knobs.request_ms,
-                // Checkers do not know of writes that no client made.
-                upkeep: gramme_node::Upkeep { expiry_after_ms: 3_600_000, ..Default::default() },
+                exchange: self.0.knobs.healer == Healer::Exchange,
             };
             let cluster = self.clone();
             world.spawn(env.owner(), "shard", async move {
@@ -187,9 +193,6 @@ impl Cluster {
             std::mem::replace(&mut hosts[host].nodes, vec![None; self.0.knobs.shards])
         };
         self.0.world.crash(host, silently);
-        if silently && self.0.world.with_disk(host, |disk| disk.lose_power()) {
-            self.0.world.log.borrow_mut().count("lied");
-        }
         drop(nodes);
     }
 
@@ -248,17 +251,6 @@ impl Cluster {
             }
             Fault::Freeze { host } => world.freeze(host),
             Fault::Thaw { host } => world.thaw(host),
-            Fault::Rot { host } => self.harm(host, false, "rotted"),
-            Fault::SilentLoss { host } => self.harm(host, true, "lost in silence"),
-            Fault::Lies { host, lies } => world.with_disk(host, |disk| disk.condition.lies = lies),
-            Fault::Stall { host, stalled } => {
-                world.log.borrow_mut().count("disk stalled");
-                world.with_disk(host, |disk| disk.condition.stalled = stalled);
-            }
-            Fault::ReadOnly { host, read_only } => {
-                world.log.borrow_mut().count("disk read-only");
-                world.with_disk(host, |disk| disk.condition.read_only = read_only);
-            }
             Fault::ClockJump { host, by_ms } => world.set_clock(host, |clock| clock.wall_offset_ms += by_ms),
         }
     }
@@ -333,12 +325,6 @@ impl Cluster {
         });
     }
 
-    fn harm(&self, host: usize, silently: bool, what: &'static str) {
-        if self.0.world.with_disk(host, |disk| disk.harm(silently, |key| key.get(2) == Some(&KIND_DATA))) {
-            self.0.world.log.borrow_mut().count(what);
-        }
-    }
-
     fn wipe(&self, host: usize) {
         self.stop(host, false);
         self.0.world.log.borrow_mut().count("wiped");
@@ -351,6 +337,7 @@ impl Cluster {
     /// The disk of a host is replaced by the last copy made of it: an older life, in sound condition.
     fn restore(&self, host: usize) {
         let Some(rows) = self.0.hosts.borrow_mut()[host].copy.take() else { return };
+        self.0.hosts.borrow_mut()[host].restored = true;
         self.stop(host, false);
         self.0.world.log.borrow_mut().count("restored");
         self.0.world.with_disk(host, |disk| disk.replace(rows));

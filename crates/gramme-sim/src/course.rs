@@ -5,6 +5,7 @@
 //! Nothing is asked of a node between the end of the work and the dump, so that no read repairs what is
 //! measured; with [`Healer::Reads`] it is the other way round: nothing but one read of each key heals.
 
+use crate::check::convergence;
 use crate::client::Client;
 use crate::cluster::Cluster;
 use crate::evidence::{Claims, Dump, Evidence};
@@ -12,7 +13,6 @@ use crate::executor::Owner;
 use crate::history::History;
 use crate::knobs::Healer;
 use crate::last_reads::Asker;
-use crate::nemesis::{Fault, Timed};
 use crate::rng::Rng;
 use crate::run::Plan;
 use crate::timer::Sleep;
@@ -52,14 +52,28 @@ impl<'a> Course<'a> {
     /// Goes through it; `None` if the run ended in trouble.
     pub fn carry_out(&self) -> Option<(Evidence, Facts)> {
         self.work();
-        let facts = Facts { worked_until: self.world.now(), ..Facts::default() };
+        let mut facts = Facts { worked_until: self.world.now(), ..Facts::default() };
         self.heal();
         let asker = Asker { cluster: &self.cluster, knobs: &self.plan.knobs, keys: &self.keys };
-        let unread = match self.plan.knobs.healer {
-            Healer::Reads => asker.read_all(),
-        };
-        self.advance(self.now_ms() + SETTLE_MS);
-        let dumps = (0..self.plan.knobs.hosts).map(|host| dump(&self.world, host)).collect();
+        let mut unread = Vec::new();
+        match self.plan.knobs.healer {
+            Healer::Exchange => facts.converged_ms = self.converge(),
+            Healer::Reads => {
+                unread = asker.read_all();
+                self.advance(self.now_ms() + SETTLE_MS);
+            }
+        }
+        let dumps = self.dumps();
+        if self.plan.knobs.healer == Healer::Exchange {
+            self.history.borrow_mut().converged_at = self.world.now();
+            unread = self.read_settled();
+            // What homes remember of overwritten writes bears no dot, and only reads spread it.
+            asker.read_all();
+            self.advance(self.now_ms() + LOOK_MS);
+            let repairs = self.counted("read repair");
+            asker.read_all();
+            facts.needless_repairs = self.counted("read repair") - repairs;
+        }
         let settings = asker.settings();
         let listed = asker.list_all();
         let history = std::mem::take(&mut *self.history.borrow_mut());
@@ -97,16 +111,53 @@ impl<'a> Course<'a> {
         self.cluster.heal();
     }
 
+    /// Quiet: nobody asks for anything, and within [`CONVERGE_MS`] all homes hold the same. Answers how long it
+    /// took; whatever then still differs is for the checkers to say.
+    fn converge(&self) -> Option<u64> {
+        let began = self.now_ms();
+        let layout = self.cluster.layout();
+        while self.now_ms() < began + CONVERGE_MS && self.world.trouble().is_none() {
+            let idle =
+                (0..self.plan.knobs.hosts).all(|host| self.world.with_disk(host, |disk| disk.is_idle()));
+            if idle && convergence::differences(layout, &self.dumps(), self.claims()).is_empty() {
+                return Some(self.now_ms() - began);
+            }
+            self.advance(self.now_ms() + LOOK_MS);
+        }
+        None
+    }
+
+    /// Reads every key once as a client does, at some node; says which could not be read.
+    fn read_settled(&self) -> Vec<(Key, String)> {
+        let knobs = &self.plan.knobs;
+        let mut unread = Vec::new();
+        for key in 0..self.keys.len() {
+            let (cluster, keys, history) = (self.cluster.clone(), self.keys.clone(), self.history.clone());
+            let mut reader = Client::new(knobs.clients, cluster, knobs, keys, history);
+            let host = (key + self.plan.seed as usize) % knobs.hosts;
+            let read = async move { reader.get(host, key, None, 0, None).await };
+            if self.world.run_for(READ_MS * 1_000_000, read).flatten().is_none() {
+                unread.push((self.keys[key].clone(), "no node answered".to_string()));
+            }
+        }
+        unread
+    }
+
+    fn dumps(&self) -> Vec<Dump> {
+        (0..self.plan.knobs.hosts).map(|host| dump(&self.world, host)).collect()
+    }
+
+    fn counted(&self, what: &str) -> u64 {
+        self.world.log.borrow().counts().get(what).copied().unwrap_or(0)
+    }
+
     fn claims(&self) -> Claims {
-        let silent = |timed: &Timed| matches!(timed.fault, Fault::SilentLoss { .. } | Fault::Lies { .. });
+        let disk_lost = (0..self.plan.knobs.hosts).any(|host| self.cluster.was_lost(host));
+        // What a fallback coordinated lies in hint stores alone until they are drained, which reads do not do.
+        let claims = Claims { disk_lost, hints_count: true, ..Claims::default() };
         match self.plan.knobs.healer {
-            // What a fallback coordinated lies in hint stores alone, which reads of the homes do not drain.
-            Healer::Reads => Claims {
-                converged: self.plan.knobs.n > 1,
-                hints_count: true,
-                silent_loss: self.plan.faults.iter().any(silent),
-                ..Claims::default()
-            },
+            Healer::Reads => Claims { converged: self.plan.knobs.n > 1, ..claims },
+            Healer::Exchange => Claims { converged: true, clocks: true, ..claims },
         }
     }
 
@@ -180,6 +231,8 @@ pub struct Facts {
     pub worked_until: u64,
     /// How long the cluster then took to converge by itself, in milliseconds.
     pub converged_ms: Option<u64>,
+    /// Repairs made by reads of keys on which all homes agreed.
+    pub needless_repairs: u64,
 }
 
 /// What is durable on a host's disk.
@@ -198,5 +251,11 @@ const PATIENCE_MS: u64 = 60_000;
 /// From the end of faults until everyone is connected and believes in everyone again: a broken connection may be
 /// noticed four seconds after its link was mended.
 const HEAL_MS: u64 = 6_000;
+/// Within this time of quiet the cluster must have converged: hints drained, exchanges and refills done.
+const CONVERGE_MS: u64 = 60_000;
+/// Between two looks at whether it has.
+const LOOK_MS: u64 = 1_000;
+/// A settled cluster answers within this.
+const READ_MS: u64 = 4_000;
 /// From the last read until its repairs are durable and settings have spread.
 const SETTLE_MS: u64 = 6_000;

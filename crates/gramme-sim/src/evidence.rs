@@ -46,11 +46,11 @@ pub struct Claims {
     pub drained: bool,
     /// Seen clocks agree too: exchanges ran to their end.
     pub clocks: bool,
+    /// Some disk was lost: what a single home acknowledged, with fallbacks, may be in hint stores alone until they
+    /// are handed over.
+    pub disk_lost: bool,
     /// Acknowledged data may still lie in hint stores alone: some disk was lost and hints are not drained.
     pub hints_count: bool,
-    /// A disk may have lost something without a trace, which is outside of what is promised: what a node lacks
-    /// proves nothing in this run.
-    pub silent_loss: bool,
     /// Tombstones and clocks may be gone because everyone has seen them.
     pub reclaims: bool,
     /// Tombstones have had their time to go.
@@ -121,17 +121,17 @@ impl Evidence {
 
     /// What is left of a key: the records of its homes joined, and what hint stores hold where they count.
     pub fn left_of(&self, key: &Key) -> Record {
+        let hints = self.dumps.iter().filter_map(|dump| dump.hints.get(key)).map(|(_, record)| record);
+        let hints = hints.filter(|_| self.claims.hints_count);
+        hints.fold(self.held_by_homes(key), |left, record| left.join(record))
+    }
+
+    /// The records of a key's homes joined.
+    pub fn held_by_homes(&self, key: &Key) -> Record {
         let homes = self.layout.homes(self.partition_of(key));
-        let mut left = Record::new();
-        for dump in &self.dumps {
-            if homes.contains(&dump.node) {
-                left = dump.data.get(key).map_or(left.clone(), |record| left.join(record));
-            }
-            if self.claims.hints_count {
-                left = dump.hints.get(key).map_or(left.clone(), |(_, record)| left.join(record));
-            }
-        }
-        left
+        let of_homes = self.dumps.iter().filter(|dump| homes.contains(&dump.node));
+        let records = of_homes.filter_map(|dump| dump.data.get(key));
+        records.fold(Record::new(), |left, record| left.join(record))
     }
 
     /// Every state of a key that anyone was ever shown, or that lies on a disk, with where.

@@ -214,7 +214,7 @@ fn ms(ns: u64) -> f64 {
 }
 
 /// A clock in one line.
-fn intervals(clock: &Clock) -> String {
+pub fn intervals(clock: &Clock) -> String {
     let runs: Vec<String> =
         clock.intervals().iter().map(|i| format!("{:x}({},{}]", i.incarnation.0, i.lo, i.hi)).collect();
     format!("<{}>", runs.join(" "))

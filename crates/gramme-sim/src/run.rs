@@ -65,12 +65,7 @@ impl Plan {
         let forgets = |timed: &Timed| {
             matches!(
                 timed.fault,
-                Fault::SyncError { .. }
-                    | Fault::ReadOnly { .. }
-                    | Fault::Rot { .. }
-                    | Fault::SilentLoss { .. }
-                    | Fault::Lies { .. }
-                    | Fault::Wipe { .. }
+                Fault::SyncError { .. } | Fault::Full { .. } | Fault::Wipe { .. } | Fault::Restore { .. }
             )
         };
         let alarmed = world.log.borrow().counts().contains_key("amnesia");
@@ -108,6 +103,7 @@ impl Plan {
             && violations.is_empty()
         {
             violations = check::all(evidence);
+            violations.extend(needless(facts).filter(|_| evidence.claims.drained));
             violations.extend(also(evidence, facts));
         }
         violations.extend(self.false_alarm(&world));
@@ -138,6 +134,13 @@ impl Plan {
             story,
         }
     }
+}
+
+/// A read of replicas that agree causes no write.
+fn needless(facts: &Facts) -> Option<Violation> {
+    let repairs = facts.needless_repairs;
+    let text = || format!("reads of keys on which all homes agreed caused {repairs} repairs");
+    (repairs > 0).then(|| Violation::new("quiet reads", text()))
 }
 
 /// A run that answered too little proves too little: 60 % must be answered as asked, or 35 % if the plan has

@@ -60,7 +60,7 @@ fn standard(knobs: &mut Knobs) {
     knobs.siblings_max = 100;
     knobs.length_ms = 6_000;
     knobs.clients = 4;
-    knobs.healer = Healer::default();
+    knobs.healer = Healer::Exchange;
 }
 
 const fn scenario(id: &'static str, about: &'static str, faults: fn(&mut Script)) -> Scenario {
@@ -134,7 +134,7 @@ pub const ALL: [Scenario; 19] = [
         })
     },
     Scenario {
-        must: &["store broken"],
+        must: &["row damaged"],
         ..scenario("D6", "reads of one disk fail their checksums", |s| {
             let host = s.host();
             let permille = s.rng.pick(&[100, 500, 1000]);

@@ -4,7 +4,6 @@
 
 mod admission;
 mod disks;
-mod expiry;
 mod gets;
 mod hints;
 mod lists;
@@ -13,5 +12,4 @@ mod peers;
 mod planted;
 mod puts;
 mod silence;
-mod trees;
 mod world;

@@ -1,4 +1,4 @@
-//! K2: once the cluster has converged, nothing that an acknowledged write replaced is anywhere to be seen:
+//! K2: once the cluster has converged and hints are drained, nothing that an acknowledged write replaced is anywhere to be seen:
 //! whatever node, hint, message or old copy of a disk has returned meanwhile. Judged by dots alone, so that it
 //! holds where the clocks that could tell are gone.
 
@@ -11,7 +11,7 @@ pub const RULE: &str = "resurrection";
 
 /// See the module.
 pub fn check(evidence: &Evidence) -> Vec<Violation> {
-    if !evidence.claims.converged {
+    if !evidence.claims.drained {
         return Vec::new();
     }
     let writes = Writes::of(evidence);

@@ -7,6 +7,7 @@ use crate::check::Writes;
 use crate::evidence::{Evidence, Violation, describe};
 use crate::history::{Found, GetOp};
 use gramme_core::Clock;
+use gramme_core::record::Sibling;
 
 /// Its name.
 pub const RULE: &str = "sessions";
@@ -47,7 +48,10 @@ fn judge(
             return Some(format!("was not shown what it had last seen, {}", op.name()));
         }
     }
-    let again = |s: &&gramme_core::record::Sibling| min.covers(s.dot) && !get.held.contains(&s.request);
+    // A write that was tried at two nodes has two dots; a replica that has not heard that one of them was
+    // overwritten shows the other until it has.
+    let is_twin = |s: &Sibling| writes.dots(s.request).len() > 1;
+    let again = |s: &&Sibling| min.covers(s.dot) && !get.held.contains(&s.request) && !is_twin(s);
     let again = found.record.siblings().iter().find(again)?;
     Some(format!("was shown {} (request {}) again, which it had seen overwritten", again.dot, again.request))
 }
