@@ -77,6 +77,13 @@ impl Hlc {
         }
     }
 
+    /// What the time is, in milliseconds since 1970: never before a stamp that was given or followed here. By this
+    /// reading values expire, so a wall clock that lags behind the writer's does not keep them longer than their
+    /// stamps say; one that is ahead and not followed by anyone expires early for its own readers alone.
+    pub fn reading(&self, wall_ms: u64) -> u64 {
+        self.last.ms().max(wall_ms)
+    }
+
     /// The greatest stamp given or followed.
     pub fn last(&self) -> Stamp {
         self.last

@@ -190,3 +190,28 @@ pub const READ_REPAIRS_MAX: usize = 256;
 pub const READ_REPAIRS_BYTES_MAX: usize = 32 << 20;
 /// Reads per second of one shard that found nothing and ask the remaining homes behind their answer.
 pub const ASIDE_READS_PER_S: u64 = 1000;
+/// Between two audits of a partition with another home of it, when settings say nothing.
+pub const AUDIT_MS: u64 = 5 * 60 * 1000;
+/// Between the two comparisons of an audit: what was on its way at the first is no difference at the second.
+pub const AUDIT_PAUSE_MS: u64 = 1500;
+/// Leaves that one audit of a partition looks into; what differs beyond them is found by the next.
+pub const AUDIT_LEAVES_MAX: usize = 1024;
+/// Nodes of a hash tree in one question.
+pub const TREE_NODES_MAX: usize = 64;
+/// Keys in one answer that lists leaves.
+pub const TREE_KEYS_MAX: usize = 1024;
+/// Rows that are read at once to build a hash tree or to list its leaves.
+pub const TREE_PAGE_ROWS: usize = 512;
+/// Bytes of such a page, after which it ends with the row that passed it.
+pub const TREE_PAGE_BYTES: usize = 1 << 20;
+/// Bytes of one shard's hash trees. An idle cluster's take none, a partition's with up to 16,384 keys 4 KiB: one
+/// MiB for 256 partitions.
+pub const TREE_SHARD_BYTES_MAX: usize = 64 << 20;
+/// Between two looks for partitions that were quiet since the last and whose tree can be stored.
+pub const TREE_CHECKPOINT_MS: u64 = 60 * 1000;
+/// In which all home partitions are reread once, when settings say nothing: a week.
+pub const SCRUB_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+/// After its expiry, and before up to six times as long, a value is replaced by a tombstone.
+pub const EXPIRY_AFTER_MS: u64 = 10 * 1000;
+/// Keys whose expiry one shard has in mind, the soonest first; a scan finds the others again once there is room.
+pub const EXPIRING_MAX: usize = 32 << 10;

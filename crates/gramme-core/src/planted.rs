@@ -96,6 +96,14 @@ pub enum Bug {
     HintReplacesHint,
     /// A home that answered "overloaded" gets a hint although enough nodes have the put without it.
     HintForOverloaded,
+    /// A hash tree keeps the item of a key that is gone.
+    TreeForgetsRemovals,
+    /// An audit fetches at once what differs at the first look.
+    AuditComparesOnce,
+    /// What an audit fetches is stored whether its values verify or not.
+    AuditSpreadsCorrupt,
+    /// Values expire by the wall clock of whoever looks, give or take some seconds.
+    ExpiryByWall,
 }
 
 /// Every planted fault, for the budget tables of the simulator.
@@ -145,6 +153,10 @@ pub const ALL: &[Bug] = &[
     Bug::FallbackMintsFromClock,
     Bug::HintReplacesHint,
     Bug::HintForOverloaded,
+    Bug::TreeForgetsRemovals,
+    Bug::AuditComparesOnce,
+    Bug::AuditSpreadsCorrupt,
+    Bug::ExpiryByWall,
 ];
 
 #[cfg(feature = "planted")]

@@ -266,6 +266,41 @@ impl Record {
         self.clock.shows_less_of(live, &other.clock)
     }
 
+    /// What a tombstone must cover to take the place of the values that have expired by now, exactly those, and the
+    /// stamp that it must bear: the last of theirs. So it stands where they stood in every last-writer choice, and
+    /// no reader is shown anything else than before. `None` if nothing has expired.
+    pub fn expired(&self, now_ms: u64) -> Option<(Context, Stamp)> {
+        let is_value = |s: &&Sibling| matches!(s.content, Content::Value(_));
+        let expired: Vec<&Sibling> =
+            self.siblings.iter().filter(is_value).filter(|s| s.expired(now_ms)).collect();
+        let stamp = expired.iter().map(|s| s.stamp).max()?;
+        let mut context = Context::blind();
+        expired.iter().for_each(|s| context.clock.add_dot(s.dot));
+        context.requests = expired.iter().map(|s| s.spent()).collect();
+        bound_spent(&mut context.requests);
+        Some((context, stamp))
+    }
+
+    /// When the first of its values expires, in milliseconds since 1970, if any does.
+    pub fn expires_ms(&self) -> Option<u64> {
+        let is_value = |s: &&Sibling| matches!(s.content, Content::Value(_));
+        self.siblings.iter().filter(is_value).filter_map(Sibling::expires_ms).min()
+    }
+
+    /// Takes from `other`, every value of which was checked, the siblings that it has whole and that here fail their
+    /// checksums; says whether there were any. Two writes never share a dot, so the one that verifies is the write.
+    pub fn heal(&mut self, other: &Record) -> bool {
+        let mut healed = false;
+        for mine in &mut self.siblings {
+            let Some(theirs) = other.sibling(mine.dot) else { continue };
+            if !mine.verifies() && theirs.verifies() {
+                *mine = theirs.clone();
+                healed = true;
+            }
+        }
+        healed
+    }
+
     /// Siblings that read as values at this time. A value beside a concurrent tombstone is a value.
     pub fn values(&self, now_ms: u64) -> impl Iterator<Item = &Sibling> {
         self.siblings.iter().filter(move |s| s.live_value(now_ms).is_some())

@@ -8,7 +8,7 @@ use crate::probe::Probe;
 use gramme_core::NodeId;
 use gramme_core::bucket::Buckets;
 use gramme_storage::Engine;
-use gramme_wire::{Digest, Message, Standing};
+use gramme_wire::{Digest, Message, Standing, TreeRoot};
 use std::future::Future;
 use std::ops::{Add, Sub};
 use std::sync::Arc;
@@ -65,6 +65,19 @@ pub enum Event {
 pub enum Fact {
     /// The bucket settings in force. Only shard 0 says so.
     Buckets(Buckets),
+    /// A peer's roots, which every shard compares for the partitions that it owns. Only shard 0 says so.
+    Roots {
+        /// Whose.
+        from: NodeId,
+        /// Whether its trees leave tombstones out.
+        skips_tombstones: bool,
+        /// Whether it wants to be told ours.
+        reply: bool,
+        /// All that it told.
+        roots: Arc<[TreeRoot]>,
+    },
+    /// A person wants every partition audited now. Only shard 0 says so.
+    AuditNow,
     /// What this node's silence proves from now on. Said by the server after its handshakes.
     Standing(Standing),
     /// A peer's digests, which every shard answers for the partitions that it owns. Only shard 0 says so.

@@ -28,9 +28,11 @@ mod serve;
 mod signal;
 mod store;
 mod transit;
+pub mod trees;
 mod window;
 
 pub use env::{Env, Event, Fact, Mono};
 pub use node::{Node, Options};
 pub use probe::{Operation, Probe};
 pub use request::{Call, Request, Response};
+pub use trees::Upkeep;

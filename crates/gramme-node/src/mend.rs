@@ -1,9 +1,9 @@
-//! Mending rows whose stored bytes cannot be read: such a row is refused, never "not found", until all its other
-//! homes have said what they hold; then it is overwritten with the join of that.
+//! Mending rows whose stored bytes cannot be read: such a row is refused, never "not found", until everyone else
+//! has said what they hold of it; then it is overwritten with the join of that.
 //!
 //! Invariant: a damaged row is overwritten only after every other home of its partition, each of them continuous,
-//! has answered, and never with less than they hold together. What only the damaged row held is gone then; what was
-//! acknowledged is durable at W nodes, and one lost copy of one key leaves the others.
+//! and every other member for its hints has answered, and never with less than they hold together. What only the
+//! damaged row held is gone then; what was acknowledged is durable at W nodes, and one lost copy leaves the others.
 //!
 //! It refuses to mend the only copy: there is nobody to ask, and an empty row would be a lie.
 
@@ -43,22 +43,37 @@ async fn mend<E: Env>(node: &Node<E>, row: &Bytes) -> bool {
     }
 }
 
-/// What all other homes hold of a key, joined; `None` unless every one of them has said it and proves by its
-/// silence what it lacks.
+/// What everyone else holds of a key, joined; `None` unless every other home has said it and proves by its silence
+/// what it lacks, and every other member has said what it keeps as hints: a write that this home acknowledged may
+/// lie with a fallback alone. Fallbacks come first: what one has handed over before it is asked, a home has.
 async fn held_elsewhere<E: Env>(node: &Node<E>, partition: PartitionId, key: &Key) -> Option<Record> {
-    let homes = node.layout().homes(partition).iter().copied();
-    let others: Vec<NodeId> = homes.filter(|&home| home != node.id()).collect();
-    if others.is_empty() {
+    let (homes, fallbacks): (Vec<NodeId>, Vec<NodeId>) =
+        node.peers().partition(|&peer| node.layout().is_home(partition, peer));
+    if homes.is_empty() {
         return None;
     }
+    let hinted = held_by(node, partition, key, &fallbacks, Standing::Unproven).await?;
+    let held = held_by(node, partition, key, &homes, Standing::Continuous).await?;
+    Some(hinted.join(&held))
+}
+
+/// What these peers hold of a key, joined; `None` unless each has said it, with at least this standing.
+async fn held_by<E: Env>(
+    node: &Node<E>,
+    partition: PartitionId,
+    key: &Key,
+    peers: &[NodeId],
+    least: Standing,
+) -> Option<Record> {
     let deadline = node.0.env.now() + Duration::from_millis(REQUEST_MS);
-    let mut gather = node.0.routes.fan_out(&others, partition, Body::Read { key: key.clone() }, deadline);
+    let mut gather = node.0.routes.fan_out(peers, partition, Body::Read { key: key.clone() }, deadline);
     let mut joined = Record::new();
-    for _ in &others {
+    for _ in peers {
         let Step::Answer(_, Answer::Said(answer)) = gather.next(deadline).await else { return None };
-        let Body::ReadReply { standing: Standing::Continuous, record, .. } = answer else { return None };
+        let Body::ReadReply { standing, record, .. } = answer else { return None };
         let held = record.as_ref().map(decode_record).transpose().ok()?.unwrap_or_default();
-        if held.siblings().iter().any(|sibling| !sibling.verifies()) {
+        let proves = standing == Standing::Continuous || least == Standing::Unproven;
+        if !proves || held.siblings().iter().any(|sibling| !sibling.verifies()) {
             return None;
         }
         joined = joined.join(&held);

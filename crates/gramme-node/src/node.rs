@@ -22,9 +22,11 @@ use crate::serve;
 use crate::signal::Signal;
 use crate::store::Store;
 use crate::transit::Transit;
+use crate::trees::{self, Trees, Upkeep};
 use gramme_core::bucket::{BucketSettings, Buckets, Mode};
 use gramme_core::context::Secret;
 use gramme_core::limits::{FALLBACK_AFTER_MS_MIN, FREEZE_MS, IN_FLIGHT_MAX, PING_MS, SERVED_MAX};
+use gramme_core::planted::{self, Bug};
 use gramme_core::{Hlc, Key, Layout, NodeId, PartitionId, StoreId, ring};
 use gramme_storage::EngineError;
 use gramme_wire::{Body, Done, Failure, Message, Put, Reason, Standing};
@@ -58,6 +60,8 @@ pub struct Options {
     pub hint_bytes_max: u64,
     /// A request's time if its client says nothing, in milliseconds.
     pub request_ms: u64,
+    /// How often the work is done that nobody asks for.
+    pub upkeep: Upkeep,
     /// Whether homes compare and pull without being asked: off only where read repair is tried by itself.
     pub exchange: bool,
 }
@@ -75,6 +79,7 @@ pub(crate) struct Inner<E: Env> {
     pub(crate) env: E,
     pub(crate) options: Options,
     pub(crate) store: Rc<Store<E>>,
+    pub(crate) trees: Rc<Trees>,
     pub(crate) hlc: Rc<RefCell<Hlc>>,
     pub(crate) homes: BTreeMap<PartitionId, Rc<Replica<E>>>,
     pub(crate) hints: HintStores<E>,
@@ -111,10 +116,13 @@ impl<E: Env> Node<E> {
         let mut homes = BTreeMap::new();
         let hints =
             HintStores::new(env.clone(), options.id, store.clone(), hlc.clone(), options.hint_bytes_max);
+        let trees = Rc::new(Trees::new(&options.upkeep));
         for partition in own_partitions(&options) {
             if options.layout.is_home(partition, options.id) {
                 let (env, store, hlc) = (env.clone(), store.clone(), hlc.clone());
+                trees.watch(&env, partition).await?;
                 let home = Replica::open(env, options.id, store, hlc, partition).await?;
+                home.watched_by(trees.clone());
                 homes.insert(partition, Rc::new(home));
             } else {
                 hints.load(partition).await?;
@@ -136,6 +144,7 @@ impl<E: Env> Node<E> {
             options,
             store,
             hlc,
+            trees,
             homes,
             hints,
             buckets: RefCell::new(buckets),
@@ -167,6 +176,7 @@ impl<E: Env> Node<E> {
         if self.0.options.shard == 0 {
             self.0.env.spawn("gossip", gossip::for_ever(self.clone()));
         }
+        trees::begin(&self);
         let mut events = Vec::new();
         loop {
             self.0.env.recv_many(&mut events, EVENTS_MAX).await;
@@ -287,6 +297,7 @@ impl<E: Env> Node<E> {
     pub async fn drain(&self) {
         self.0.draining.set(true);
         self.0.idle.wait_for(|| (self.0.in_flight.get() == 0).then_some(())).await;
+        trees::checkpoint_all(self);
         // A broken store has nothing left to make durable, and has said so.
         let _ = self.0.store.wait_all().await;
     }
@@ -396,6 +407,15 @@ impl<E: Env> Node<E> {
         self.layout().member(id).map_or_else(|| id.to_string(), |member| member.name.clone())
     }
 
+    /// What the time is by this node's hybrid clock, in milliseconds since 1970: when values expire.
+    pub(crate) fn reading_ms(&self) -> u64 {
+        let wall_ms = self.0.env.wall_ms();
+        if planted::on(Bug::ExpiryByWall) {
+            return wall_ms + self.0.env.random() % 20_000;
+        }
+        self.0.hlc.borrow().reading(wall_ms)
+    }
+
     /// The local opinion of a node; of itself it thinks well.
     pub(crate) fn health(&self, node: NodeId) -> Health {
         if node == self.id() { Health::Up } else { self.0.detector.borrow().health(node, self.0.env.now()) }
@@ -444,6 +464,10 @@ impl<E: Env> Node<E> {
             Event::Fact(Fact::Buckets(buckets)) => {
                 self.0.buckets.borrow_mut().merge(&buckets);
             }
+            Event::Fact(Fact::Roots { from, skips_tombstones, reply, roots }) => {
+                trees::audit::compare(self, from, skips_tombstones, reply, &roots);
+            }
+            Event::Fact(Fact::AuditNow) => self.0.trees.audits.want_now(),
             Event::Fact(Fact::Standing(standing)) => self.0.standing.set(standing),
             Event::Fact(Fact::Digests { from, correlation, digests }) => {
                 exchange::answer(self, from, correlation, &digests);

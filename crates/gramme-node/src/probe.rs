@@ -83,6 +83,27 @@ pub enum Probe {
     Refilled,
     /// A replica that is being refilled dropped what a member had reclaimed.
     Purged,
+    /// A home partition was read through as a whole.
+    PartitionScanned,
+    /// A scan made another tree than the one that writes had kept: one of the two was wrong.
+    TreeMismatch,
+    /// A value that failed its checksum here was replaced by a copy of the same write that verifies.
+    Healed,
+    /// An expired value was replaced by a tombstone.
+    Buried,
+    /// A partition was compared with another home's, and was the same or was made so.
+    AuditVerified,
+    /// An audit found a partition to be different at the second look too.
+    AuditDiffered,
+    /// An audit made one key the same on both sides.
+    AuditRepaired,
+    /// An audit could not read, verify or send one key; it went on with the next.
+    AuditSkipped,
+    /// Homes whose frontiers are equal hold a key differently below them: one has lost or regained it in silence.
+    /// The live value is kept.
+    AuditConflict,
+    /// Two homes hold different values under one dot.
+    AuditCorrupt,
     /// Background work was given a slice.
     Slice {
         /// What it is for.

@@ -15,6 +15,7 @@ use crate::probe::Probe;
 use crate::rows::{self, KIND_DATA, KIND_HINT, KIND_HINT_STORE, KIND_MEMBERS, KIND_REPLICA};
 use crate::rows::{KIND_SEEN, ReplicaRow};
 use crate::store::{BatchId, Kept, Store};
+use crate::trees::Trees;
 use bytes::Bytes;
 use gramme_core::bucket::{BucketSettings, Mode};
 use gramme_core::codec::decode_record;
@@ -23,12 +24,12 @@ use gramme_core::planted::{self, Bug};
 use gramme_core::record::checksum;
 use gramme_core::seen::SeenRow;
 use gramme_core::{
-    Context, Dot, Frontier, Hlc, Incarnation, Key, NodeId, PartitionId, Record, RequestId, Seen, Sibling,
-    Stamp,
+    Content, Context, Dot, Frontier, Hlc, Incarnation, Key, NodeId, PartitionId, Record, RequestId, Seen,
+    Sibling, Stamp,
 };
 use gramme_storage::{Engine, EngineError, Scan};
 use gramme_wire::{Put, Reason};
-use std::cell::{Cell, Ref, RefCell};
+use std::cell::{Cell, OnceCell, Ref, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
@@ -57,6 +58,8 @@ pub(crate) struct Replica<E: Env> {
     pub(crate) members: RefCell<Members>,
     /// What the rows of a fallback take.
     held: Cell<Held>,
+    /// The hash trees; set for homes.
+    trees: OnceCell<Rc<Trees>>,
 }
 
 /// What a fallback's rows take on the disk.
@@ -165,6 +168,7 @@ impl<E: Env> Replica<E> {
             continuity: RefCell::new(continuity),
             members: RefCell::default(),
             held: Cell::default(),
+            trees: OnceCell::new(),
             frontier: RefCell::default(),
             env,
             node,
@@ -272,7 +276,52 @@ impl<E: Env> Replica<E> {
         let mut record = local.record.put(&saw, sibling);
         record.collapse_retries();
         check_siblings(&local.record, &record, settings)?;
-        check_clock(&record)?;
+        let hint_for = united(&local.hint_for, hint_for);
+        self.mint(row, &local, &record, hint_for, dot, saw)
+    }
+
+    /// Coordinates a tombstone in the place of whatever has expired of a key by now, if anything has: it covers
+    /// exactly that and bears its stamp, so that no reader sees a difference.
+    pub(crate) async fn bury(
+        &self,
+        key: &Key,
+        now_ms: u64,
+        request: RequestId,
+        may: impl FnOnce() -> Result<(), Reason>,
+    ) -> Result<Option<Minted>, Reason> {
+        self.check_room()?;
+        let row = self.row(key);
+        let _lock = self.store.lock(&row).await;
+        let local = self.store.latest(&row).await.map_err(disk)?;
+        may()?;
+        let Some((saw, stamp)) = local.record.expired(now_ms) else { return Ok(None) };
+        let dot = Dot::new(self.incarnation.get(), self.counter.get() + 1);
+        let tombstone = Sibling {
+            dot,
+            checksum: checksum(&Content::Tombstone),
+            content: Content::Tombstone,
+            stamp,
+            request,
+            author: self.node,
+            ttl_ms: 0,
+            content_type: Bytes::new(),
+            meta: Vec::new(),
+        };
+        let record = local.record.put(&saw, tombstone);
+        self.mint(row, &local, &record, Vec::new(), dot, saw).map(Some)
+    }
+
+    /// Makes what a write at this coordinator has led to part of the batch being filled.
+    fn mint(
+        &self,
+        row: Bytes,
+        local: &Kept,
+        record: &Record,
+        hint_for: Vec<NodeId>,
+        dot: Dot,
+        saw: Context,
+    ) -> Result<Minted, Reason> {
+        check_clock(record)?;
         self.store.check().map_err(disk)?;
         if record.siblings().len() > SIBLINGS_SOFT_MAX {
             self.env.probe(Probe::SiblingsMany);
@@ -280,9 +329,8 @@ impl<E: Env> Replica<E> {
         self.counter.set(self.counter.get() + 1);
         self.note_seen([dot]);
         self.store.recent().note(dot, &row);
-        let hint_for = united(&local.hint_for, hint_for);
-        let kept = Rc::new(Kept { hint_for, ..Kept::new(&record) });
-        let batch = self.append(row, &local, kept.clone(), [dot.incarnation]).map_err(disk)?;
+        let kept = Rc::new(Kept { hint_for, ..Kept::new(record) });
+        let batch = self.append(row, local, kept.clone(), [dot.incarnation]).map_err(disk)?;
         let batch = if planted::on(Bug::AckBeforeSync) { 0 } else { batch };
         Ok(Minted { dot, kept, batch, saw })
     }
@@ -304,6 +352,9 @@ impl<E: Env> Replica<E> {
         self.trip_if_amnesiac(&local.record, &incoming.record)?;
         self.follow(&incoming.record);
         let mut joined = local.record.join(&incoming.record);
+        if joined.heal(&incoming.record) {
+            self.env.probe(Probe::Healed);
+        }
         joined.collapse_retries();
         check_clock(&joined)?;
         self.store.check().map_err(disk)?;
@@ -326,8 +377,9 @@ impl<E: Env> Replica<E> {
         Ok(Merged { batch })
     }
 
-    /// Makes a changed record part of the batch being filled, with the rows of the seen clock that it changed.
-    fn append(
+    /// Makes a changed record part of the batch being filled, with the rows of the seen clock that it changed. Every
+    /// change of a home's record goes this way or the next, and the partition's hash tree changes with it.
+    pub(crate) fn append(
         &self,
         row: Bytes,
         before: &Kept,
@@ -335,8 +387,8 @@ impl<E: Env> Replica<E> {
         changed: impl IntoIterator<Item = Incarnation>,
     ) -> Result<BatchId, EngineError> {
         if self.role == Role::Home {
-            let seen: Vec<(Bytes, Bytes)> = changed.into_iter().map(|i| self.seen_row(i)).collect();
-            return self.store.append(row, kept, seen);
+            let others = self.beside(&row, before, &kept.record, changed)?;
+            return self.store.append(row, kept, others);
         }
         let is_new = before.encoded.is_empty();
         let replaced = if is_new { 0 } else { before.row_bytes(&row) as u64 };
@@ -349,6 +401,41 @@ impl<E: Env> Replica<E> {
             changes: changes + 1,
         });
         Ok(batch)
+    }
+
+    /// Makes the removal of a home's record part of the batch being filled; see [`Replica::append`].
+    pub(crate) fn remove(
+        &self,
+        row: Bytes,
+        before: &Kept,
+        changed: impl IntoIterator<Item = Incarnation>,
+    ) -> Result<BatchId, EngineError> {
+        let others = self.beside(&row, before, &Record::new(), changed)?;
+        self.store.remove(row, others)
+    }
+
+    /// What goes into the same batch as a home's record.
+    fn beside(
+        &self,
+        row: &Bytes,
+        before: &Kept,
+        after: &Record,
+        changed: impl IntoIterator<Item = Incarnation>,
+    ) -> Result<Vec<(Bytes, Bytes)>, EngineError> {
+        // A tree must not hold what the store then refuses.
+        self.store.check()?;
+        let mut others: Vec<(Bytes, Bytes)> = changed.into_iter().map(|i| self.seen_row(i)).collect();
+        if let Some(trees) = self.trees.get() {
+            let key = Key::from_joined(rows::rest(row)).expect("a row is made of its key");
+            others.extend(trees.changed(self.partition, &key, &before.record, after));
+        }
+        Ok(others)
+    }
+
+    /// Keeps the partition's hash tree true from now on; for homes, before anything changes.
+    pub(crate) fn watched_by(&self, trees: Rc<Trees>) {
+        // A replica is opened once.
+        let _ = self.trees.set(trees);
     }
 
     /// Overwrites a row that cannot be read with what all its other homes hold of it. A row that can be read after
@@ -370,7 +457,9 @@ impl<E: Env> Replica<E> {
         self.follow(record);
         let fresh = self.note_seen(record.siblings().iter().map(|sibling| sibling.dot));
         let seen = fresh.into_iter().map(|incarnation| self.seen_row(incarnation));
-        self.store.append(row.clone(), Rc::new(Kept::new(record)), seen).map_err(disk)?;
+        // What the row contributed to the hash tree cannot be told any more.
+        let tree = self.trees.get().map(|trees| trees.forget(self.partition));
+        self.store.append(row.clone(), Rc::new(Kept::new(record)), seen.chain(tree)).map_err(disk)?;
         self.store.mended(&row);
         self.env.probe(Probe::Mended);
         Ok(())
@@ -475,8 +564,10 @@ impl<E: Env> Replica<E> {
         };
         let record = decode_record(&own).map_err(|bad| refused(bad.to_string()))?;
         match record.siblings().iter().find(|sibling| !sibling.verifies()) {
-            Some(sibling) => Err(refused(format!("the value of {} fails its checksum", sibling.dot))),
-            None => Ok(Kept { record, encoded: own, hint_for: Vec::new() }),
+            Some(sibling) if !planted::on(Bug::AuditSpreadsCorrupt) => {
+                Err(refused(format!("the value of {} fails its checksum", sibling.dot)))
+            }
+            _ => Ok(Kept { record, encoded: own, hint_for: Vec::new() }),
         }
     }
 

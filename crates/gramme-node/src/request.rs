@@ -105,6 +105,8 @@ pub struct Got {
     pub record: Record,
     /// How its bucket wants it shown; see [`Record::view`].
     pub mode: Mode,
+    /// The coordinator's hybrid time, in milliseconds since 1970: by it values have expired or not.
+    pub now_ms: u64,
     /// What the reader has seen; to be given back with its next write of the key.
     pub context: Context,
     /// Who answered.
@@ -142,6 +144,8 @@ pub struct Listed {
     pub next_after: Option<Bytes>,
     /// How the bucket wants its records shown.
     pub mode: Mode,
+    /// See [`Got::now_ms`].
+    pub now_ms: u64,
 }
 
 /// One page of everything in one partition: all buckets, tombstones and expired values included.

@@ -7,6 +7,7 @@ use crate::exchange::Past;
 use bytes::Bytes;
 use gramme_core::codec::{BadBytes, Reader, Writer, decode_record, seal, unseal};
 use gramme_core::frontier::{read_frontier, write_frontier};
+use gramme_core::merkle::{Tombstones, Tree, read_tree, write_tree};
 use gramme_core::seen::SeenRow;
 use gramme_core::{Incarnation, Key, NodeId, PartitionId, Record, Stamp};
 use gramme_storage::NODE_ROWS;
@@ -33,6 +34,9 @@ pub const KIND_HINT_STORE: u8 = 0x15;
 pub const KIND_MEMBERS: u8 = 0x17;
 /// When a hint store's first hint was kept: `rest` empty.
 pub const KIND_HINTS_SINCE: u8 = 0x1a;
+
+/// A home's hash tree, as it is if the row is not empty: `rest` empty.
+pub const KIND_TREE: u8 = 0x1b;
 
 /// The row of a key.
 pub fn key_row(partition: PartitionId, kind: u8, key: &Key) -> Bytes {
@@ -209,6 +213,26 @@ pub fn decode_hint(bytes: &Bytes) -> Result<(Vec<NodeId>, Record, Bytes), BadByt
     Ok((homes, decode_record(&encoded)?, encoded))
 }
 
+/// The checkpoint of a partition's hash tree.
+pub fn encode_tree(tree: &Tree, tombstones: Tombstones) -> Bytes {
+    let mut w = Writer::with_capacity(64);
+    w.u8(VERSION);
+    w.u8(u8::from(tombstones == Tombstones::Skipped));
+    write_tree(&mut w, tree);
+    close(w)
+}
+
+/// Reads [`encode_tree`] back, if the tree treats tombstones like this.
+pub fn decode_tree(bytes: &[u8], tombstones: Tombstones) -> Result<Tree, BadBytes> {
+    let mut r = unseal(bytes, VERSION)?;
+    if r.u8()? != u8::from(tombstones == Tombstones::Skipped) {
+        return Err(BadBytes::Malformed);
+    }
+    let tree = read_tree(&mut r)?;
+    r.end()?;
+    Ok(tree)
+}
+
 fn close(mut w: Writer) -> Bytes {
     seal(&mut w, 0);
     w.into_bytes()
@@ -261,6 +285,22 @@ mod tests {
             altered[at] ^= 0x40;
             assert!(decode_seen(&altered).is_err(), "byte {at}");
             assert!(decode_seen(&stored[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_is_its_tree_or_nothing() {
+        let mut tree = Tree::new(2);
+        tree.change(b"\x01bk", 0, 7);
+        let stored = encode_tree(&tree, Tombstones::Counted);
+        assert_eq!(decode_tree(&stored, Tombstones::Counted), Ok(tree));
+        assert!(decode_tree(&stored, Tombstones::Skipped).is_err(), "a tree of another kind");
+        assert!(decode_tree(&[], Tombstones::Counted).is_err(), "emptied by a later write");
+        for at in 0..stored.len() {
+            let mut altered = stored.to_vec();
+            altered[at] ^= 0x40;
+            assert!(decode_tree(&altered, Tombstones::Counted).is_err(), "byte {at}");
+            assert!(decode_tree(&stored[..at], Tombstones::Counted).is_err(), "cut at {at}");
         }
     }
 

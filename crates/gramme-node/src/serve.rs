@@ -10,6 +10,7 @@ use crate::node::Node;
 use crate::probe::Probe;
 use crate::replica::{Merged, Replica, disk};
 use crate::rows;
+use crate::trees::audit;
 use bytes::Bytes;
 use gramme_core::bucket::Buckets;
 use gramme_core::codec::{decode_record, encode_record};
@@ -17,7 +18,7 @@ use gramme_core::limits::{LIST_PAGE_BYTES_MAX, LIST_PAGE_KEYS_MAX, SERVED_MAX};
 use gramme_core::planted::{self, Bug};
 use gramme_core::{Frontier, Key, NodeId, PartitionId};
 use gramme_storage::{EngineError, Scan};
-use gramme_wire::{Body, Digest, Entry, Failure, Message, Put, Reason, Standing};
+use gramme_wire::{Body, Digest, Entry, Failure, Message, Put, Reason, Standing, TreeRoot};
 use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -43,6 +44,7 @@ pub(crate) fn serve<E: Env>(node: &Node<E>, from: NodeId, message: Message, dead
         | Body::PullMore { .. }
         | Body::Copy { .. }
         | Body::AskSeen
+        | Body::TreeKeys { .. }
             if node.0.served.get() >= SERVED_MAX =>
         {
             node.0.env.probe(Probe::Shed);
@@ -92,6 +94,24 @@ pub(crate) fn serve<E: Env>(node: &Node<E>, from: NodeId, message: Message, dead
                 answer(exchange::ask_seen(&node, partition).await);
             });
         }
+        Body::TreeRoots { skips_tombstones, reply, roots } => {
+            let roots: Arc<[TreeRoot]> = roots.into();
+            node.0.env.tell_shards(Fact::Roots { from, skips_tombstones, reply, roots: roots.clone() });
+            audit::compare(node, from, skips_tombstones, reply, &roots);
+        }
+        Body::TreeNodes { level, nodes } => {
+            let children = audit::nodes_here(node, partition, level, &nodes);
+            answer(children.unwrap_or_else(|| refused(Reason::Unsuitable)));
+        }
+        Body::TreeKeys { depth, leaves, after } => {
+            let node = node.clone();
+            now_or_later(&node.clone(), "tree keys", async move {
+                let leaves = leaves.into_iter().collect();
+                let keys = audit::keys_here(&node, partition, depth, &leaves, after).await;
+                answer(keys.unwrap_or_else(|| refused(Reason::Unsuitable)));
+            });
+        }
+        Body::AuditDone => audit::done(node, partition, from),
         // Replies are routed before they come here.
         Body::ReadReply { .. }
         | Body::MergeReply
@@ -100,6 +120,8 @@ pub(crate) fn serve<E: Env>(node: &Node<E>, from: NodeId, message: Message, dead
         | Body::CopyReply { .. }
         | Body::Pong
         | Body::Refused { .. }
+        | Body::TreeNodesReply { .. }
+        | Body::TreeKeysReply { .. }
         | Body::DigestsReply { .. }
         | Body::PullReply { .. }
         | Body::SeenReply { .. } => {}

@@ -385,6 +385,16 @@ fn word_of(probe: Probe) -> Option<&'static str> {
         Probe::HintsFull => "hints_full",
         Probe::HintsAlarm(_) => "hints_alarm",
         Probe::FallbackCoordinated => "fallback_coordinated",
+        Probe::PartitionScanned => "partition_scanned",
+        Probe::TreeMismatch => "tree_mismatch",
+        Probe::Healed => "healed",
+        Probe::Buried => "buried",
+        Probe::AuditVerified => "audit_verified",
+        Probe::AuditDiffered => "audit_differed",
+        Probe::AuditRepaired => "audit_repaired",
+        Probe::AuditSkipped => "audit_skipped",
+        Probe::AuditConflict => "audit_conflict",
+        Probe::AuditCorrupt => "audit_corrupt",
         Probe::Coordinated { .. } | Probe::Slice { .. } | Probe::Budget(_) => return None,
     })
 }

@@ -75,6 +75,7 @@ async fn live(plan: Plan) {
         cache_bytes,
         hint_bytes_max,
         request_ms: REQUEST_MS,
+        upkeep: gramme_node::Upkeep::default(),
         exchange: true,
     };
     let node = match Node::open(env, options).await {

@@ -15,6 +15,7 @@ use gramme_core::limits::FREEZE_MS;
 use gramme_core::{Layout, Member, StoreId};
 use gramme_node::node::{Node, Options};
 use gramme_node::request::{Call, Response};
+use gramme_node::rows::KIND_DATA;
 use gramme_node::{Event, Fact};
 use gramme_wire::Standing;
 use std::cell::RefCell;
@@ -143,6 +144,8 @@ impl Cluster {
                 cache_bytes: self.0.knobs.cache_bytes,
                 hint_bytes_max: HINT_BYTES_MAX,
                 request_ms: self.0.knobs.request_ms,
+                // Checkers do not know of writes that no client made.
+                upkeep: gramme_node::Upkeep { expiry_after_ms: 3_600_000, ..Default::default() },
                 exchange: self.0.knobs.healer == Healer::Exchange,
             };
             let cluster = self.clone();
@@ -193,6 +196,9 @@ impl Cluster {
             std::mem::replace(&mut hosts[host].nodes, vec![None; self.0.knobs.shards])
         };
         self.0.world.crash(host, silently);
+        if silently && self.0.world.with_disk(host, |disk| disk.lose_power()) {
+            self.0.world.log.borrow_mut().count("lied");
+        }
         drop(nodes);
     }
 
@@ -251,6 +257,17 @@ impl Cluster {
             }
             Fault::Freeze { host } => world.freeze(host),
             Fault::Thaw { host } => world.thaw(host),
+            Fault::Rot { host } => self.harm(host, false, "rotted"),
+            Fault::SilentLoss { host } => self.harm(host, true, "lost in silence"),
+            Fault::Lies { host, lies } => world.with_disk(host, |disk| disk.condition.lies = lies),
+            Fault::Stall { host, stalled } => {
+                world.log.borrow_mut().count("disk stalled");
+                world.with_disk(host, |disk| disk.condition.stalled = stalled);
+            }
+            Fault::ReadOnly { host, read_only } => {
+                world.log.borrow_mut().count("disk read-only");
+                world.with_disk(host, |disk| disk.condition.read_only = read_only);
+            }
             Fault::ClockJump { host, by_ms } => world.set_clock(host, |clock| clock.wall_offset_ms += by_ms),
         }
     }
@@ -323,6 +340,12 @@ impl Cluster {
             cluster.0.world.log.borrow_mut().count("drained");
             cluster.0.hosts.borrow_mut()[host].unfit = true;
         });
+    }
+
+    fn harm(&self, host: usize, silently: bool, what: &'static str) {
+        if self.0.world.with_disk(host, |disk| disk.harm(silently, |key| key.get(2) == Some(&KIND_DATA))) {
+            self.0.world.log.borrow_mut().count(what);
+        }
     }
 
     fn wipe(&self, host: usize) {

@@ -13,6 +13,7 @@ use crate::executor::Owner;
 use crate::history::History;
 use crate::knobs::Healer;
 use crate::last_reads::Asker;
+use crate::nemesis::{Fault, Timed};
 use crate::rng::Rng;
 use crate::run::Plan;
 use crate::timer::Sleep;
@@ -154,7 +155,9 @@ impl<'a> Course<'a> {
     fn claims(&self) -> Claims {
         let disk_lost = (0..self.plan.knobs.hosts).any(|host| self.cluster.was_lost(host));
         // What a fallback coordinated lies in hint stores alone until they are drained, which reads do not do.
-        let claims = Claims { disk_lost, hints_count: true, ..Claims::default() };
+        let silent = |timed: &Timed| matches!(timed.fault, Fault::SilentLoss { .. } | Fault::Lies { .. });
+        let silent_loss = self.plan.faults.iter().any(silent);
+        let claims = Claims { disk_lost, hints_count: true, silent_loss, ..Claims::default() };
         match self.plan.knobs.healer {
             Healer::Reads => Claims { converged: self.plan.knobs.n > 1, ..claims },
             Healer::Exchange => Claims { converged: true, clocks: true, ..claims },

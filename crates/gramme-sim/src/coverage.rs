@@ -38,6 +38,16 @@ pub fn name_of(probe: &Probe) -> &'static str {
         Probe::PeerDegraded => "peer degraded",
         Probe::PeerRestored => "peer restored",
         Probe::DiskStalled => "disk stalled",
+        Probe::PartitionScanned => "partition scanned",
+        Probe::TreeMismatch => "tree mismatch",
+        Probe::Healed => "healed",
+        Probe::Buried => "buried",
+        Probe::AuditVerified => "audit verified",
+        Probe::AuditDiffered => "audit differed",
+        Probe::AuditRepaired => "audit repaired",
+        Probe::AuditSkipped => "audit skipped",
+        Probe::AuditConflict => "audit conflict",
+        Probe::AuditCorrupt => "audit corrupt",
         Probe::Slice { .. } => "slice",
         Probe::Budget(_) => "budget",
         Probe::DiskFull => "disk full",
@@ -56,7 +66,7 @@ pub fn name_of(probe: &Probe) -> &'static str {
 }
 
 /// What a batch of at least [`BATCH`] runs must have seen.
-pub const MUST_BE_SEEN: [&str; 19] = [
+pub const MUST_BE_SEEN: [&str; 27] = [
     "get answered",
     "put answered",
     "list answered",
@@ -76,6 +86,14 @@ pub const MUST_BE_SEEN: [&str; 19] = [
     "wiped",
     "power lost",
     "drained",
+    "disk full",
+    "disk has room",
+    "disk stalled",
+    "disk read-only",
+    "rotted",
+    "row mended",
+    "lost in silence",
+    "lied",
 ];
 
 /// The size of batch from which on [`missing`] has something to say.

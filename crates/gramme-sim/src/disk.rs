@@ -3,7 +3,8 @@
 //! It is as nasty as [`gramme_storage::Engine`] allows. A batch is durable only when its sync has ended; on a
 //! crash a random prefix of the waiting batches survives, each whole or not at all, and prefixes of different
 //! partitions survive independently. Reads may or may not see what waits. A failed sync leaves everything that
-//! waited in doubt and closes the store to writes. Reads can fail.
+//! waited in doubt and closes the store to writes. Reads can fail. Beyond that contract rows can rot, which a read
+//! notices, or be gone without a trace, and a disk can lie: what it calls durable is gone with the power.
 //!
 //! Decisions only, and no clock: [`crate::engine`] and [`crate::world`] say when a sync ends.
 
@@ -40,6 +41,12 @@ pub struct Condition {
     pub full: bool,
     /// Commits of a thousand that are told to come again later.
     pub busy_permille: u32,
+    /// Nothing ends: neither syncs nor reads.
+    pub stalled: bool,
+    /// Every write fails.
+    pub read_only: bool,
+    /// What is called durable is gone with the power.
+    pub lies: bool,
 }
 
 /// The answer that a commit waits for.
@@ -59,12 +66,25 @@ pub struct Disk {
     /// How many of the waiting batches the sync under way covers.
     syncing: usize,
     poisoned: bool,
+    /// Rows whose bytes fail their checksum.
+    rotten: BTreeSet<Bytes>,
+    /// What rows held before the disk began to lie, oldest first.
+    lied: Vec<(Bytes, Option<Bytes>)>,
     stats: Stats,
 }
 
 impl Default for Condition {
     fn default() -> Condition {
-        Condition { slow: 1, read_errors_permille: 0, next_sync_fails: false, full: false, busy_permille: 0 }
+        Condition {
+            slow: 1,
+            read_errors_permille: 0,
+            next_sync_fails: false,
+            full: false,
+            busy_permille: 0,
+            stalled: false,
+            read_only: false,
+            lies: false,
+        }
     }
 }
 
@@ -79,6 +99,8 @@ impl Disk {
             waiting: VecDeque::new(),
             syncing: 0,
             poisoned: false,
+            rotten: BTreeSet::new(),
+            lied: Vec::new(),
             stats: Stats::default(),
         }
     }
@@ -88,6 +110,10 @@ impl Disk {
     pub fn append(&mut self, batch: Batch, answer: Answer) -> Result<Option<u64>, EngineError> {
         if self.poisoned {
             return Err(EngineError::Poisoned("an earlier sync failed".to_string()));
+        }
+        if self.condition.read_only {
+            self.poisoned = true;
+            return Err(EngineError::Poisoned("read-only file system".to_string()));
         }
         if self.condition.full {
             return Err(EngineError::Full);
@@ -112,6 +138,9 @@ impl Disk {
     /// The sync under way has ended: its batches are safe, or the disk has failed. What is to be told to whom,
     /// and in how many nanoseconds the next sync ends, if one begins.
     pub fn end_sync(&mut self) -> (Due, Option<u64>) {
+        if self.condition.stalled {
+            return (Vec::new(), Some(STALL_NS));
+        }
         let count = std::mem::take(&mut self.syncing);
         if std::mem::take(&mut self.condition.next_sync_fails) {
             self.poisoned = true;
@@ -121,7 +150,15 @@ impl Disk {
             return (told.collect(), None);
         }
         let mut told = Vec::with_capacity(count);
+        if !self.condition.lies {
+            self.lied.clear();
+        }
         for (batch, answer) in self.waiting.drain(..count.min(self.waiting.len())) {
+            if self.condition.lies {
+                let before = batch.changes.iter().map(|change| change.key());
+                self.lied.extend(before.map(|key| (key.clone(), self.rows.get(key).cloned())));
+            }
+            batch.changes.iter().for_each(|change| _ = self.rotten.remove(change.key()));
             apply(&mut self.rows, &batch);
             told.extend(answer.map(|answer| (answer, Ok(()))));
         }
@@ -144,6 +181,9 @@ impl Disk {
                 }
             }
         }
+        if self.rotten.contains(key) {
+            return Err(EngineError::Corrupt("a rotten row".to_string()));
+        }
         Ok(self.rows.get(key).cloned())
     }
 
@@ -154,6 +194,10 @@ impl Disk {
         let mut page_bytes = 0;
         for (key, value) in self.merged(&scan.prefix, self.profile.reads_see_waiting) {
             if scan.after.as_ref().is_some_and(|after| key <= *after) {
+                continue;
+            }
+            if self.rotten.contains(&key) {
+                page.damaged = true;
                 continue;
             }
             if !page.rows.is_empty() && (page.rows.len() >= scan.rows_max || page_bytes >= scan.bytes_max) {
@@ -169,6 +213,9 @@ impl Disk {
     /// How long the next read takes, in nanoseconds; `None` is no time at all. And whether it is answered with
     /// what was there when it began.
     pub fn read_wait(&mut self) -> (Option<u64>, bool) {
+        if self.condition.stalled {
+            return (Some(STALL_NS), false);
+        }
         let waits = self.rng.chance(self.profile.read_waits_permille) || self.condition.slow > 1;
         let ns = self.rng.spread(self.profile.read_us.max(1)) * 1000 * u64::from(self.condition.slow);
         (waits.then_some(ns), self.rng.chance(500))
@@ -187,6 +234,7 @@ impl Disk {
                 batch.changes.iter().map(|change| partition_of(change.key())).collect();
             let is_whole = self.rng.chance(survives_permille) && touched.is_disjoint(&broken);
             if is_whole {
+                batch.changes.iter().for_each(|change| _ = self.rotten.remove(change.key()));
                 apply(&mut self.rows, &batch);
             } else {
                 broken.extend(touched);
@@ -200,6 +248,35 @@ impl Disk {
     /// The directory is emptied. The host is down.
     pub fn wipe(&mut self) {
         self.rows.clear();
+        self.rotten.clear();
+        self.lied.clear();
+    }
+
+    /// The power is gone; whether that took anything that had been called durable.
+    pub fn lose_power(&mut self) -> bool {
+        let took = !self.lied.is_empty();
+        for (key, before) in self.lied.drain(..).rev() {
+            match before {
+                Some(value) => _ = self.rows.insert(key, value),
+                None => _ = self.rows.remove(&key),
+            }
+        }
+        took
+    }
+
+    /// One row whose key says yes rots, or is gone without a trace; `false` if there is none.
+    pub fn harm(&mut self, silently: bool, is_meant: impl Fn(&[u8]) -> bool) -> bool {
+        let meant: Vec<Bytes> = self.rows.keys().filter(|key| is_meant(key)).cloned().collect();
+        if meant.is_empty() {
+            return false;
+        }
+        let key = meant[self.rng.index(meant.len())].clone();
+        if silently {
+            self.rows.remove(&key);
+        } else {
+            self.rotten.insert(key);
+        }
+        true
     }
 
     /// The directory is replaced by another. The host is down.
@@ -240,11 +317,7 @@ impl Disk {
         if !self.rng.chance(self.condition.read_errors_permille) {
             return Ok(());
         }
-        Err(if self.rng.chance(500) {
-            EngineError::Corrupt(what.to_string())
-        } else {
-            EngineError::Io("input/output error".to_string())
-        })
+        Err(EngineError::Io(format!("input/output error in {what}")))
     }
 
     fn merged(&self, prefix: &Bytes, with_waiting: bool) -> BTreeMap<Bytes, Bytes> {
@@ -259,6 +332,9 @@ impl Disk {
         rows
     }
 }
+
+/// A stalled disk is looked at again so often.
+const STALL_NS: u64 = 250_000_000;
 
 fn apply(rows: &mut BTreeMap<Bytes, Bytes>, batch: &Batch) {
     batch.changes.iter().for_each(|change| apply_one(rows, change));

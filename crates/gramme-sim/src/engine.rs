@@ -50,6 +50,10 @@ impl SimEngine {
         let Some(wait) = wait else { return self.world.with_disk(self.host, &read) };
         let early = is_early.then(|| self.world.with_disk(self.host, &read));
         Sleep::span(self.world.clone(), wait).await;
+        while self.world.with_disk(self.host, |disk| disk.condition.stalled) {
+            let (wait, _) = self.world.with_disk(self.host, |disk| disk.read_wait());
+            Sleep::span(self.world.clone(), wait.unwrap_or_default()).await;
+        }
         match early {
             Some(found) => found,
             None => self.world.with_disk(self.host, &read),

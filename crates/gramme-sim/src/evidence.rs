@@ -51,6 +51,9 @@ pub struct Claims {
     pub disk_lost: bool,
     /// Acknowledged data may still lie in hint stores alone: some disk was lost and hints are not drained.
     pub hints_count: bool,
+    /// A disk may have lost something without a trace, which is outside of what is promised: what a node lacks
+    /// proves nothing in this run.
+    pub silent_loss: bool,
     /// Tombstones and clocks may be gone because everyone has seen them.
     pub reclaims: bool,
     /// Tombstones have had their time to go.

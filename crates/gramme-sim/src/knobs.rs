@@ -97,6 +97,14 @@ pub enum Class {
     Freeze,
     /// Wall clocks jump.
     ClockJump,
+    /// Rows of one disk rot.
+    Rot,
+    /// Disks stall, and are remounted read-only.
+    Stall,
+    /// One row of one disk is gone without a trace: outside of what is promised, and seldom.
+    SilentLoss,
+    /// One disk lies about its syncs and loses power: outside of what is promised, and seldom.
+    Lies,
 }
 
 /// All of them.
@@ -124,13 +132,22 @@ impl Knobs {
         if n == 1 {
             classes.retain(|class| *class != Class::Wipe);
         }
+        let more = &mut Rng::stream(seed, "more classes", 0);
+        let seldom = [(Class::Stall, 200), (Class::Rot, 250), (Class::SilentLoss, 30), (Class::Lies, 40)];
+        for (class, permille) in seldom {
+            if more.chance(permille) && (n > 1 || class == Class::Stall) {
+                classes.push(class);
+            }
+        }
         if classes.is_empty() {
             classes.push(Class::Crash);
         }
-        let wipes = classes.contains(&Class::Wipe);
+        let loses =
+            |class: &Class| matches!(class, Class::Wipe | Class::Rot | Class::SilentLoss | Class::Lies);
+        let loses = classes.iter().any(loses);
         let quorum = n / 2 + 1;
         let own_levels = rng.chance(300);
-        let w_min = if wipes { 2 } else { 1 };
+        let w_min = if loses { 2 } else { 1 };
         let wild_clocks = rng.chance(400);
         Knobs {
             hosts,

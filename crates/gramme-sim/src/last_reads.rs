@@ -2,6 +2,7 @@
 
 use crate::cluster::{Called, Cluster};
 use crate::knobs::Knobs;
+use crate::timer::Sleep;
 use crate::workload::OWN;
 use crate::world::host_of;
 use bytes::Bytes;
@@ -51,6 +52,9 @@ impl Asker<'_> {
                 }
                 other => last = format!("{other:?}"),
             }
+            // A damaged row is mended meanwhile.
+            let world = self.cluster.world().clone();
+            world.run_for(PAUSE_NS, Sleep::span(world.clone(), PAUSE_NS));
         }
         Err(last)
     }
@@ -118,4 +122,6 @@ impl Asker<'_> {
 }
 
 const ASK_MS: u64 = 1_000;
+/// Between two attempts to read a key.
+const PAUSE_NS: u64 = 150_000_000;
 const READ_ATTEMPTS: usize = 6;

@@ -1,12 +1,13 @@
 //! What goes wrong and when: a list, made before the run, that can be printed, kept, and cut down.
 //!
 //! Any part of a plan is a plan: whatever a missing fault leaves unfinished is put right when the run heals.
-//! The budget that keeps a run recoverable is part of the drawing: at most one directory is emptied, outages
-//! are short, and between them there is time.
+//! The budget that keeps a run recoverable is part of the drawing: at most one directory is emptied, whatever is
+//! lost or rots does so on that same host, outages are short, and between them there is time.
 
 use crate::knobs::{Class, Knobs};
 use crate::rng::Rng;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// One fault at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,16 +156,53 @@ pub enum Fault {
         /// By so many milliseconds.
         by_ms: i64,
     },
+    /// One row of home data fails its checksum from now on, until it is overwritten.
+    Rot {
+        /// On whose disk.
+        host: usize,
+    },
+    /// One row of home data is gone without a trace.
+    SilentLoss {
+        /// From whose disk.
+        host: usize,
+    },
+    /// A disk calls durable what is gone with the power, or no longer.
+    Lies {
+        /// Whose.
+        host: usize,
+        /// Whether it does.
+        lies: bool,
+    },
+    /// Nothing that is asked of a disk ends, or it does again.
+    Stall {
+        /// Whose.
+        host: usize,
+        /// Whether it does not.
+        stalled: bool,
+    },
+    /// Writes to a disk fail, or no longer.
+    ReadOnly {
+        /// Whose.
+        host: usize,
+        /// Whether they do.
+        read_only: bool,
+    },
 }
 
 /// The faults of a run, in order of time.
 pub fn draw(seed: u64, knobs: &Knobs) -> Vec<Timed> {
-    let mut plan = Plan { rng: Rng::stream(seed, "nemesis", 0), hosts: knobs.hosts, faults: Vec::new() };
+    let mut plan = Plan {
+        rng: Rng::stream(seed, "nemesis", 0),
+        hosts: knobs.hosts,
+        loser: Rng::stream(seed, "loser", 0).index(knobs.hosts),
+        faults: Vec::new(),
+    };
     let mut at_ms = BEGIN_MS + plan.rng.below(400);
-    let mut wiped = false;
+    let mut spent = BTreeSet::new();
     while at_ms < knobs.length_ms {
         let class = plan.rng.pick(&knobs.classes);
-        if class != Class::Wipe || !std::mem::replace(&mut wiped, true) {
+        let is_once = matches!(class, Class::Wipe | Class::SilentLoss | Class::Lies);
+        if !is_once || spent.insert(class) {
             plan.episode(class, at_ms);
         }
         at_ms += plan.rng.between(150, 1_200);
@@ -176,6 +214,8 @@ pub fn draw(seed: u64, knobs: &Knobs) -> Vec<Timed> {
 struct Plan {
     rng: Rng,
     hosts: usize,
+    /// The one host whose disk may lose anything.
+    loser: usize,
     faults: Vec<Timed>,
 }
 
@@ -218,6 +258,7 @@ impl Plan {
                 self.add(at + lasts, Fault::ReadErrors { host, permille: 0 });
             }
             Class::Wipe => {
+                let host = self.loser;
                 self.add(at, Fault::Wipe { host });
                 let down = self.rng.between(20, 800);
                 self.add(at + down, Fault::Start { host });
@@ -230,6 +271,30 @@ impl Plan {
             Class::ClockJump => {
                 let by_ms = self.rng.between(0, 1_200_000) as i64 - 600_000;
                 self.add(at, Fault::ClockJump { host, by_ms });
+            }
+            Class::Rot => (0..self.rng.between(1, 4)).for_each(|_| {
+                let later = self.rng.below(1_000);
+                self.add(at + later, Fault::Rot { host: self.loser });
+            }),
+            Class::SilentLoss => self.add(at, Fault::SilentLoss { host: self.loser }),
+            Class::Lies => {
+                let host = self.loser;
+                self.add(at, Fault::Lies { host, lies: true });
+                let off_at = at + self.rng.between(100, 1_000);
+                self.add(off_at, Fault::PowerOff { host });
+                self.add(off_at + 1, Fault::Lies { host, lies: false });
+                let down = self.rng.between(20, 800);
+                self.add(off_at + down, Fault::Start { host });
+            }
+            Class::Stall if self.rng.chance(300) => {
+                let lasts = self.rng.between(50, 1_500);
+                self.add(at, Fault::ReadOnly { host, read_only: true });
+                self.add(at + lasts, Fault::ReadOnly { host, read_only: false });
+            }
+            Class::Stall => {
+                let lasts = self.rng.pick(&[300, 1_000, 1_000, 3_000, 6_000]);
+                self.add(at, Fault::Stall { host, stalled: true });
+                self.add(at + lasts, Fault::Stall { host, stalled: false });
             }
         }
     }
@@ -293,6 +358,7 @@ impl Plan {
         match self.rng.below(3) {
             0 => self.add(at, Fault::SyncError { host }),
             1 => {
+                let lasts = lasts * self.rng.pick(&[1, 1, 4]);
                 self.add(at, Fault::Full { host, full: true });
                 self.add(at + lasts, Fault::Full { host, full: false });
             }
@@ -316,6 +382,16 @@ pub const BEGIN_MS: u64 = 500;
 mod tests {
     use super::*;
 
+    fn loser_of(fault: Fault) -> Option<usize> {
+        match fault {
+            Fault::Wipe { host }
+            | Fault::Rot { host }
+            | Fault::SilentLoss { host }
+            | Fault::Lies { host, .. } => Some(host),
+            _ => None,
+        }
+    }
+
     #[test]
     fn a_plan_empties_at_most_one_directory_and_is_in_order() {
         for seed in 0..300 {
@@ -325,6 +401,9 @@ mod tests {
             let wiped = plan.iter().filter(|timed| matches!(timed.fault, Fault::Wipe { .. })).count();
             assert!(wiped <= 1, "seed {seed}");
             assert!(wiped == 0 || (knobs.n > 1 && knobs.w != 1), "seed {seed}: a single copy would be lost");
+            let losers: BTreeSet<usize> = plan.iter().filter_map(|timed| loser_of(timed.fault)).collect();
+            assert!(losers.len() <= 1, "seed {seed}: {losers:?} would lose more than one copy");
+            assert!(losers.is_empty() || (knobs.n > 1 && knobs.w != 1), "seed {seed}");
         }
     }
 }

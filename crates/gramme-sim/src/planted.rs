@@ -26,7 +26,7 @@ pub struct Hunt {
 
 /// Every fault that simulated nodes can show, with its budget. Those of the versioning rules that need a disk
 /// which loses in silence (`PerKeyCounter`, `LowZero`, `NoTripwire`) are found by the walk of [`crate::model`].
-pub const ALL: [Planted; 15] = [
+pub const ALL: [Planted; 18] = [
     of(Bug::AckBeforeSync, 1000),
     of(Bug::ReplicaAckBeforeSync, 2000),
     of(Bug::DuplicateCounted, 1000),
@@ -42,6 +42,9 @@ pub const ALL: [Planted; 15] = [
     of(Bug::FrozenWrites, 200),
     of(Bug::AnswerRecordClock, 200),
     of(Bug::IncarnationReused, 200),
+    of(Bug::FullIsDone, 1000),
+    of(Bug::CommitErrorSwallowed, 1000),
+    of(Bug::MendAlone, 3000),
 ];
 
 const fn of(bug: Bug, budget: u64) -> Planted {

@@ -65,7 +65,13 @@ impl Plan {
         let forgets = |timed: &Timed| {
             matches!(
                 timed.fault,
-                Fault::SyncError { .. } | Fault::Full { .. } | Fault::Wipe { .. } | Fault::Restore { .. }
+                Fault::SyncError { .. }
+                    | Fault::ReadOnly { .. }
+                    | Fault::Rot { .. }
+                    | Fault::SilentLoss { .. }
+                    | Fault::Lies { .. }
+                    | Fault::Wipe { .. }
+                    | Fault::Restore { .. }
             )
         };
         let alarmed = world.log.borrow().counts().contains_key("amnesia");
@@ -103,7 +109,7 @@ impl Plan {
             && violations.is_empty()
         {
             violations = check::all(evidence);
-            violations.extend(needless(facts).filter(|_| evidence.claims.drained));
+            violations.extend(needless(facts));
             violations.extend(also(evidence, facts));
         }
         violations.extend(self.false_alarm(&world));

@@ -150,7 +150,7 @@ fn rot_in_any_file_is_noticed_and_never_shown() {
 fn rot_in_many_places_is_noticed_and_never_shown() {
     let drawn = std::process::id();
     println!("dice {drawn}");
-    rot(u64::from(drawn) * 0x9e37_79b9_7f4a_7c15 | 1, 12);
+    rot(u64::from(drawn).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, 12);
 }
 
 fn rot(mut dice: u64, times: usize) {

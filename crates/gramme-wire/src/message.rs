@@ -159,6 +159,50 @@ pub enum Body {
         /// Whether the receiver should answer with its own, should they still differ.
         reply: bool,
     },
+    /// Every few minutes a shard to each peer with which it shares home partitions: the roots of their hash trees.
+    /// About no partition; every shard of the receiver compares those that it owns.
+    TreeRoots {
+        /// Whether records that are nothing but tombstones are left out; only trees of one kind compare.
+        skips_tombstones: bool,
+        /// Whether the receiver should tell its own at once.
+        reply: bool,
+        /// One per shared partition whose tree has been built.
+        roots: Vec<TreeRoot>,
+    },
+    /// A home to another whose root differs: what are the children of these nodes of your tree?
+    TreeNodes {
+        /// Of these nodes; the root's is 0.
+        level: u8,
+        /// In order.
+        nodes: Vec<u32>,
+    },
+    /// The answer to `TreeNodes`.
+    TreeNodesReply {
+        /// The depth of the sender's tree: the asker goes no deeper.
+        depth: u8,
+        /// Sixteen children of each node, one node after the other; none if a node has none.
+        hashes: Vec<u128>,
+    },
+    /// The same asker, once it knows the leaves that differ: which keys have you there? A page of a partition.
+    TreeKeys {
+        /// The depth at which these are leaves.
+        depth: u8,
+        /// In order.
+        leaves: Vec<u32>,
+        /// Only keys greater than this: the `next` of the page before.
+        after: Option<Key>,
+    },
+    /// The answer to `TreeKeys`.
+    TreeKeysReply {
+        /// Keys in order, with what each contributes to its leaf.
+        keys: Vec<(Key, u128)>,
+        /// Where the next page begins; `None` if this was the last. A page may be empty and not the last.
+        next: Option<Key>,
+        /// Rows on those leaves that the sender could not read, or whose values fail their checksums.
+        unreadable: u32,
+    },
+    /// The same asker at the end: this partition is the same at both of us now.
+    AuditDone,
     /// The answer of a replica that did not do what it was asked.
     Refused {
         /// Why; an answer with `maybe_applied` may have left something behind.
@@ -296,6 +340,8 @@ impl Body {
             | Body::CopyReply { .. }
             | Body::Pong
             | Body::Refused { .. }
+            | Body::TreeNodesReply { .. }
+            | Body::TreeKeysReply { .. }
             | Body::DigestsReply { .. }
             | Body::PullReply { .. }
             | Body::SeenReply { .. } => true,
@@ -307,12 +353,25 @@ impl Body {
             | Body::Ping
             | Body::BucketsDigest { .. }
             | Body::Buckets { .. }
+            | Body::TreeRoots { .. }
+            | Body::TreeNodes { .. }
+            | Body::TreeKeys { .. }
+            | Body::AuditDone
             | Body::Digests { .. }
             | Body::Pull { .. }
             | Body::PullMore { .. }
             | Body::AskSeen => false,
         }
     }
+}
+
+/// The root of one partition's hash tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TreeRoot {
+    /// Which partition.
+    pub partition: PartitionId,
+    /// [`gramme_core::merkle::Tree::root`].
+    pub root: u128,
 }
 
 /// One key of a list page.

@@ -9,15 +9,18 @@
 
 use crate::frame::{Kind, WireError};
 use crate::message::{Acks, Body, Done, Entry, Expect, Failure, Message, Put, Reason, Standing};
-use crate::message::{Compared, Difference, Digest, Life, Pulled, Remembered};
+use crate::message::{Compared, Difference, Digest, Life, Pulled, Remembered, TreeRoot};
 use crate::outgoing::{FrameWriter, Outgoing};
 use bytes::{Bytes, BytesMut};
 use gramme_core::bucket::{Level, read_bucket_fact, write_bucket_fact};
 use gramme_core::codec::{BadBytes, Reader, read_clock, write_clock};
 use gramme_core::frontier::{Frontier, read_frontier, write_frontier};
 use gramme_core::hlc::Stamp;
+use gramme_core::limits::{
+    AUDIT_LEAVES_MAX, PARTITIONS_MAX, PULL_PAGE_RECORDS_MAX, TREE_KEYS_MAX, TREE_NODES_MAX,
+};
 use gramme_core::limits::{BUCKETS_MAX, EXPLAIN_LINES_MAX, LIST_PAGE_KEYS_MAX, META_ENTRIES_MAX, SPENT_MAX};
-use gramme_core::limits::{PARTITIONS_MAX, PULL_PAGE_RECORDS_MAX};
+use gramme_core::merkle::FAN_OUT;
 use gramme_core::record::{Content, Spent};
 use gramme_core::seen::{Seen, read_seen, write_seen};
 use gramme_core::{Context, Dot, Incarnation, Key, NodeId, Outcome, PartitionId, RequestId};
@@ -71,6 +74,12 @@ fn tag_of(body: &Body) -> u8 {
         Body::Pong => PONG,
         Body::BucketsDigest { .. } => BUCKETS_DIGEST,
         Body::Buckets { .. } => BUCKETS,
+        Body::TreeRoots { .. } => TREE_ROOTS,
+        Body::TreeNodes { .. } => TREE_NODES,
+        Body::TreeNodesReply { .. } => TREE_NODES_REPLY,
+        Body::TreeKeys { .. } => TREE_KEYS,
+        Body::TreeKeysReply { .. } => TREE_KEYS_REPLY,
+        Body::AuditDone => AUDIT_DONE,
         Body::Refused { .. } => REFUSED,
         Body::Digests { .. } => DIGESTS,
         Body::DigestsReply { .. } => DIGESTS_REPLY,
@@ -136,6 +145,38 @@ fn write_fields(w: &mut FrameWriter<'_>, body: &Body) {
             w.varint(facts.len() as u64);
             w.core(|w| facts.iter().for_each(|(name, fact)| write_bucket_fact(w, name, fact)));
         }
+        Body::TreeRoots { skips_tombstones, reply, roots } => {
+            w.u8(flags([(ROOTS_SKIP_TOMBSTONES, *skips_tombstones), (ROOTS_REPLY, *reply)]));
+            w.varint(roots.len() as u64);
+            for root in roots {
+                w.u16(root.partition.0);
+                w.u128(root.root);
+            }
+        }
+        Body::TreeNodes { level, nodes } => {
+            w.u8(*level);
+            write_numbers(w, nodes);
+        }
+        Body::TreeNodesReply { depth, hashes } => {
+            w.u8(*depth);
+            w.varint(hashes.len() as u64);
+            hashes.iter().for_each(|hash| w.u128(*hash));
+        }
+        Body::TreeKeys { depth, leaves, after } => {
+            w.u8(*depth);
+            write_numbers(w, leaves);
+            write_optional_bytes(w, after.as_ref().map(Key::joined));
+        }
+        Body::TreeKeysReply { keys, next, unreadable } => {
+            w.varint(keys.len() as u64);
+            for (key, item) in keys {
+                w.bytes(key.joined());
+                w.u128(*item);
+            }
+            write_optional_bytes(w, next.as_ref().map(Key::joined));
+            w.u32(*unreadable);
+        }
+        Body::AuditDone => {}
         Body::Refused { failure } => write_failure(w, failure),
         Body::Digests { digests } => {
             w.varint(digests.len() as u64);
@@ -249,6 +290,40 @@ fn read_fields(r: &mut Source<'_>, tag: u8) -> Result<Body, WireError> {
             let facts = (0..count).map(|_| read_bucket_fact(&mut r.r)).collect::<Result<_, _>>()?;
             Body::Buckets { facts, reply }
         }
+        TREE_ROOTS => {
+            let flags = r.r.u8()?;
+            let count = r.r.count(PARTITIONS_MAX)?;
+            let mut roots = Vec::with_capacity(count.min(r.r.remaining() / 18));
+            for _ in 0..count {
+                roots.push(TreeRoot { partition: PartitionId(r.u16()?), root: r.r.u128()? });
+            }
+            Body::TreeRoots {
+                skips_tombstones: flags & ROOTS_SKIP_TOMBSTONES != 0,
+                reply: flags & ROOTS_REPLY != 0,
+                roots,
+            }
+        }
+        TREE_NODES => Body::TreeNodes { level: r.r.u8()?, nodes: read_numbers(r, TREE_NODES_MAX)? },
+        TREE_NODES_REPLY => {
+            let depth = r.r.u8()?;
+            let count = r.r.count(TREE_NODES_MAX * FAN_OUT)?;
+            let hashes = (0..count).map(|_| r.r.u128()).collect::<Result<_, _>>()?;
+            Body::TreeNodesReply { depth, hashes }
+        }
+        TREE_KEYS => Body::TreeKeys {
+            depth: r.r.u8()?,
+            leaves: read_numbers(r, AUDIT_LEAVES_MAX)?,
+            after: r.optional_key()?,
+        },
+        TREE_KEYS_REPLY => {
+            let count = r.r.count(TREE_KEYS_MAX)?;
+            let mut keys = Vec::with_capacity(count.min(r.r.remaining() / 17));
+            for _ in 0..count {
+                keys.push((r.key()?, r.r.u128()?));
+            }
+            Body::TreeKeysReply { keys, next: r.optional_key()?, unreadable: r.r.u32()? }
+        }
+        AUDIT_DONE => Body::AuditDone,
         REFUSED => Body::Refused { failure: Box::new(read_failure(r)?) },
         DIGESTS => {
             let count = r.r.count(PARTITIONS_MAX)?;
@@ -324,6 +399,16 @@ fn read_pull_reply(r: &mut Source<'_>) -> Result<Body, WireError> {
         pulled.push(Pulled { key: r.key()?, record: r.bytes()? });
     }
     Ok(Body::PullReply { session, pulled, next, sigma, frontier, life, unreadable })
+}
+
+fn write_numbers(w: &mut FrameWriter<'_>, numbers: &[u32]) {
+    w.varint(numbers.len() as u64);
+    numbers.iter().for_each(|number| w.u32(*number));
+}
+
+fn read_numbers(r: &mut Source<'_>, max: usize) -> Result<Vec<u32>, BadBytes> {
+    let count = r.r.count(max)?;
+    (0..count).map(|_| r.r.u32()).collect()
 }
 
 fn write_put(w: &mut FrameWriter<'_>, put: &Put) {
@@ -648,6 +733,10 @@ impl Source<'_> {
         Ok(Key::from_joined(self.bytes()?)?)
     }
 
+    fn optional_key(&mut self) -> Result<Option<Key>, WireError> {
+        if self.flag()? { self.key().map(Some) } else { Ok(None) }
+    }
+
     fn standing(&mut self) -> Result<Standing, BadBytes> {
         Ok(if self.flag()? { Standing::Unproven } else { Standing::Continuous })
     }
@@ -691,6 +780,16 @@ const ASK_SEEN: u8 = 19;
 const SEEN_REPLY: u8 = 20;
 const COPY: u8 = 40;
 const COPY_REPLY: u8 = 41;
+
+const TREE_ROOTS: u8 = 26;
+const TREE_NODES: u8 = 27;
+const TREE_NODES_REPLY: u8 = 28;
+const TREE_KEYS: u8 = 29;
+const TREE_KEYS_REPLY: u8 = 30;
+const AUDIT_DONE: u8 = 31;
+
+const ROOTS_SKIP_TOMBSTONES: u8 = 1;
+const ROOTS_REPLY: u8 = 2;
 
 const FORWARD_DONE: u8 = 0;
 const FORWARD_FAILED: u8 = 1;

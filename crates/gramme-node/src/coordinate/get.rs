@@ -41,6 +41,7 @@ pub(crate) async fn get<E: Env>(node: &Node<E>, get: Get, deadline: Mono) -> Res
         context: Context::of(&reading.merged, fastest),
         record: reading.merged.clone(),
         mode: settings.mode,
+        now_ms: node.reading_ms(),
         acks: acks(&reading.quorum),
         explain: reading.explain.take(),
     });

@@ -23,9 +23,9 @@ pub(crate) async fn list<E: Env>(node: &Node<E>, page: ListPage, deadline: Mono)
     node.coordinated(Operation::List, took, result.is_ok());
     let settings = node.settings(&page.bucket);
     let (mut joined, next_after) = result?;
-    let now_ms = node.0.env.wall_ms();
+    let now_ms = node.reading_ms();
     joined.retain(|_, record| !matches!(record.view(settings.mode, now_ms), View::Missing | View::Deleted));
-    Ok(Listed { entries: joined.into_iter().collect(), next_after, mode: settings.mode })
+    Ok(Listed { entries: joined.into_iter().collect(), next_after, mode: settings.mode, now_ms })
 }
 
 async fn list_page<E: Env>(

@@ -20,7 +20,7 @@ pub(crate) use copy::copy;
 pub(crate) use get::get;
 pub(crate) use list::list;
 pub(crate) use locate::locate;
-pub(crate) use put::{Rest, put_here};
+pub(crate) use put::{Rest, bury, put_here};
 pub(crate) use repair::Repairs;
 pub(crate) use restore::restore;
 

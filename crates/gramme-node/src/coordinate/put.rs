@@ -26,7 +26,7 @@ use gramme_core::limits::{
 };
 use gramme_core::planted::{self, Bug};
 use gramme_core::record::Content;
-use gramme_core::{Context, Frontier, Key, NodeId, Outcome, PartitionId, Quorum, Verdict};
+use gramme_core::{Context, Frontier, Key, NodeId, Outcome, PartitionId, Quorum, RequestId, Verdict};
 use gramme_wire::{Body, Done, Failure, Put, Reason};
 use std::rc::Rc;
 use std::time::Duration;
@@ -104,6 +104,31 @@ impl<E: Env> Place<E> {
         keeping.wanted_by(hint_for.iter().copied());
         Ok(Place { replica: keeping.replica().clone(), hint_for, _kept: Some(keeping) })
     }
+}
+
+/// Puts a tombstone in the place of what has expired of a key by now; `false` if nothing has. An ordinary write of
+/// this home's own, to as many copies as its bucket wants of a write.
+pub(crate) async fn bury<E: Env>(
+    node: &Node<E>,
+    key: &Key,
+    now_ms: u64,
+    deadline: Mono,
+) -> Result<bool, Failure> {
+    let refuse = Failure::not_applied;
+    let partition = node.partition_of(key);
+    let Some(replica) = node.home(partition) else { return Err(refuse(Reason::Unsuitable)) };
+    let invalid = |e: gramme_core::bucket::LevelTooHigh| refuse(Reason::Invalid(format!("w: {e}")));
+    let need = node.settings(key.bucket()).w.resolve(node.layout().n()).map_err(invalid)?;
+    let request = u128::from(node.0.env.random()) << 64 | u128::from(node.0.env.random());
+    let burying = replica.bury(key, now_ms, RequestId(request), || in_time(node, deadline));
+    let buried = within(node, deadline, burying).await.unwrap_or(Err(Reason::TooLate)).map_err(refuse)?;
+    let Some(minted) = buried else { return Ok(false) };
+    let explain = Explain::new(node, false);
+    let quorum = Quorum::new(need, 0);
+    let mut writing = Writing::start(node, key.clone(), partition, minted, quorum, deadline, explain);
+    let result = writing.until_reached().await;
+    writing.collect_late().await;
+    result.map(|_| true)
 }
 
 /// Late coordination is refused, and so is what may have waited through a freeze: a write minted now would lie

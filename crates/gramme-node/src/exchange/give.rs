@@ -230,7 +230,7 @@ async fn of_scan<E: Env>(node: &Node<E>, kept: &Kept<E>, after: Option<&Key>) ->
             }
             Some(_) => {}
             None => {
-                node.0.env.probe(Probe::Corrupt);
+                node.0.store.damaged(&row, "a record that was to be given to a peer".to_string());
                 made.unreadable += 1;
             }
         }

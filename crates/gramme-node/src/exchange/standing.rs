@@ -192,21 +192,19 @@ impl<E: Env> Replica<E> {
         let purged = reclaim::purge(&local.record, theirs.unwrap_or(&nothing), their_frontier, &mine);
         let left = purged.as_ref().unwrap_or(&local.record);
         let fresh = self.note_seen(left.siblings().iter().map(|sibling| sibling.dot));
-        let seen: Vec<(Bytes, Bytes)> =
-            fresh.into_iter().map(|incarnation| self.seen_row(incarnation)).collect();
         match purged {
             Some(record) if record.is_empty() => {
                 self.env.probe(Probe::Purged);
-                self.store.remove(row.clone(), seen).map_err(disk)?;
+                self.remove(row.clone(), &local, fresh).map_err(disk)?;
             }
             Some(record) => {
                 self.env.probe(Probe::Purged);
-                self.store
-                    .append(row.clone(), std::rc::Rc::new(crate::store::Kept::new(&record)), seen)
-                    .map_err(disk)?;
+                let kept = std::rc::Rc::new(crate::store::Kept::new(&record));
+                self.append(row.clone(), &local, kept, fresh).map_err(disk)?;
             }
-            None if seen.is_empty() => {}
+            None if fresh.is_empty() => {}
             None => {
+                let seen = fresh.into_iter().map(|incarnation| self.seen_row(incarnation));
                 self.store.append_plain(seen).map_err(disk)?;
             }
         }

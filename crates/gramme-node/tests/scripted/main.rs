@@ -4,6 +4,7 @@
 
 mod admission;
 mod disks;
+mod expiry;
 mod gets;
 mod hints;
 mod lists;
@@ -12,4 +13,5 @@ mod peers;
 mod planted;
 mod puts;
 mod silence;
+mod trees;
 mod world;

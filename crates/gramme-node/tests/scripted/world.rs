@@ -8,7 +8,7 @@ use gramme_core::record::{Content, checksum};
 use gramme_core::{Context, Dot, Frontier, Incarnation, Key, Layout, NodeId, PartitionId, Record, RequestId};
 use gramme_core::{Sibling, Stamp, StoreId};
 use gramme_node::request::{Call, Get, ListPage, Request, Response};
-use gramme_node::{Env, Event, Fact, Mono, Node, Options, Probe};
+use gramme_node::{Env, Event, Fact, Mono, Node, Options, Probe, Upkeep};
 use gramme_storage::memory::MemoryEngine;
 use gramme_storage::{Batch, Engine, EngineError, Page, Scan, Stats};
 use gramme_wire::{Body, Compared, Digest, Done, Failure, Life, Message, Put, Standing};
@@ -105,6 +105,7 @@ impl Story {
             cache_bytes: 1 << 20,
             hint_bytes_max: 1 << 20,
             request_ms: 1000,
+            upkeep: Upkeep::default(),
             exchange: true,
         };
         let env = ScriptEnv(world.clone());
@@ -271,6 +272,12 @@ pub fn word(body: &Body) -> &'static str {
         Body::Pong => "pong",
         Body::BucketsDigest { .. } => "digest",
         Body::Buckets { .. } => "buckets",
+        Body::TreeRoots { .. } => "roots",
+        Body::TreeNodes { .. } => "nodes",
+        Body::TreeNodesReply { .. } => "nodes reply",
+        Body::TreeKeys { .. } => "keys",
+        Body::TreeKeysReply { .. } => "keys reply",
+        Body::AuditDone => "audit done",
         Body::Refused { .. } => "refused",
         Body::Digests { .. } => "digests",
         Body::DigestsReply { .. } => "digests reply",

@@ -9,7 +9,7 @@ use gramme_core::{
     Stamp,
 };
 use gramme_wire::{Acks, Body, Done, Entry, Expect, Failure, Message, Put, Reason, Standing};
-use gramme_wire::{Compared, Difference, Digest, Life, Pulled, Remembered};
+use gramme_wire::{Compared, Difference, Digest, Life, Pulled, Remembered, TreeRoot};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -88,6 +88,7 @@ pub(crate) fn framed(message: &Message) -> BytesMut {
 /// One message of every variant, with every optional part present and absent: the golden files.
 pub(crate) fn one_of_each() -> Vec<(String, Message)> {
     let key = Key::new("carts", b"alice\0\xff").unwrap();
+    let other_key = Key::new("carts", b"bob").unwrap();
     let record = Bytes::from_static(b"an encoded record");
     let context = Context {
         clock: Clock::from_intervals([
@@ -315,6 +316,22 @@ pub(crate) fn one_of_each() -> Vec<(String, Message)> {
         ("ask_seen", Body::AskSeen),
         ("seen_reply", Body::SeenReply { life, seen }),
         ("refused_hints_full", Body::Refused { failure: failure(Reason::HintsFull) }),
+        (
+            "tree_roots",
+            Body::TreeRoots {
+                skips_tombstones: true,
+                reply: true,
+                roots: vec![
+                    TreeRoot { partition: PartitionId(3), root: 0 },
+                    TreeRoot { partition: PartitionId(255), root: 0xdead << 100 },
+                ],
+            },
+        ),
+        ("tree_nodes", Body::TreeNodes { level: 1, nodes: vec![0, 15] }),
+        ("tree_nodes_reply", Body::TreeNodesReply { depth: 2, hashes: (0..16).collect() }),
+        ("tree_keys", Body::TreeKeys { depth: 2, leaves: vec![7, 255], after: Some(other_key.clone()) }),
+        ("tree_keys_reply", Body::TreeKeysReply { keys: vec![(other_key, 5)], next: None, unreadable: 1 }),
+        ("audit_done", Body::AuditDone),
     ];
     bodies
         .into_iter()
@@ -378,6 +395,20 @@ fn body() -> impl Strategy<Value = Body> {
                 Body::CopyReply { standing, entries, more, frontier, seen }
             }
         ),
+        (any::<bool>(), any::<bool>(), vec((any::<u16>(), any::<u128>()), 0..9)).prop_map(
+            |(skips_tombstones, reply, roots)| {
+                let root = |(p, root)| TreeRoot { partition: PartitionId(p), root };
+                Body::TreeRoots { skips_tombstones, reply, roots: roots.into_iter().map(root).collect() }
+            }
+        ),
+        (any::<u8>(), vec(any::<u32>(), 0..9)).prop_map(|(level, nodes)| Body::TreeNodes { level, nodes }),
+        (any::<u8>(), vec(any::<u128>(), 0..40))
+            .prop_map(|(depth, hashes)| Body::TreeNodesReply { depth, hashes }),
+        (any::<u8>(), vec(any::<u32>(), 0..9), option::of(key()))
+            .prop_map(|(depth, leaves, after)| Body::TreeKeys { depth, leaves, after }),
+        (vec((key(), any::<u128>()), 0..9), option::of(key()), any::<u32>())
+            .prop_map(|(keys, next, unreadable)| Body::TreeKeysReply { keys, next, unreadable }),
+        Just(Body::AuditDone),
         Just(Body::Ping),
         Just(Body::Pong),
         any::<u64>().prop_map(|digest| Body::BucketsDigest { digest }),

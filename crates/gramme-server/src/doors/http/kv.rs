@@ -5,7 +5,6 @@ use super::problem::Problem;
 use super::shown::{self, Form};
 use super::{Answered, failed};
 use crate::doors::Service;
-use crate::tokio_env::wall_ms;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
@@ -59,7 +58,7 @@ pub(super) async fn delete(
     if context.is_none() && !requires_context(&service, &write.key).await? {
         let got = read(&service, &write.key, write.consistency, None, write.explain).await?;
         if got.record.sibling_of(write.request).is_none() {
-            match got.record.view(got.mode, wall_ms()) {
+            match got.record.view(got.mode, got.now_ms) {
                 View::One(_) | View::Siblings(_) => {}
                 View::Missing | View::Deleted => {
                     return Ok(show(&service, &write.key, &got, Form::Plain, &parts.headers));
@@ -167,7 +166,7 @@ fn written(service: &Service, write: &Write, done: &Done) -> Response<Body> {
 }
 
 fn show(service: &Service, key: &Key, got: &Got, form: Form, asked: &HeaderMap) -> Response<Body> {
-    let now_ms = wall_ms();
+    let now_ms = got.now_ms;
     let view = got.record.view(got.mode, now_ms);
     let values = shown::shown(&got.record, got.mode, now_ms);
     // A reader who has seen nothing has no context to give back.

@@ -7,7 +7,6 @@ use super::asked::{self, Consistency};
 use super::problem::Problem;
 use super::{failed, shown};
 use crate::doors::{Service, time};
-use crate::tokio_env::wall_ms;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::request::Parts;
@@ -113,7 +112,7 @@ impl Asked {
 
     /// One line, without its end; `None` if nothing of the key is to be seen.
     fn line(&self, service: &Service, listed: &Listed, key: &[u8], record: &Record) -> Option<String> {
-        let now_ms = wall_ms();
+        let now_ms = listed.now_ms;
         let values = shown::shown(record, listed.mode, now_ms);
         let newest = values.iter().map(|sibling| sibling.stamp.ms()).max()?;
         let mut line = json!({});

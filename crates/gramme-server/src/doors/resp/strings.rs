@@ -3,7 +3,6 @@
 use super::answer::Answer;
 use super::{Counter, word};
 use crate::metrics::Op;
-use crate::tokio_env::wall_ms;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use gramme_core::limits::{REQUEST_MS, RESP_COMMAND_BYTES_MAX};
@@ -115,7 +114,7 @@ impl Command {
         for keys in distinct.chunks(TOGETHER) {
             let deleted = join_all(keys.iter().map(async |key| {
                 let got = read(counter, key).await?;
-                match got.record.view(got.mode, wall_ms()) {
+                match got.record.view(got.mode, got.now_ms) {
                     View::Missing | View::Deleted => Ok::<_, Box<Failure>>(0),
                     View::One(_) | View::Siblings(_) => {
                         write(counter, key, Content::Tombstone, None, Some(got.context)).await?;
@@ -167,7 +166,7 @@ async fn read(counter: &Counter, key: &Key) -> Result<Got, Box<Failure>> {
 /// The value as Redis would have it: of several siblings the last written.
 async fn get(counter: &Counter, key: &Key) -> Result<Option<Bytes>, Box<Failure>> {
     let got = read(counter, key).await?;
-    let now_ms = wall_ms();
+    let now_ms = got.now_ms;
     let shown = match got.record.view(got.mode, now_ms) {
         View::Missing | View::Deleted => None,
         View::One(sibling) => Some(sibling),
