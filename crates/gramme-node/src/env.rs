@@ -60,6 +60,36 @@ pub enum Event {
     Fact(Fact),
 }
 
+/// What is known of a node's directory: whether what it lacks was ever there (design section 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// It is new, and not every other member has yet said that it never knew another.
+    Proving,
+    /// It has kept everything that this member ever acknowledged, or has it again.
+    Continuous,
+    /// It, or one before it, was lost, emptied or swapped: its replicas are to be refilled.
+    Lost,
+}
+
+impl Trust {
+    /// What the silence of a replica proves that has lost nothing by itself.
+    pub fn standing(self) -> Standing {
+        match self {
+            Trust::Continuous => Standing::Continuous,
+            Trust::Proving | Trust::Lost => Standing::Unproven,
+        }
+    }
+
+    /// In a word, for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Trust::Proving => "proving",
+            Trust::Continuous => "continuous",
+            Trust::Lost => "lost",
+        }
+    }
+}
+
 /// What one shard tells the others of its process.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fact {
@@ -78,8 +108,8 @@ pub enum Fact {
     },
     /// A person wants every partition audited now. Only shard 0 says so.
     AuditNow,
-    /// What this node's silence proves from now on. Said by the server after its handshakes.
-    Standing(Standing),
+    /// What is known of this node's directory from now on. Said by the server after its handshakes.
+    Trust(Trust),
     /// A peer's digests, which every shard answers for the partitions that it owns. Only shard 0 says so.
     Digests {
         /// Whose.

@@ -31,7 +31,7 @@ mod transit;
 pub mod trees;
 mod window;
 
-pub use env::{Env, Event, Fact, Mono};
+pub use env::{Env, Event, Fact, Mono, Trust};
 pub use node::{Node, Options};
 pub use probe::{Operation, Probe};
 pub use request::{Call, Request, Response};

@@ -7,7 +7,7 @@ use crate::admission::Admission;
 use crate::coordinate;
 use crate::coordinate::Repairs;
 use crate::detector::{Detector, Question};
-use crate::env::{Env, Event, Fact, Mono};
+use crate::env::{Env, Event, Fact, Mono, Trust};
 use crate::exchange::{self, Exchange};
 use crate::fan_out::Routes;
 use crate::gossip;
@@ -29,7 +29,7 @@ use gramme_core::limits::{FALLBACK_AFTER_MS_MIN, FREEZE_MS, IN_FLIGHT_MAX, PING_
 use gramme_core::planted::{self, Bug};
 use gramme_core::{Hlc, Key, Layout, NodeId, PartitionId, StoreId, ring};
 use gramme_storage::EngineError;
-use gramme_wire::{Body, Done, Failure, Message, Put, Reason, Standing};
+use gramme_wire::{Body, Done, Failure, Life, Message, Put, Reason, Standing};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -52,8 +52,8 @@ pub struct Options {
     pub shards: usize,
     /// The data directory's life.
     pub store: StoreId,
-    /// What this node's silence proves.
-    pub standing: Standing,
+    /// What is known of that directory.
+    pub trust: Trust,
     /// Decoded records kept at hand, in bytes.
     pub cache_bytes: usize,
     /// What this shard may keep in hints for others, in bytes.
@@ -89,7 +89,7 @@ pub(crate) struct Inner<E: Env> {
     pub(crate) transit: RefCell<Transit>,
     pub(crate) once: RefCell<Once>,
     pub(crate) pulse: RefCell<Pulse>,
-    pub(crate) standing: Cell<Standing>,
+    pub(crate) trust: Cell<Trust>,
     pub(crate) hedges: Cell<u64>,
     pub(crate) exchange: Exchange<E>,
     pub(crate) repairs: RefCell<Repairs>,
@@ -123,6 +123,9 @@ impl<E: Env> Node<E> {
                 trees.watch(&env, partition).await?;
                 let home = Replica::open(env, options.id, store, hlc, partition).await?;
                 home.watched_by(trees.clone());
+                if options.trust == Trust::Lost {
+                    home.lost_unless_refilled()?;
+                }
                 homes.insert(partition, Rc::new(home));
             } else {
                 hints.load(partition).await?;
@@ -139,7 +142,7 @@ impl<E: Env> Node<E> {
         let routes = Routes::new(env.clone(), options.shard, detector.clone());
         let pulse = RefCell::new(Pulse::new(env.now()));
         Ok(Node(Rc::new(Inner {
-            standing: Cell::new(options.standing),
+            trust: Cell::new(options.trust),
             env,
             options,
             store,
@@ -343,7 +346,10 @@ impl<E: Env> Node<E> {
         Status {
             node: inner.options.id,
             store: inner.options.store,
-            standing: inner.standing.get(),
+            standing: self.standing(),
+            trust: inner.trust.get(),
+            refilling: exchange::refilling(self),
+            behind: exchange::behind(self),
             layout: inner.options.layout.hash(),
             peers: self.peers().map(peer).collect(),
             homes: inner.homes.len(),
@@ -369,9 +375,21 @@ impl<E: Env> Node<E> {
 
     /// What the silence of a home replica here proves.
     pub(crate) fn standing_of(&self, replica: &Replica<E>) -> Standing {
-        let detector = self.0.detector.borrow();
-        let connected = |home| detector.is_connected(home);
-        replica.standing(self.0.standing.get(), &self.co_homes(replica.partition), connected)
+        replica
+            .check(|| self.co_homes(replica.partition), |home| self.0.detector.borrow().is_connected(home));
+        replica.standing(self.0.trust.get().standing())
+    }
+
+    /// Who speaks when a home replica here reports what it has seen.
+    pub(crate) fn life_of(&self, replica: &Replica<E>) -> Life {
+        replica.life(self.0.trust.get().standing())
+    }
+
+    /// What this shard's silence proves: as much as that of each of its home replicas.
+    fn standing(&self) -> Standing {
+        let is_continuous = |replica: &Rc<Replica<E>>| self.standing_of(replica) == Standing::Continuous;
+        let all = self.0.homes.values().all(is_continuous);
+        if all && self.0.trust.get() != Trust::Proving { Standing::Continuous } else { Standing::Unproven }
     }
 
     /// Who paces this shard's background work.
@@ -468,7 +486,7 @@ impl<E: Env> Node<E> {
                 trees::audit::compare(self, from, skips_tombstones, reply, &roots);
             }
             Event::Fact(Fact::AuditNow) => self.0.trees.audits.want_now(),
-            Event::Fact(Fact::Standing(standing)) => self.0.standing.set(standing),
+            Event::Fact(Fact::Trust(trust)) => exchange::trust(self, trust),
             Event::Fact(Fact::Digests { from, correlation, digests }) => {
                 exchange::answer(self, from, correlation, &digests);
             }

@@ -3,10 +3,12 @@
 
 use crate::admission::AdmissionStatus;
 use crate::hints::HintsStatus;
+use crate::env::Trust;
 use bytes::Bytes;
 use gramme_core::bucket::{BucketSettings, Level, Mode};
 use gramme_core::{Context, Key, LayoutHash, NodeId, PartitionId, Record, StoreId};
 use gramme_wire::{Acks, Done, Failure, Put, Standing};
+use std::time::Duration;
 
 /// Something a client wants, with the time that is left for it.
 #[derive(Clone, Debug)]
@@ -199,8 +201,14 @@ pub struct Status {
     pub node: NodeId,
     /// Its data directory's life.
     pub store: StoreId,
-    /// What its silence proves.
+    /// What the silence of this shard's homes proves, as far as the least of them.
     pub standing: Standing,
+    /// What is known of its data directory.
+    pub trust: Trust,
+    /// Partitions that lost something and are not yet whole again.
+    pub refilling: Vec<Refilling>,
+    /// Where another home has seen more than this shard, when they last compared.
+    pub behind: Vec<Lag>,
     /// The layout in force.
     pub layout: LayoutHash,
     /// Every other member, as this node sees it.
@@ -221,6 +229,29 @@ pub struct Status {
     pub full: bool,
     /// Rows whose stored bytes cannot be read, and that wait to be mended from their other homes.
     pub damaged: usize,
+}
+
+/// A home replica that is being refilled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refilling {
+    /// Of which partition.
+    pub partition: PartitionId,
+    /// Homes from which it has not yet pulled everything; those that are down are waited for.
+    pub from: Vec<NodeId>,
+}
+
+/// How far a home lags behind another of its partition: exact when they last compared, a few seconds ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lag {
+    /// Which partition.
+    pub partition: PartitionId,
+    /// Who has seen more.
+    pub peer: NodeId,
+    /// Writes that this home has not seen.
+    pub unseen: u64,
+    /// For how long some of them have been known to be missing; they are older by up to the time between two
+    /// comparisons, or by as long as the two were apart.
+    pub known_for: Duration,
 }
 
 /// A peer as one node sees it.

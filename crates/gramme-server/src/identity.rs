@@ -9,12 +9,16 @@
 //!    |  all of them have                        |  one of them remembers another store
 //!    v                                          v
 //! Continuous  "I have nothing" is an answer    Lost  the disk was lost, emptied or swapped: what the node
-//!                                                    holds counts, what it lacks proves nothing, for good
+//!    ▲                                           |   holds counts, what it lacks proves nothing
+//!    └── every partition was refilled from ──────┘
+//!        all its other homes
 //! ```
 //! Continuous also becomes Lost when a peer has seen this member with another store since: what that one
-//! acknowledged is not here.
+//! acknowledged is not here. A store that has been refilled knows which others its peers know it by, and is not
+//! lost by hearing of those again.
 //!
-//! Invariant: a store is Continuous only if every other member durably remembers it and no other. Nothing here
+//! Invariant: a store is Continuous only if every other member durably remembers it, and no other whose content
+//! was not pulled into it. Nothing here
 //! is needed for safety of versions: every start makes new incarnations whatever this module says.
 //!
 //! Rows and their bytes: `docs/format/identity.md`.
@@ -22,9 +26,9 @@
 use crate::store::Store;
 use gramme_core::codec::{BadBytes, Writer, seal, unseal};
 use gramme_core::{NodeId, StoreId};
+use gramme_node::Trust;
 use gramme_node::rows::{KIND_IDENTITY, KIND_PEER, node_row};
 use gramme_storage::{Batch, Engine, EngineError, Scan};
-use gramme_wire::Standing;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -38,6 +42,10 @@ pub(crate) struct Identity {
     others: BTreeSet<NodeId>,
     /// Those who have said, in this process life, that they know no other store of ours.
     agreed: BTreeSet<NodeId>,
+    /// Other stores that peers know this node by, oldest first.
+    elsewhere: Vec<StoreId>,
+    /// While lost: the shards that have everything again.
+    whole: BTreeSet<usize>,
     peers: BTreeMap<NodeId, Memory>,
 }
 
@@ -46,13 +54,6 @@ pub(crate) struct Identity {
 struct Memory {
     first: StoreId,
     other: Option<StoreId>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trust {
-    Proving,
-    Continuous,
-    Lost,
 }
 
 /// Why a node does not start on a directory. Nothing was changed.
@@ -112,19 +113,24 @@ impl Identity {
             Err(e) => return Err(e.into()),
         };
         let fresh = StoreId(crate::random::word());
+        let mut elsewhere = Vec::new();
         let (store, trust, is_new) = match found {
             Some(Ok((found, ..))) if found != node => {
                 return Err(IdentityError::OtherMember { found, expected: node });
             }
             Some(Err(BadBytes::Version(version))) => return Err(IdentityError::Newer(version)),
-            Some(Ok((_, store, trust))) => (store, trust, false),
+            Some(Ok((_, store, trust, known))) => {
+                elsewhere = known;
+                (store, trust, false)
+            }
             Some(Err(_)) => {
                 tracing::error!(%node, "the identity of this node's store is garbled: the store is kept as a new one; what it holds counts, what it lacks proves nothing until it is refilled");
                 (fresh, Trust::Lost, true)
             }
             None => (fresh, Trust::Proving, true),
         };
-        let mut identity = Identity { engine, node, store, trust, others, agreed: BTreeSet::new(), peers };
+        let (agreed, whole) = (BTreeSet::new(), BTreeSet::new());
+        let mut identity = Identity { engine, node, store, trust, others, agreed, elsewhere, whole, peers };
         if identity.is_agreed() && identity.trust == Trust::Proving {
             identity.trust = Trust::Continuous;
             identity.save().await?;
@@ -139,21 +145,9 @@ impl Identity {
         self.store
     }
 
-    /// What this node's silence proves.
-    pub(crate) fn standing(&self) -> Standing {
-        match self.trust {
-            Trust::Continuous => Standing::Continuous,
-            Trust::Proving | Trust::Lost => Standing::Unproven,
-        }
-    }
-
-    /// In a word, for people.
-    pub(crate) fn trust(&self) -> &'static str {
-        match self.trust {
-            Trust::Proving => "proving",
-            Trust::Continuous => "continuous",
-            Trust::Lost => "lost",
-        }
+    /// What is known of it.
+    pub(crate) fn trust(&self) -> Trust {
+        self.trust
     }
 
     /// A proven peer shows this store. Gives what to tell it: a store that this node has known it by other than
@@ -182,19 +176,25 @@ impl Identity {
         Ok(answer)
     }
 
-    /// A proven peer has said which store it knows this node by. Gives the new standing if that changed it;
-    /// durable when this resolves.
+    /// A proven peer has said which store it knows this node by. Gives what is known of this one, if that changed
+    /// it; durable when this resolves.
     pub(crate) async fn told(
         &mut self,
         peer: NodeId,
         remembered: Option<StoreId>,
-    ) -> Result<Option<Standing>, EngineError> {
-        let (before, standing) = (self.trust, self.standing());
+    ) -> Result<Option<Trust>, EngineError> {
+        let before = self.trust;
+        let known = self.elsewhere.len();
         match remembered {
-            Some(other) if other != self.store => {
+            Some(other) if other != self.store && !self.elsewhere.contains(&other) => {
                 self.trust = Trust::Lost;
+                self.elsewhere.push(other);
+                self.elsewhere.drain(..self.elsewhere.len().saturating_sub(ELSEWHERE_MAX));
+                self.whole.clear();
                 self.agreed.remove(&peer);
             }
+            // Its content was pulled before this store was trusted again, or will be.
+            Some(other) if other != self.store => {}
             _ => {
                 self.agreed.insert(peer);
                 if self.trust == Trust::Proving && self.is_agreed() {
@@ -202,7 +202,7 @@ impl Identity {
                 }
             }
         }
-        if before == self.trust {
+        if before == self.trust && known == self.elsewhere.len() {
             return Ok(None);
         }
         if let Err(e) = self.save().await {
@@ -218,7 +218,30 @@ impl Identity {
                 tracing::info!(node = %self.node, "every other member has met this store: what this node lacks was never there")
             }
         }
-        Ok((self.standing() != standing).then(|| self.standing()))
+        Ok((self.trust != before).then_some(self.trust))
+    }
+
+    /// A shard of this lost node has refilled every partition that it owns. Gives what is known of the store if
+    /// that was the last one; durable when this resolves.
+    pub(crate) async fn shard_is_whole(
+        &mut self,
+        shard: usize,
+        shards: usize,
+    ) -> Result<Option<Trust>, EngineError> {
+        if self.trust != Trust::Lost {
+            return Ok(None);
+        }
+        self.whole.insert(shard);
+        if self.whole.len() < shards {
+            return Ok(None);
+        }
+        self.trust = Trust::Continuous;
+        if let Err(e) = self.save().await {
+            self.trust = Trust::Lost;
+            return Err(e);
+        }
+        tracing::info!(node = %self.node, "every partition was refilled from all its other homes: what this node lacks proves something again");
+        Ok(Some(self.trust))
     }
 
     fn is_agreed(&self) -> bool {
@@ -227,7 +250,10 @@ impl Identity {
 
     async fn save(&self) -> Result<(), EngineError> {
         let mut batch = Batch::new();
-        batch.set(node_row(KIND_IDENTITY, &[]), encode_identity(self.node, self.store, self.trust));
+        batch.set(
+            node_row(KIND_IDENTITY, &[]),
+            encode_identity(self.node, self.store, self.trust, &self.elsewhere),
+        );
         self.engine.commit(batch).await
     }
 }
@@ -256,9 +282,9 @@ async fn read_peers(engine: &Store) -> Result<BTreeMap<NodeId, Memory>, EngineEr
     }
 }
 
-fn encode_identity(node: NodeId, store: StoreId, trust: Trust) -> Vec<u8> {
+fn encode_identity(node: NodeId, store: StoreId, trust: Trust, elsewhere: &[StoreId]) -> Vec<u8> {
     let mut w = Writer::new();
-    w.u8(VERSION);
+    w.u8(IDENTITY_VERSION);
     w.u64(node.0);
     w.u64(store.0);
     w.u8(match trust {
@@ -266,11 +292,13 @@ fn encode_identity(node: NodeId, store: StoreId, trust: Trust) -> Vec<u8> {
         Trust::Continuous => 1,
         Trust::Lost => 2,
     });
+    w.u8(elsewhere.len() as u8);
+    elsewhere.iter().for_each(|store| w.u64(store.0));
     close(w)
 }
 
-fn decode_identity(bytes: &[u8]) -> Result<(NodeId, StoreId, Trust), BadBytes> {
-    let mut r = unseal(bytes, VERSION)?;
+fn decode_identity(bytes: &[u8]) -> Result<(NodeId, StoreId, Trust, Vec<StoreId>), BadBytes> {
+    let mut r = unseal(bytes, IDENTITY_VERSION)?;
     let (node, store) = (NodeId(r.u64()?), StoreId(r.u64()?));
     let trust = match r.u8()? {
         0 => Trust::Proving,
@@ -278,8 +306,10 @@ fn decode_identity(bytes: &[u8]) -> Result<(NodeId, StoreId, Trust), BadBytes> {
         2 => Trust::Lost,
         _ => return Err(BadBytes::Malformed),
     };
+    let count = r.u8()?;
+    let elsewhere = (0..count).map(|_| r.u64().map(StoreId)).collect::<Result<_, _>>()?;
     r.end()?;
-    Ok((node, store, trust))
+    Ok((node, store, trust, elsewhere))
 }
 
 fn encode_memory(memory: Memory) -> Vec<u8> {
@@ -309,6 +339,10 @@ fn close(mut w: Writer) -> Vec<u8> {
 }
 
 const VERSION: u8 = 1;
+/// The first did not tell which other stores peers know this node by.
+const IDENTITY_VERSION: u8 = 2;
+/// Other stores that are remembered; hearing of one that was forgotten costs a refill.
+const ELSEWHERE_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests;

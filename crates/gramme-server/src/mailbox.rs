@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(shards.post_events(0, &mut events), 3);
         assert!(events.is_empty());
         assert_eq!(reason(shards.call(status()).now_or_never()), Some(Reason::Overloaded));
-        shards.tell(&Fact::Standing(gramme_wire::Standing::Continuous), None);
+        shards.tell(&Fact::Trust(gramme_node::Trust::Continuous), None);
         let mut letters = Vec::new();
         shards.collect(0, &mut letters).now_or_never().unwrap();
         assert_eq!(letters.len(), LETTERS_MAX + 1);
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn a_fact_reaches_every_shard_but_its_own() {
         let shards = Shards::new(3, 4);
-        shards.tell(&Fact::Standing(gramme_wire::Standing::Continuous), Some(1));
+        shards.tell(&Fact::Trust(gramme_node::Trust::Continuous), Some(1));
         let arrived = |shard| shards.collect(shard, &mut Vec::new()).now_or_never().is_some();
         assert_eq!([0, 1, 2].map(arrived), [true, false, true]);
     }

@@ -138,6 +138,9 @@ struct Families {
     hint_bytes: Family<ShardLabel, Gauge>,
     hint_stores: Family<ShardLabel, Gauge>,
     hint_oldest: Family<ShardLabel, Gauge>,
+    refilling: Family<ShardLabel, Gauge>,
+    unseen: Family<ShardLabel, Gauge>,
+    unseen_ms: Family<ShardLabel, Gauge>,
     connected: Family<ShardLabel, Gauge>,
     inbox: Family<ShardLabel, Gauge>,
     outgoing: Family<ShardLabel, Gauge>,
@@ -162,6 +165,9 @@ impl Metrics {
             hint_bytes: Family::default(),
             hint_stores: Family::default(),
             hint_oldest: Family::default(),
+            refilling: Family::default(),
+            unseen: Family::default(),
+            unseen_ms: Family::default(),
             connected: Family::default(),
             inbox: Family::default(),
             outgoing: Family::default(),
@@ -191,6 +197,21 @@ impl Metrics {
         registry.register("hint_bytes", "What those records take", f.hint_bytes.clone());
         registry.register("hint_stores", "Partitions of which hints are kept", f.hint_stores.clone());
         registry.register("hint_oldest_seconds", "Since when the oldest hint is kept", f.hint_oldest.clone());
+        registry.register(
+            "refilling_partitions",
+            "Partitions that lost something and are not yet refilled",
+            f.refilling.clone(),
+        );
+        registry.register(
+            "unseen_writes",
+            "Writes that another home has durably seen and this one lacked when they last compared",
+            f.unseen.clone(),
+        );
+        registry.register(
+            "unseen_known_milliseconds",
+            "For how long the longest known of those has been known to be missing",
+            f.unseen_ms.clone(),
+        );
         registry.register("peers_connected", "Members to which a connection stands", f.connected.clone());
         registry.register("inbox_events", "Messages of peers that wait for the shard", f.inbox.clone());
         registry.register("outgoing_bytes", "Bytes that wait for peers' sockets", f.outgoing.clone());
@@ -247,6 +268,9 @@ pub(crate) struct ShardMetrics {
     pub(crate) hint_bytes: Gauge,
     pub(crate) hint_stores: Gauge,
     pub(crate) hint_oldest: Gauge,
+    pub(crate) refilling: Gauge,
+    pub(crate) unseen: Gauge,
+    pub(crate) unseen_ms: Gauge,
     pub(crate) connected: Gauge,
     pub(crate) inbox: Gauge,
     pub(crate) outgoing: Gauge,
@@ -272,6 +296,9 @@ impl ShardMetrics {
             hint_bytes: families.hint_bytes.get_or_create_owned(&label),
             hint_stores: families.hint_stores.get_or_create_owned(&label),
             hint_oldest: families.hint_oldest.get_or_create_owned(&label),
+            refilling: families.refilling.get_or_create_owned(&label),
+            unseen: families.unseen.get_or_create_owned(&label),
+            unseen_ms: families.unseen_ms.get_or_create_owned(&label),
             connected: families.connected.get_or_create_owned(&label),
             inbox: families.inbox.get_or_create_owned(&label),
             outgoing: families.outgoing.get_or_create_owned(&label),

@@ -247,7 +247,7 @@ impl Server {
         tracing::info!(
             node = %settings.node_id, name, cluster = %cluster.cluster, layout = %cluster.layout.hash(),
             members = cluster.layout.members().len(), n = cluster.layout.n(), shards = settings.shards,
-            trust = identity.trust(), "the node starts"
+            trust = identity.trust().as_str(), "the node starts"
         );
         let company = Arc::new(Company {
             hello,

@@ -13,7 +13,7 @@ use crate::tokio_env::TokioEnv;
 use axum::Router;
 use gramme_core::Layout;
 use gramme_core::limits::REQUEST_MS;
-use gramme_node::{Node, Options};
+use gramme_node::{Fact, Node, Options, Trust};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -60,9 +60,9 @@ async fn live(plan: Plan) {
     let store = service.store.clone();
     let env =
         TokioEnv::new(start, index, shards.clone(), inbox.clone(), links.clone(), store, metrics.clone());
-    let (store, standing) = {
+    let (store, trust) = {
         let identity = service.company.identity.lock().await;
-        (identity.store(), identity.standing())
+        (identity.store(), identity.trust())
     };
     let options = Options {
         id: service.node(),
@@ -71,7 +71,7 @@ async fn live(plan: Plan) {
         shard: index,
         shards: shards.count(),
         store,
-        standing,
+        trust,
         cache_bytes,
         hint_bytes_max,
         request_ms: REQUEST_MS,
@@ -89,7 +89,7 @@ async fn live(plan: Plan) {
     let company = service.company.clone();
     let peers = Peers::new(company, index, shards.clone(), links.clone(), inbox.clone(), metrics.clone());
     peers.dial_all();
-    spawn_local(measure(node.clone(), links, inbox.clone(), metrics.clone()));
+    spawn_local(measure(node.clone(), service.clone(), index, links, inbox.clone(), metrics.clone()));
     let desk = Desk {
         router: http::router(service.clone()),
         counter: Counter {
@@ -182,17 +182,44 @@ impl Desk {
     }
 }
 
+/// Everything that this shard had lost it has again. With the last shard the node has.
+async fn is_whole(service: &Service, index: usize) {
+    let shards = &service.shards;
+    match service.company.identity.lock().await.shard_is_whole(index, shards.count()).await {
+        Ok(Some(trust)) => shards.tell(&Fact::Trust(trust), None),
+        Ok(None) => {}
+        Err(e) => {
+            tracing::warn!("that this node is whole again cannot be written down, and is tried again: {e}")
+        }
+    }
+}
+
 /// Keeps the gauges true.
-async fn measure(node: Node<TokioEnv>, links: Rc<Links>, inbox: Rc<Inbox>, metrics: Rc<ShardMetrics>) {
+async fn measure(
+    node: Node<TokioEnv>,
+    service: Arc<Service>,
+    index: usize,
+    links: Rc<Links>,
+    inbox: Rc<Inbox>,
+    metrics: Rc<ShardMetrics>,
+) {
     let whole = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     loop {
         let status = node.status();
+        if status.trust == Trust::Lost && status.refilling.is_empty() {
+            is_whole(&service, index).await;
+        }
         metrics.in_flight.set(whole(status.in_flight));
         let clipped = |figure: u64| i64::try_from(figure).unwrap_or(i64::MAX);
         metrics.hints.set(clipped(status.hints.hints));
         metrics.hint_bytes.set(clipped(status.hints.bytes));
         metrics.hint_stores.set(whole(status.hints.stores));
         metrics.hint_oldest.set(clipped(status.hints.oldest_ms / 1000));
+        metrics.refilling.set(whole(status.refilling.len()));
+        let unseen: u64 = status.behind.iter().map(|lag| lag.unseen).sum();
+        metrics.unseen.set(clipped(unseen));
+        let known_for = status.behind.iter().map(|lag| lag.known_for).max().unwrap_or_default();
+        metrics.unseen_ms.set(i64::try_from(known_for.as_millis()).unwrap_or(i64::MAX));
         metrics.connected.set(whole(links.connected()));
         metrics.inbox.set(whole(inbox.len()));
         metrics.outgoing.set(whole(links.waiting_bytes()));

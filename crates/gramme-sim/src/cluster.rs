@@ -16,8 +16,7 @@ use gramme_core::{Layout, Member, StoreId};
 use gramme_node::node::{Node, Options};
 use gramme_node::request::{Call, Response};
 use gramme_node::rows::KIND_DATA;
-use gramme_node::{Event, Fact};
-use gramme_wire::Standing;
+use gramme_node::{Event, Fact, Trust};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -38,7 +37,7 @@ struct Inner {
 struct Machine {
     nodes: Vec<Option<Node<SimEnv>>>,
     store: StoreId,
-    standing: Standing,
+    trust: Trust,
     /// The process cannot go on and is to be started anew.
     unfit: bool,
     /// The process takes no calls any more.
@@ -76,12 +75,12 @@ impl Cluster {
         };
         let members = (0..knobs.hosts).map(member).collect();
         let layout = Layout::first(members, knobs.n, knobs.partitions).expect("drawn knobs make a layout");
-        let standing = if knobs.begin_unproven { Standing::Unproven } else { Standing::Continuous };
+        let trust = if knobs.begin_unproven { Trust::Proving } else { Trust::Continuous };
         let hosts = (0..knobs.hosts)
             .map(|host| Machine {
                 nodes: vec![None; knobs.shards],
                 store: StoreId(host as u64 + 1),
-                standing,
+                trust,
                 unfit: false,
                 draining: false,
                 copy: None,
@@ -126,10 +125,10 @@ impl Cluster {
             return;
         }
         let boot = world.start(host);
-        let (store, standing) = {
+        let (store, trust) = {
             let mut hosts = self.0.hosts.borrow_mut();
             (hosts[host].unfit, hosts[host].draining) = (false, false);
-            (hosts[host].store, hosts[host].standing)
+            (hosts[host].store, hosts[host].trust)
         };
         for shard in 0..self.0.knobs.shards {
             let env = SimEnv::new(world.clone(), host, boot, shard);
@@ -140,7 +139,7 @@ impl Cluster {
                 shard,
                 shards: self.0.knobs.shards,
                 store,
-                standing,
+                trust,
                 cache_bytes: self.0.knobs.cache_bytes,
                 hint_bytes_max: HINT_BYTES_MAX,
                 request_ms: self.0.knobs.request_ms,
@@ -179,13 +178,7 @@ impl Cluster {
             if self.was_wiped(host) {
                 continue;
             }
-            self.0.hosts.borrow_mut()[host].standing = Standing::Continuous;
-            if let Some(boot) = self.0.world.boot_of(host) {
-                for shard in 0..self.0.knobs.shards {
-                    let fact = Event::Fact(Fact::Standing(Standing::Continuous));
-                    self.0.world.tell(host, boot, shard, fact);
-                }
-            }
+            self.trust(host);
         }
     }
 
@@ -209,6 +202,30 @@ impl Cluster {
             if unfit && !self.0.world.is_frozen(host) {
                 self.stop(host, false);
                 self.start(host);
+            }
+            if self.is_whole_again(host) {
+                self.0.world.log.borrow_mut().count("whole again");
+                self.trust(host);
+            }
+        }
+    }
+
+    /// Whether a host whose directory was lost has pulled everything from everyone.
+    fn is_whole_again(&self, host: usize) -> bool {
+        let hosts = self.0.hosts.borrow();
+        let is_whole = |node: &Option<Node<SimEnv>>| {
+            let status = node.as_ref().map(Node::status);
+            status.is_some_and(|status| status.trust == Trust::Lost && status.refilling.is_empty())
+        };
+        hosts[host].trust == Trust::Lost && hosts[host].nodes.iter().all(is_whole)
+    }
+
+    fn trust(&self, host: usize) {
+        self.0.hosts.borrow_mut()[host].trust = Trust::Continuous;
+        if let Some(boot) = self.0.world.boot_of(host) {
+            for shard in 0..self.0.knobs.shards {
+                let fact = Event::Fact(Fact::Trust(Trust::Continuous));
+                self.0.world.tell(host, boot, shard, fact);
             }
         }
     }
@@ -354,7 +371,7 @@ impl Cluster {
         self.0.world.with_disk(host, |disk| disk.wipe());
         let mut hosts = self.0.hosts.borrow_mut();
         hosts[host].store = StoreId(hosts[host].store.0 + self.0.knobs.hosts as u64);
-        hosts[host].standing = Standing::Unproven;
+        hosts[host].trust = Trust::Lost;
     }
 
     /// The disk of a host is replaced by the last copy made of it: an older life, in sound condition.

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // a test's unwrap is its assertion
 
 use gramme_core::NodeId;
-use gramme_node::{Env, Event, Fact};
+use gramme_node::{Env, Event, Fact, Trust};
 use gramme_sim::disk::DiskProfile;
 use gramme_sim::engine::SimEngine;
 use gramme_sim::env::SimEnv;
@@ -13,7 +13,7 @@ use gramme_sim::net::NetProfile;
 use gramme_sim::timer::Sleep;
 use gramme_sim::world::{Beginning, World, node_id};
 use gramme_storage::{Batch, Engine, EngineError, conformance};
-use gramme_wire::{Body, Message, Standing};
+use gramme_wire::{Body, Message};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -103,7 +103,7 @@ fn the_answer_comes_back_to_the_shard_that_asked() {
     start(&world, 1);
     world.run_until(300 * MS);
     mine[1].send(node_id(1), said(1 << 56, Body::Ping));
-    mine[1].tell_shards(Fact::Standing(Standing::Continuous));
+    mine[1].tell_shards(Fact::Trust(Trust::Continuous));
     world.run_until(400 * MS);
     let heard = heard.borrow();
     let of = |wanted: fn(&Event) -> bool| {

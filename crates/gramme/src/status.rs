@@ -168,10 +168,13 @@ fn warning(member: &Member<'_>, has_fallbacks: bool) -> Option<String> {
         }
         "cut off" => Some("its HTTP door answers us, but the asked node does not reach it".to_string()),
         "no answer" => Some("the asked node reaches it, but its HTTP door does not answer us".to_string()),
-        "unproven" if member.says?["node"]["trust"] == "lost" => Some(
-            "it lost its store: what it holds counts, what it lacks proves nothing, so reads ask others"
-                .to_string(),
-        ),
+        "unproven" if !refilling(member.says?).is_empty() => Some(format!(
+            "it lost something: what it holds counts, what it lacks proves nothing, and it is being refilled: {}",
+            refilling(member.says?)
+        )),
+        "unproven" if member.says?["node"]["trust"] != "proving" => {
+            Some("it has just started, and asks the others what they remember of it".to_string())
+        }
         "unproven" => Some("its store is new, and it has not yet met every other member with it".to_string()),
         "broken" => Some(format!("its store is broken: {}", word(&member.says?["store"]["broken"]))),
         "full" => Some(
@@ -182,9 +185,45 @@ fn warning(member: &Member<'_>, has_fallbacks: bool) -> Option<String> {
             "{} of its rows cannot be read; other nodes answer for them, and they are mended from there: look at the disk",
             member.says?["store"]["damaged_rows"]
         )),
-        _ => None,
+        _ => lag(member.says?),
     }
 }
+
+/// Which partitions are being refilled, and whose content they still lack.
+fn refilling(says: &Json) -> String {
+    let partitions = says["refilling"].as_array().map_or(&[][..], Vec::as_slice);
+    let from: std::collections::BTreeSet<&str> = partitions
+        .iter()
+        .flat_map(|partition| partition["from"].as_array().into_iter().flatten())
+        .filter_map(Json::as_str)
+        .collect();
+    if partitions.is_empty() {
+        return String::new();
+    }
+    let from: Vec<&str> = from.into_iter().collect();
+    format!(
+        "{} still want what {} hold",
+        counted(partitions.len() as u64, "partition", "partitions"),
+        from.join(", ")
+    )
+}
+
+/// Homes of a partition that agree compare every few seconds; one that has long lacked something is worth a word.
+fn lag(says: &Json) -> Option<String> {
+    let behind = says["behind"].as_array()?;
+    let known_for = |lag: &&Json| lag["known_for_ms"].as_u64().unwrap_or(0);
+    let longest = behind.iter().max_by_key(known_for).filter(|lag| known_for(lag) > LAG_MS)?;
+    let unseen: u64 = behind.iter().filter_map(|lag| lag["unseen"].as_u64()).sum();
+    Some(format!(
+        "it has not seen {} that other homes have; {} has had some for {}",
+        counted(unseen, "write", "writes"),
+        word(&longest["peer"]),
+        span(known_for(&longest) / 1000)
+    ))
+}
+
+/// What is missing for less is on its way.
+const LAG_MS: u64 = 15_000;
 
 fn word(json: &Json) -> String {
     json.as_str().map_or_else(|| json.to_string(), str::to_string)
@@ -232,6 +271,26 @@ mod tests {
             "cluster": "c1", "version": "0.1.0", "layout": { "n": 3, "partitions": 256 },
             "members": [member(0), member(1), member(2)],
         })
+    }
+
+    #[test]
+    fn a_node_that_is_refilled_or_lags_says_from_whom() {
+        let says = json!({
+            "refilling": [
+                { "partition": 3, "from": ["n1", "n2"] },
+                { "partition": 9, "from": ["n2"] },
+            ],
+            "behind": [
+                { "partition": 3, "peer": "n1", "unseen": 4, "known_for_ms": 2_000 },
+                { "partition": 7, "peer": "n2", "unseen": 5, "known_for_ms": 65_000 },
+            ],
+        });
+        assert_eq!(refilling(&says), "2 partitions still want what n1, n2 hold");
+        let words = "it has not seen 9 writes that other homes have; n2 has had some for 1 min";
+        assert_eq!(lag(&says).as_deref(), Some(words));
+        let well =
+            json!({ "refilling": [], "behind": [{ "peer": "n1", "unseen": 4, "known_for_ms": 2_000 }] });
+        assert_eq!((refilling(&well), lag(&well)), (String::new(), None));
     }
 
     fn says(standing: &str) -> Result<Json, Error> {

@@ -139,7 +139,7 @@ async fn run<E: Env>(
     source: Source,
     full: bool,
 ) -> Result<Brought, Reason> {
-    let (life, seen) = replica.durably_seen(node.0.standing.get()).await.map_err(disk)?;
+    let (life, seen) = replica.durably_seen(node.0.trust.get().standing()).await.map_err(disk)?;
     let mut asking = Asking {
         node,
         replica,
@@ -173,7 +173,7 @@ async fn run<E: Env>(
         }
         node.0.store.wait_all().await.map_err(disk)?;
         let Some(next) = page.next else { break };
-        if replica.life(node.0.standing.get()).number != life.number {
+        if node.life_of(replica).number != life.number {
             return Err(Reason::Unsuitable);
         }
         ask = Body::PullMore { session: page.session, after: next.clone() };

@@ -31,8 +31,6 @@ pub(crate) struct Round {
 /// What a peer has durably seen of a partition and this node has not, when they last compared.
 pub(crate) struct Behind {
     pub(crate) theirs: Seen,
-    #[allow(dead_code, reason = "for the status")]
-    pub(crate) unseen: u64,
     /// Since when some of it is known to be missing.
     pub(crate) since: Mono,
 }
@@ -45,7 +43,7 @@ pub(crate) async fn compare<E: Env>(node: &Node<E>, peers: &[NodeId], first: boo
         .iter()
         .map(|(&partition, replica)| {
             let seen = replica.seen();
-            let life = replica.life(node.0.standing.get());
+            let life = node.life_of(replica);
             (Digest { partition, life, seen: seen.digest() }, seen.bases())
         })
         .collect();
@@ -98,7 +96,7 @@ pub(crate) fn answer<E: Env>(node: &Node<E>, from: NodeId, correlation: u64, dig
 fn look<E: Env>(node: &Node<E>, from: NodeId, digest: Digest) -> Option<Compared> {
     let Digest { partition, life: theirs, seen } = digest;
     let replica = co_home(node, partition, from)?;
-    let life = replica.life(node.0.standing.get());
+    let life = node.life_of(replica);
     let mine = replica.seen();
     let equal = mine.digest() == seen;
     let members = replica.members();
@@ -125,7 +123,7 @@ pub(crate) fn answered<E: Env>(node: &Node<E>, from: NodeId, correlation: u64, c
     for Compared { partition, life, difference } in compared {
         let Some((my_life, bases)) = told.remove(&partition) else { continue };
         let Some(replica) = co_home(node, partition, from) else { continue };
-        if replica.life(node.0.standing.get()).number != my_life {
+        if node.life_of(replica).number != my_life {
             continue;
         }
         match difference {
@@ -168,15 +166,14 @@ fn fall_behind<E: Env>(
 ) -> bool {
     let mut behind = node.0.exchange.behind.borrow_mut();
     let mine = replica.seen();
-    let unseen = mine.count_lacking(&theirs);
-    if unseen == 0 {
+    if mine.contains(&theirs) {
         behind.remove(&(partition, peer));
         return false;
     }
     let before = behind.get(&(partition, peer)).filter(|before| !mine.contains(&before.theirs));
     let since = before.map_or(node.0.env.now(), |before| before.since);
     let still = before.is_some();
-    behind.insert((partition, peer), Behind { theirs, unseen, since });
+    behind.insert((partition, peer), Behind { theirs, since });
     still
 }
 

@@ -79,7 +79,7 @@ pub(crate) async fn begin<E: Env>(node: &Node<E>, from: NodeId, partition: Parti
         replica.note_member(from, theirs, seen.bases());
     }
     let frontier = replica.frontier();
-    let standing = if hints { Standing::Unproven } else { node.0.standing.get() };
+    let standing = if hints { Standing::Unproven } else { node.0.trust.get().standing() };
     // What is on its way to the disk is durable before it is said, and in the engine before it is scanned.
     let (life, sigma) = match replica.durably_seen(standing).await {
         Ok(now) => now,
@@ -117,7 +117,7 @@ pub(crate) async fn more<E: Env>(node: &Node<E>, from: NodeId, number: u64, afte
 /// A fallback asks what this home has durably seen of a partition.
 pub(crate) async fn ask_seen<E: Env>(node: &Node<E>, partition: PartitionId) -> Body {
     let Some(replica) = node.home(partition) else { return refused(Reason::Unsuitable) };
-    match replica.durably_seen(node.0.standing.get()).await {
+    match replica.durably_seen(node.0.trust.get().standing()).await {
         Ok((life, seen)) => Body::SeenReply { life, seen },
         Err(cause) => refused(disk(cause)),
     }

@@ -35,14 +35,17 @@ pub(crate) use members::Members;
 pub(crate) use recent::Recent;
 pub(crate) use standing::{Continuity, Past};
 
-use crate::env::{Env, Mono};
+use crate::env::{Env, Mono, Trust};
 use crate::node::Node;
+use crate::replica::Replica;
+use crate::request::{Lag, Refilling};
 use compare::{Behind, Round};
 use give::Session;
 use gramme_core::limits::{EXCHANGE_MS, REMEMBER_MS};
 use gramme_core::{NodeId, PartitionId};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// What a shard knows of its comparisons and sessions.
@@ -103,6 +106,39 @@ pub(crate) fn disconnected<E: Env>(node: &Node<E>, peer: NodeId) {
     node.0.exchange.wanted.borrow_mut().retain(|wanted| wanted.1 != peer);
 }
 
+/// What is known of this node's directory has changed.
+pub(crate) fn trust<E: Env>(node: &Node<E>, trust: Trust) {
+    let before = node.0.trust.replace(trust);
+    if trust != Trust::Lost || before == Trust::Lost {
+        return;
+    }
+    for replica in node.0.homes.values() {
+        // A store that refuses this takes no writes, and its silence counts for nothing all the same.
+        let _ = replica.mistrust(0);
+    }
+    refill::continue_all(node);
+}
+
+/// The home replicas here that are being refilled, and the homes that are still to be pulled from.
+pub(crate) fn refilling<E: Env>(node: &Node<E>) -> Vec<Refilling> {
+    let of = |(&partition, replica): (&PartitionId, &Rc<Replica<E>>)| {
+        let from = replica.awaited(&node.co_homes(partition));
+        replica.is_unproven().then_some(Refilling { partition, from })
+    };
+    node.0.homes.iter().filter_map(of).collect()
+}
+
+/// What peers have seen and this shard has not, when they last compared.
+pub(crate) fn behind<E: Env>(node: &Node<E>) -> Vec<Lag> {
+    let now = node.0.env.now();
+    let behind = node.0.exchange.behind.borrow();
+    let of = |(&(partition, peer), behind): (&(PartitionId, NodeId), &Behind)| {
+        let unseen = node.home(partition)?.seen().count_lacking(&behind.theirs);
+        (unseen > 0).then(|| Lag { partition, peer, unseen, known_for: now.since(behind.since) })
+    };
+    behind.iter().filter_map(of).collect()
+}
+
 /// Writes down what co-homes have reported, now and then: what is lost of it delays, and harms nothing.
 fn remember<E: Env>(node: &Node<E>) {
     let now = node.0.env.now();
@@ -119,7 +155,7 @@ fn remember<E: Env>(node: &Node<E>) {
 
 impl<E: Env> Exchange<E> {
     /// A session with this peer has brought everything that it knew of.
-    fn caught_up(&self, replica: &crate::replica::Replica<E>, partition: PartitionId, peer: NodeId) {
+    fn caught_up(&self, replica: &Replica<E>, partition: PartitionId, peer: NodeId) {
         let mut behind = self.behind.borrow_mut();
         if behind.get(&(partition, peer)).is_some_and(|behind| replica.seen().contains(&behind.theirs)) {
             behind.remove(&(partition, peer));

@@ -51,6 +51,7 @@ pub(crate) struct Continuity {
     opened_at: Mono,
     /// Since the start: the co-homes that have said what they remember.
     compared: BTreeSet<NodeId>,
+    checked: bool,
     serving_until: Mono,
 }
 
@@ -58,7 +59,8 @@ impl Continuity {
     /// As it was stored, at a start of the process.
     pub(crate) fn new(life: u64, past: Past, refilled: BTreeSet<NodeId>, now: Mono) -> Continuity {
         let compared = BTreeSet::new();
-        Continuity { life, past, refilled, opened_at: now, compared, serving_until: Mono::default() }
+        let serving_until = Mono::default();
+        Continuity { life, past, refilled, opened_at: now, compared, checked: false, serving_until }
     }
 
     fn is_checked(&self, now: Mono, co_homes: &[NodeId], connected: impl Fn(NodeId) -> bool) -> bool {
@@ -72,7 +74,8 @@ impl Continuity {
 }
 
 impl<E: Env> Replica<E> {
-    /// Who speaks when this replica reports what it has seen; `node` is what the node's store proves.
+    /// Who speaks when this replica reports what it has seen; `node` is what the node's directory
+    /// proves.
     pub(crate) fn life(&self, node: Standing) -> Life {
         let continuity = self.continuity.borrow();
         let standing = match continuity.past {
@@ -83,15 +86,23 @@ impl<E: Env> Replica<E> {
         Life { number: continuity.life, standing }
     }
 
-    /// What the silence of this replica proves to a reader.
-    pub(crate) fn standing(
-        &self,
-        node: Standing,
-        co_homes: &[NodeId],
-        connected: impl Fn(NodeId) -> bool,
-    ) -> Standing {
-        let checked = self.continuity.borrow().is_checked(self.env.now(), co_homes, connected);
-        if checked { self.life(node).standing } else { Standing::Unproven }
+    /// Sees whether the co-homes have had their say since the start.
+    pub(crate) fn check(&self, co_homes: impl FnOnce() -> Vec<NodeId>, connected: impl Fn(NodeId) -> bool) {
+        let mut continuity = self.continuity.borrow_mut();
+        if !continuity.checked {
+            continuity.checked = continuity.is_checked(self.env.now(), &co_homes(), connected);
+        }
+    }
+
+    /// What the silence of this replica proves to a reader; `node` is what the node's directory proves.
+    pub(crate) fn standing(&self, node: Standing) -> Standing {
+        if self.continuity.borrow().checked { self.life(node).standing } else { Standing::Unproven }
+    }
+
+    /// The node's directory is known to be lost: so is what this replica had, unless it has it all again.
+    pub(crate) fn lost_unless_refilled(&self) -> Result<(), EngineError> {
+        let original = self.continuity.borrow().past == Past::Original;
+        if original { self.mistrust(0) } else { Ok(()) }
     }
 
     /// Whether it has lost something and is being refilled.

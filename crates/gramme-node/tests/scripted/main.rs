@@ -4,6 +4,7 @@
 
 mod admission;
 mod disks;
+mod exchange;
 mod expiry;
 mod gets;
 mod hints;

@@ -6,9 +6,9 @@ use gramme_core::codec::{decode_record, encode_record};
 use gramme_core::layout::Member;
 use gramme_core::record::{Content, checksum};
 use gramme_core::{Context, Dot, Frontier, Incarnation, Key, Layout, NodeId, PartitionId, Record, RequestId};
-use gramme_core::{Sibling, Stamp, StoreId};
+use gramme_core::{Seen, Sibling, Stamp, StoreId};
 use gramme_node::request::{Call, Get, ListPage, Request, Response};
-use gramme_node::{Env, Event, Fact, Mono, Node, Options, Probe, Upkeep};
+use gramme_node::{Env, Event, Fact, Mono, Node, Options, Probe, Trust, Upkeep};
 use gramme_storage::memory::MemoryEngine;
 use gramme_storage::{Batch, Engine, EngineError, Page, Scan, Stats};
 use gramme_wire::{Body, Compared, Digest, Done, Failure, Life, Message, Put, Standing};
@@ -79,7 +79,21 @@ impl Story {
         Story::live_on(place, memory, standing, dice, false)
     }
 
+    /// At home, and no peer has yet said what it remembers of the node.
+    pub fn unasked(memory: MemoryEngine) -> Story {
+        let story = Story::starting(0, memory, Standing::Continuous, 1, false);
+        story.heard();
+        story
+    }
+
     fn live_on(place: usize, memory: MemoryEngine, standing: Standing, dice: u64, full: bool) -> Story {
+        let story = Story::starting(place, memory, standing, dice, full);
+        story.agree();
+        story.heard();
+        story
+    }
+
+    fn starting(place: usize, memory: MemoryEngine, standing: Standing, dice: u64, full: bool) -> Story {
         #[cfg(feature = "planted")]
         crate::planted::plant_what_is_asked_for();
         let members = (1..=5).map(|id| Member {
@@ -101,7 +115,7 @@ impl Story {
             shard: 0,
             shards: 1,
             store: StoreId(1),
-            standing,
+            trust: if standing == Standing::Continuous { Trust::Continuous } else { Trust::Proving },
             cache_bytes: 1 << 20,
             hint_bytes_max: 1 << 20,
             request_ms: 1000,
@@ -119,8 +133,6 @@ impl Story {
         for peer in story.others() {
             story.happens(Event::PeerUp(peer));
         }
-        story.agree();
-        story.heard();
         story
     }
 
@@ -131,7 +143,7 @@ impl Story {
             let Body::Digests { digests } = &said.body else { continue };
             let equal = |digest: &Digest| Compared {
                 partition: digest.partition,
-                life: Life { number: 1, standing: Standing::Continuous },
+                life: Life { number: 5, standing: Standing::Continuous },
                 difference: None,
             };
             self.answers(&said, Body::DigestsReply { compared: digests.iter().map(equal).collect() });
@@ -174,6 +186,34 @@ impl Story {
             )
         });
         said
+    }
+
+    /// The digests that it has told this peer since the last look; what else it said is forgotten.
+    pub fn digests_to(&self, peer: NodeId) -> Option<Said> {
+        let said = std::mem::take(&mut *self.world.said.borrow_mut());
+        said.into_iter().rfind(|said| said.to == peer && matches!(said.body, Body::Digests { .. }))
+    }
+
+    /// What it has durably seen, as it tells whoever asks.
+    pub fn seen(&self) -> (Life, Seen) {
+        self.peer_says(self.list[3], 77, 500_000, Body::AskSeen);
+        let said = self.heard().into_iter().rfind(|said| said.correlation == 77);
+        match said.map(|said| said.body) {
+            Some(Body::SeenReply { life, seen }) => (life, seen),
+            other => panic!("it should say what it has seen: {other:?}"),
+        }
+    }
+
+    /// What it answers a peer that reads a key.
+    pub fn shows(&self, name: &str) -> (Standing, Record) {
+        self.peer_says(self.list[1], 78, 500_000, Body::Read { key: key(name) });
+        let said = self.heard().into_iter().rfind(|said| said.correlation == 78);
+        match said.map(|said| said.body) {
+            Some(Body::ReadReply { standing, record, .. }) => {
+                (standing, record.map(|record| decode_record(&record).expect("sound")).unwrap_or_default())
+            }
+            other => panic!("it should answer a read: {other:?}"),
+        }
     }
 
     /// Who was told what, in one word each, since the last look.

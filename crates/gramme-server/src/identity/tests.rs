@@ -22,13 +22,13 @@ fn a_new_store_is_proven_once_every_other_member_has_met_it_and_stays_so() {
     run(async {
         let disk = disk();
         let mut me = open(&disk, ME).await;
-        assert_eq!(me.standing(), Standing::Unproven);
+        assert_eq!(me.trust(), Trust::Proving);
         assert_eq!(me.told(B, None).await, Ok(None), "one of two is not enough");
         assert_eq!(me.told(B, Some(me.store())).await, Ok(None), "nor is one of them twice");
-        assert_eq!(me.told(C, None).await, Ok(Some(Standing::Continuous)));
+        assert_eq!(me.told(C, None).await, Ok(Some(Trust::Continuous)));
 
         let again = open(&disk, ME).await;
-        assert_eq!((again.standing(), again.store()), (Standing::Continuous, me.store()));
+        assert_eq!((again.trust(), again.store()), (Trust::Continuous, me.store()));
     });
 }
 
@@ -38,27 +38,45 @@ fn a_crash_before_the_proof_is_complete_starts_it_again() {
         let disk = disk();
         let store = open(&disk, ME).await.store();
         let mut again = open(&disk, ME).await;
-        assert_eq!((again.store(), again.standing()), (store, Standing::Unproven));
+        assert_eq!((again.store(), again.trust()), (store, Trust::Proving));
         again.told(B, Some(store)).await.unwrap();
-        assert_eq!(again.told(C, Some(store)).await, Ok(Some(Standing::Continuous)));
+        assert_eq!(again.told(C, Some(store)).await, Ok(Some(Trust::Continuous)));
     });
 }
 
 #[test]
-fn an_emptied_disk_is_recognised_and_never_trusted_again() {
+fn an_emptied_disk_is_recognised_and_not_trusted_by_being_forgotten() {
     run(async {
         let old = open(&disk(), ME).await.store();
         let emptied = disk();
         let mut me = open(&emptied, ME).await;
         assert_ne!(me.store(), old);
         me.told(C, None).await.unwrap();
-        assert_eq!(me.told(B, Some(old)).await, Ok(None), "it was unproven and stays so");
-        assert_eq!(me.trust(), "lost");
+        assert_eq!(me.told(B, Some(old)).await, Ok(Some(Trust::Lost)));
         let mut again = open(&emptied, ME).await;
         for peer in [B, C] {
             again.told(peer, None).await.unwrap();
         }
-        assert_eq!(again.standing(), Standing::Unproven, "for good, whatever is said later");
+        assert_eq!(again.trust(), Trust::Lost, "whatever is said later, until it is refilled");
+    });
+}
+
+#[test]
+fn a_lost_store_is_trusted_again_once_every_shard_is_refilled_and_hearing_of_the_old_one_changes_nothing() {
+    run(async {
+        let disk = disk();
+        let mut me = open(&disk, ME).await;
+        me.told(B, Some(StoreId(7))).await.unwrap();
+        assert_eq!(me.shard_is_whole(0, 2).await, Ok(None));
+        assert_eq!(me.shard_is_whole(0, 2).await, Ok(None), "twice the same is still one");
+        let mut me = open(&disk, ME).await;
+        assert_eq!(me.trust(), Trust::Lost, "a crash before the last of them");
+        assert_eq!(me.shard_is_whole(1, 2).await, Ok(None));
+        assert_eq!(me.shard_is_whole(0, 2).await, Ok(Some(Trust::Continuous)));
+        let mut me = open(&disk, ME).await;
+        assert_eq!((me.trust(), me.told(B, Some(StoreId(7))).await), (Trust::Continuous, Ok(None)));
+        assert_eq!(me.told(B, Some(StoreId(8))).await, Ok(Some(Trust::Lost)), "one that it never heard of");
+        assert_eq!(me.shard_is_whole(1, 2).await, Ok(None), "and all begins anew");
     });
 }
 
@@ -66,7 +84,7 @@ fn an_emptied_disk_is_recognised_and_never_trusted_again() {
 fn a_member_alone_has_nobody_to_ask() {
     run(async {
         let me = Identity::open(disk(), ME, [ME]).await.unwrap();
-        assert_eq!(me.standing(), Standing::Continuous);
+        assert_eq!(me.trust(), Trust::Continuous);
     });
 }
 
@@ -97,8 +115,8 @@ fn the_old_disk_that_returns_lacks_what_the_new_one_acknowledged_and_is_told() {
         let store = b.store();
         b.told(ME, Some(store)).await.unwrap();
         b.told(C, None).await.unwrap();
-        assert_eq!(b.standing(), Standing::Continuous);
-        assert_eq!(b.told(ME, Some(StoreId(2))).await, Ok(Some(Standing::Unproven)), "even a proven store");
+        assert_eq!(b.trust(), Trust::Continuous);
+        assert_eq!(b.told(ME, Some(StoreId(2))).await, Ok(Some(Trust::Lost)), "even a proven store");
     });
 }
 
@@ -123,7 +141,7 @@ fn a_garbled_identity_makes_a_new_store_that_is_not_trusted() {
         disk.commit(batch).await.unwrap();
         let after = open(&disk, ME).await;
         assert_ne!(after.store(), before);
-        assert_eq!(after.trust(), "lost");
+        assert_eq!(after.trust(), Trust::Lost);
         assert_eq!(open(&disk, ME).await.store(), after.store(), "it is whole again");
     });
 }
@@ -142,12 +160,16 @@ fn a_garbled_memory_of_a_peer_never_vouches_for_it() {
 }
 
 #[test]
-fn the_golden_rows_of_version_1_are_read_and_written() {
-    let identity = encode_identity(NodeId(0xa1), StoreId(0x0102_0304), Trust::Continuous);
+fn the_golden_rows_are_read_and_written() {
+    let elsewhere = vec![StoreId(7), StoreId(9)];
+    let identity = encode_identity(NodeId(0xa1), StoreId(0x0102_0304), Trust::Continuous, &elsewhere);
     let memory = encode_memory(Memory { first: StoreId(1), other: Some(StoreId(2)) });
-    assert_eq!(hex(&identity), include_str!("../../tests/golden/identity-1.hex").trim());
+    assert_eq!(hex(&identity), include_str!("../../tests/golden/identity-2.hex").trim());
     assert_eq!(hex(&memory), include_str!("../../tests/golden/peer-1.hex").trim());
-    assert_eq!(decode_identity(&identity), Ok((NodeId(0xa1), StoreId(0x0102_0304), Trust::Continuous)));
+    assert_eq!(
+        decode_identity(&identity),
+        Ok((NodeId(0xa1), StoreId(0x0102_0304), Trust::Continuous, elsewhere))
+    );
     assert_eq!(decode_memory(&memory), Ok(Memory { first: StoreId(1), other: Some(StoreId(2)) }));
     for bit in 0..identity.len() * 8 {
         let mut bad = identity.clone();

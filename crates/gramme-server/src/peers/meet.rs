@@ -162,8 +162,8 @@ async fn sit(peers: &Peers, met: &Met) -> Result<Seat, MeetError> {
 /// The peer has said which store it knows this node by.
 async fn told(peers: &Peers, met: &Met, remembered: Option<StoreId>) -> Result<(), MeetError> {
     let changed = peers.company.identity.lock().await.told(met.peer.node, remembered).await?;
-    if let Some(standing) = changed {
-        peers.shards.tell(&Fact::Standing(standing), None);
+    if let Some(trust) = changed {
+        peers.shards.tell(&Fact::Trust(trust), None);
     }
     Ok(())
 }

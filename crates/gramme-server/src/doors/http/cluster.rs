@@ -13,7 +13,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use gramme_core::limits::REQUEST_MS;
 use gramme_core::{Member, NodeId, Record};
-use gramme_node::request::{self, Call, Health, PeerStatus, Status};
+use gramme_node::request::{self, Call, Health, Lag, PeerStatus, Refilling, Status};
 use gramme_storage::Engine;
 use gramme_wire::Standing;
 use serde_json::{Value, json};
@@ -50,7 +50,7 @@ pub(super) async fn status(
             "id": service.node().to_string(),
             "name": service.name,
             "standing": if continuous { "continuous" } else { "unproven" },
-            "trust": trust,
+            "trust": trust.as_str(),
             "store": store.to_string(),
             "draining": service.is_draining(),
             "uptime_ms": service.started.elapsed().as_millis() as u64,
@@ -65,6 +65,8 @@ pub(super) async fn status(
             "in_flight": shards.iter().map(|shard| shard.in_flight).sum::<usize>(),
             "clients": { "http": service.clients(Door::Http), "resp": service.clients(Door::Resp) },
         },
+        "refilling": refilling_json(&service, &shards),
+        "behind": behind_json(&service, &shards),
         "members": members,
         "store": {
             "engine": service.store.name(),
@@ -78,6 +80,32 @@ pub(super) async fn status(
             "damaged_rows": shards.iter().map(|shard| shard.damaged).sum::<usize>(),
         },
     })))
+}
+
+/// Partitions that lost something and are not yet whole, and whose content they still lack.
+fn refilling_json(service: &Service, shards: &[Status]) -> Vec<Value> {
+    let of = |refilling: &Refilling| {
+        let from: Vec<String> = refilling.from.iter().map(|home| name_of(service, *home)).collect();
+        json!({ "partition": refilling.partition.0, "from": from })
+    };
+    shards.iter().flat_map(|shard| &shard.refilling).map(of).collect()
+}
+
+/// What other homes have seen and this node has not, when they last compared.
+fn behind_json(service: &Service, shards: &[Status]) -> Vec<Value> {
+    let of = |lag: &Lag| {
+        json!({
+            "partition": lag.partition.0,
+            "peer": name_of(service, lag.peer),
+            "unseen": lag.unseen,
+            "known_for_ms": lag.known_for.as_millis() as u64,
+        })
+    };
+    shards.iter().flat_map(|shard| &shard.behind).map(of).collect()
+}
+
+fn name_of(service: &Service, node: NodeId) -> String {
+    service.layout().member(node).map_or_else(|| node.to_string(), |member| member.name.clone())
 }
 
 fn member_json(service: &Service, shards: &[Status], member: &Member) -> Value {

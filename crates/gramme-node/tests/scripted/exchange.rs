@@ -1,0 +1,395 @@
+//! Homes that compare what they have seen, pull what they lack, and are refilled when they have lost something.
+
+use crate::world::*;
+use bytes::Bytes;
+use gramme_core::codec::{decode_record, encode_record};
+use gramme_core::limits::{CHECK_MS, EXCHANGE_MS, PULL_LEASE_MS, PULL_PAGE_MS, PULL_PAGE_RECORDS_MAX};
+use gramme_core::seen::SeenRow;
+use gramme_core::{Frontier, Incarnation, Record, Seen};
+use gramme_node::rows::{KIND_SEEN, seen_row};
+use gramme_node::{Event, Fact, Probe, Trust};
+use gramme_storage::memory::MemoryEngine;
+use gramme_storage::{Batch, Engine};
+use gramme_wire::{Body, Compared, Difference, Life, Pulled, Remembered, Standing};
+
+/// Incarnation 9 up to this number.
+fn up_to(n: u64) -> Seen {
+    let mut seen = Seen::new();
+    seen.set_row(Incarnation(9), SeenRow::from_runs([(0, n)]));
+    seen
+}
+
+fn life(number: u64) -> Life {
+    Life { number, standing: Standing::Continuous }
+}
+
+/// A peer answers digests: it has seen this, and remembers that of the node.
+fn differs(said: &Said, seen: Seen, remembered: Option<Remembered>) -> Body {
+    let Body::Digests { digests } = &said.body else { panic!("digests were expected: {said:?}") };
+    let difference = Some(Difference { seen, remembered });
+    Body::DigestsReply {
+        compared: vec![Compared { partition: digests[0].partition, life: life(5), difference }],
+    }
+}
+
+fn sent(name: &str, record: &Record) -> Pulled {
+    Pulled { key: key(name), record: encode_record(record) }
+}
+
+fn page(pulled: Vec<Pulled>, next: Option<&str>, sigma: Option<Seen>) -> Body {
+    let (sigma, next) = (sigma.map(Box::new), next.map(key));
+    Body::PullReply {
+        session: 4,
+        pulled,
+        next,
+        sigma,
+        frontier: Frontier::none(),
+        life: life(5),
+        unreadable: 0,
+    }
+}
+
+/// The one message of a kind that was heard.
+fn only(story: &Story, kind: &str) -> Said {
+    let mut said: Vec<Said> = story.heard().into_iter().filter(|said| word(&said.body) == kind).collect();
+    assert_eq!(said.len(), 1, "one {kind} was expected: {said:?}");
+    said.remove(0)
+}
+
+fn begins_pull(peer: usize, seen: Seen, full: bool, hints: bool, story: &Story) -> Body {
+    story.peer_says(story.list[peer], 50, 500_000, Body::Pull { life: life(5), seen, hints, full });
+    only(story, "pull reply").body
+}
+
+fn keys_of(body: &Body) -> (Vec<String>, Option<String>) {
+    let Body::PullReply { pulled, next, .. } = body else { panic!("a page was expected: {body:?}") };
+    let name = |key: &gramme_core::Key| String::from_utf8_lossy(key.key()).into_owned();
+    (pulled.iter().map(|one| name(&one.key)).collect(), next.as_ref().map(name))
+}
+
+/// The peer lacks nothing but what this story is about: a round of digests and its answer.
+fn a_round(story: &Story, peer: usize, seen: Seen, remembered: Option<Remembered>) {
+    story.digests_to(story.list[peer]);
+    story.pass_ms(EXCHANGE_MS * 5 / 4);
+    let digests = story.digests_to(story.list[peer]).expect("every few seconds");
+    story.answers(&digests, differs(&digests, seen, remembered));
+}
+
+#[test]
+fn what_was_missing_a_round_ago_and_still_is_gets_pulled_and_is_seen_once_all_of_it_is_there() {
+    let story = Story::at_home();
+    a_round(&story, 1, up_to(3), None);
+    assert!(!story.heard_words().iter().any(|said| said.1 == "pull"), "it may be on its way");
+    assert_eq!(story.node.status().behind[0].unseen, 3);
+    a_round(&story, 1, up_to(3), None);
+    let pull = only(&story, "pull");
+    let Body::Pull { full, hints, .. } = pull.body else { panic!("{pull:?}") };
+    assert_eq!((pull.to, full, hints), (story.list[1], false, false));
+
+    // The second write of incarnation 9 was overwritten by the third.
+    let (first, third) = (foreign(9, 1, "one"), foreign(9, 3, "three"));
+    story.answers(&pull, page(vec![sent("a", &first)], Some("a"), Some(up_to(3))));
+    let more = only(&story, "pull more");
+    assert_eq!(story.seen().1, up_to(1), "a session that may break proves nothing yet");
+    story.answers(&more, page(vec![sent("b", &third)], None, None));
+    assert_eq!(story.seen().1, up_to(3));
+    assert_eq!(values_of(&story.shows("b").1), ["three"]);
+    assert!(story.node.status().behind.is_empty());
+}
+
+#[test]
+fn a_session_that_breaks_keeps_its_records_and_claims_nothing() {
+    let story = Story::at_home();
+    a_round(&story, 1, up_to(3), None);
+    a_round(&story, 1, up_to(3), None);
+    let pull = only(&story, "pull");
+    story.answers(&pull, page(vec![sent("a", &foreign(9, 1, "one"))], Some("a"), Some(up_to(3))));
+    story.happens(Event::PeerDown(story.list[1]));
+    story.heard();
+    assert_eq!(story.seen().1, up_to(1));
+    assert_eq!(values_of(&story.shows("a").1), ["one"]);
+
+    story.happens(Event::PeerUp(story.list[1]));
+    let digests = story.digests_to(story.list[1]).expect("at once, when a connection stands");
+    story.answers(&digests, differs(&digests, up_to(3), None));
+    let again = only(&story, "pull");
+    story.answers(&again, page(vec![sent("b", &foreign(9, 3, "three"))], None, Some(up_to(3))));
+    assert_eq!(story.seen().1, up_to(3));
+}
+
+#[test]
+fn a_broken_record_stops_no_session_and_nothing_of_it_is_claimed() {
+    let story = Story::at_home();
+    a_round(&story, 1, up_to(4), None);
+    a_round(&story, 1, up_to(4), None);
+    let pull = only(&story, "pull");
+    let mut broken = foreign(9, 2, "two");
+    broken = broken.without_values();
+    let pulled =
+        vec![sent("a", &foreign(9, 1, "one")), sent("b", &broken), sent("c", &foreign(9, 4, "four"))];
+    story.answers(&pull, page(pulled, None, Some(up_to(4))));
+    let seen = story.seen().1;
+    assert_eq!(seen.row(Incarnation(9)).map(SeenRow::runs), Some(&[(0, 1), (2, 4)][..]));
+    assert_eq!(values_of(&story.shows("c").1), ["four"]);
+    assert!(story.shows("b").1.is_empty());
+}
+
+#[test]
+fn a_record_of_which_nothing_can_be_read_leaves_the_whole_session_unclaimed() {
+    let story = Story::at_home();
+    a_round(&story, 1, up_to(2), None);
+    a_round(&story, 1, up_to(2), None);
+    let pull = only(&story, "pull");
+    let garbled = Pulled { key: key("b"), record: Bytes::from_static(b"nonsense") };
+    story.answers(&pull, page(vec![sent("a", &foreign(9, 1, "one")), garbled], None, Some(up_to(2))));
+    assert_eq!(story.seen().1, up_to(1));
+}
+
+#[test]
+fn the_sender_says_what_it_had_seen_once_that_is_durable_and_sends_what_was_not() {
+    let story = Story::at_home();
+    for (name, n) in [("a", 1), ("b", 2), ("c", 3)] {
+        let record = encode_record(&foreign(9, n, "v"));
+        let merge =
+            Body::Merge { key: key(name), record, hint_for: None, stamp: Frontier::none(), buffered: false };
+        if n == 3 {
+            story.world.disk.hold_commits(true);
+        }
+        story.peer_says(story.list[1], n, 500_000, merge);
+    }
+    story.heard();
+    let pull = Body::Pull { life: life(5), seen: up_to(1), hints: false, full: false };
+    story.peer_says(story.list[1], 50, 500_000, pull);
+    assert!(story.heard().is_empty(), "a crash could still take the third back");
+    story.world.disk.hold_commits(false);
+    story.world.run();
+    let reply = only_of(&story, "pull reply");
+    let Body::PullReply { sigma, .. } = &reply else { panic!("{reply:?}") };
+    assert_eq!(sigma.as_deref(), Some(&up_to(3)));
+    assert_eq!(keys_of(&reply), (vec!["b".to_string(), "c".to_string()], None));
+    assert!(story.world.probes.borrow().contains(&Probe::PullServedByKeys));
+
+    let all = begins_pull(2, Seen::new(), true, false, &story);
+    assert_eq!(keys_of(&all).0, ["a", "b", "c"], "a full session skips nothing");
+}
+
+fn only_of(story: &Story, kind: &str) -> Body {
+    let mut said: Vec<Said> = story.heard().into_iter().filter(|said| word(&said.body) == kind).collect();
+    assert_eq!(said.len(), 1, "{said:?}");
+    said.remove(0).body
+}
+
+#[test]
+fn pages_follow_one_another_and_a_session_that_nobody_goes_on_with_expires() {
+    let story = Story::at_home();
+    let count = PULL_PAGE_RECORDS_MAX as u64 + 3;
+    for n in 1..=count {
+        let record = encode_record(&foreign(9, n, "v"));
+        let key = key(&format!("k{n:05}"));
+        let merge = Body::Merge { key, record, hint_for: None, stamp: Frontier::none(), buffered: false };
+        story.peer_says(story.list[1], n, 500_000, merge);
+    }
+    story.heard();
+    for full in [true, false] {
+        let first = begins_pull(1, Seen::new(), full, false, &story);
+        let Body::PullReply { session, next: Some(after), .. } = first else { panic!("{first:?}") };
+        story.peer_says(story.list[1], 51, 500_000, Body::PullMore { session, after: after.clone() });
+        let last = only(&story, "pull reply").body;
+        assert_eq!(keys_of(&last).0.len(), 3);
+        story.peer_says(story.list[1], 52, 500_000, Body::PullMore { session, after });
+        assert_eq!(word(&only(&story, "refused").body), "refused", "it was over");
+    }
+    let first = begins_pull(1, Seen::new(), true, false, &story);
+    let Body::PullReply { session, next: Some(after), .. } = first else { panic!("{first:?}") };
+    story.peer_says(story.list[2], 53, 500_000, Body::PullMore { session, after: after.clone() });
+    only(&story, "refused");
+    story.pass_ms(PULL_LEASE_MS + 1);
+    story.heard();
+    story.peer_says(story.list[1], 54, 500_000, Body::PullMore { session, after });
+    let refused = only(&story, "refused").body;
+    let Body::Refused { failure } = refused else { panic!("{refused:?}") };
+    assert!(failure.to_string().contains("begin a new one"), "{failure}");
+}
+
+#[test]
+fn a_home_pulls_a_hint_store_as_it_pulls_a_home() {
+    let story = Story::at_fallback();
+    let record = encode_record(&foreign(9, 1, "kept"));
+    let merge = Body::Merge {
+        key: key("a"),
+        record,
+        hint_for: Some(story.list[0]),
+        stamp: Frontier::none(),
+        buffered: false,
+    };
+    story.peer_says(story.list[1], 5, 500_000, merge);
+    story.heard();
+    let reply = begins_pull(0, Seen::new(), false, true, &story);
+    assert_eq!(keys_of(&reply).0, ["a"]);
+    let Body::PullReply { pulled, life, sigma, .. } = reply else { panic!("a page") };
+    assert_eq!(values_of(&decode_record(&pulled[0].record).expect("sound")), ["kept"]);
+    assert_eq!((life.standing, sigma.as_deref()), (Standing::Unproven, Some(&up_to(1))));
+    story.peer_says(
+        story.list[4],
+        51,
+        500_000,
+        Body::Pull { life, seen: Seen::new(), hints: true, full: false },
+    );
+    only(&story, "refused");
+}
+
+/// Answers the pull of a refill with everything that the peer holds.
+fn fills(story: &Story, pull: &Said, pulled: Vec<Pulled>, frontier: Frontier) {
+    let sigma = Some(Box::new(up_to(1)));
+    let body =
+        Body::PullReply { session: 4, pulled, next: None, sigma, frontier, life: life(5), unreadable: 0 };
+    story.answers(pull, body);
+}
+
+fn full_pulls(story: &Story) -> Vec<Said> {
+    let said = story.heard().into_iter();
+    said.filter(|said| matches!(said.body, Body::Pull { full: true, .. })).collect()
+}
+
+#[test]
+fn a_home_of_which_others_remember_more_begins_a_new_life_and_is_refilled_by_all_of_them() {
+    let story = Story::at_home();
+    let mine = foreign(8, 1, "only here");
+    let merge = Body::Merge {
+        key: key("mine"),
+        record: encode_record(&mine),
+        hint_for: None,
+        stamp: Frontier::none(),
+        buffered: false,
+    };
+    story.peer_says(story.list[1], 5, 500_000, merge);
+    let (before, _) = story.seen();
+    assert_eq!(story.shows("k").0, Standing::Continuous);
+    let bases = Frontier::from_bases([(Incarnation(9), 100)]);
+    a_round(&story, 1, up_to(1), Some(Remembered { life: before.number, bases }));
+    let pulls = full_pulls(&story);
+    assert_eq!(pulls.iter().map(|said| said.to).collect::<Vec<_>>(), story.list[1..3]);
+    let (after, seen) = story.seen();
+    assert!(after.number > before.number && after.standing == Standing::Unproven && seen.is_empty());
+    assert_eq!(story.shows("mine"), (Standing::Unproven, mine), "it stays, as the word of a stranger");
+
+    let value = foreign(9, 1, "theirs");
+    fills(&story, &pulls[0], vec![sent("k", &value)], Frontier::none());
+    assert_eq!(story.shows("k"), (Standing::Unproven, value), "one of two is not enough");
+    assert_eq!(story.node.status().refilling[0].from, story.list[2..3]);
+    fills(&story, &pulls[1], vec![], Frontier::none());
+    assert_eq!(story.shows("none").0, Standing::Continuous);
+    assert!(story.node.status().refilling.is_empty());
+    let (whole, seen) = story.seen();
+    assert_eq!((whole.number, whole.standing), (after.number, Standing::Continuous));
+    assert!(seen.has(gramme_core::Dot::new(Incarnation(8), 1)), "what it alone had is offered to the others");
+}
+
+#[test]
+fn a_restart_in_the_middle_goes_on_with_whoever_is_missing() {
+    let memory = MemoryEngine::new();
+    let story = Story::open(0, memory.clone(), Standing::Continuous);
+    let (before, _) = story.seen();
+    let remembered = Remembered { life: before.number + 1_000, bases: Frontier::none() };
+    a_round(&story, 1, up_to(1), Some(remembered));
+    let pulls = full_pulls(&story);
+    fills(&story, &pulls[0], vec![], Frontier::none());
+    let life = story.seen().0;
+    assert!(life.number > before.number + 1_000, "greater than any that is remembered");
+
+    let story = Story::reopened(&story, memory.clone());
+    assert_eq!(story.seen().0, life, "a life goes on over restarts");
+    assert_eq!(story.node.status().refilling[0].from, story.list[2..3]);
+    // It has been asked, did not answer, and is asked again.
+    story.pass_ms(PULL_PAGE_MS + EXCHANGE_MS * 5 / 4);
+    let pulls = full_pulls(&story);
+    assert!(pulls.iter().all(|said| said.to == story.list[2]), "{pulls:?}");
+    fills(&story, pulls.last().expect("again"), vec![], Frontier::none());
+    assert_eq!(story.seen().0.standing, Standing::Continuous);
+    let story = Story::reopened(&story, memory);
+    assert_eq!(story.seen().0, Life { standing: Standing::Continuous, ..life }, "durably");
+}
+
+#[test]
+fn a_refill_drops_what_a_member_has_reclaimed_and_keeps_what_it_cannot_know() {
+    let story = Story::at_home();
+    for (name, n) in [("gone", 1), ("kept", 7)] {
+        let record = encode_record(&foreign(9, n, name));
+        let merge =
+            Body::Merge { key: key(name), record, hint_for: None, stamp: Frontier::none(), buffered: false };
+        story.peer_says(story.list[1], n, 500_000, merge);
+    }
+    story.heard();
+    story.happens(Event::Fact(Fact::Trust(Trust::Lost)));
+    story.pass_ms(100);
+    let pulls = full_pulls(&story);
+    let frontier = Frontier::from_bases([(Incarnation(9), 5)]);
+    fills(&story, &pulls[0], vec![], frontier);
+    assert!(story.shows("gone").1.is_empty(), "everyone has seen it overwritten");
+    assert_eq!(values_of(&story.shows("kept").1), ["kept"], "nobody can have reclaimed that");
+}
+
+#[test]
+fn garbled_rows_of_a_seen_clock_keep_nobody_from_starting() {
+    let memory = MemoryEngine::new();
+    let story = Story::open(0, memory.clone(), Standing::Continuous);
+    let merge = Body::Merge {
+        key: key("k"),
+        record: encode_record(&foreign(9, 1, "v")),
+        hint_for: None,
+        stamp: Frontier::none(),
+        buffered: false,
+    };
+    story.peer_says(story.list[1], 5, 500_000, merge);
+    let mut batch = Batch::new();
+    batch.set(seen_row(PARTITION, KIND_SEEN, Incarnation(9)), &b"garbled"[..]);
+    story.world.spawn_task({
+        let memory = memory.clone();
+        async move { memory.commit(batch).await.expect("memory takes it") }
+    });
+    story.world.run();
+    let story = Story::reopened(&story, memory);
+    assert_eq!(story.node.status().refilling.len(), 1);
+    let (standing, record) = story.shows("k");
+    assert_eq!((standing, values_of(&record)), (Standing::Unproven, vec!["v".to_string()]));
+}
+
+#[test]
+fn after_a_start_silence_waits_for_the_word_of_the_co_homes_or_two_seconds() {
+    let story = Story::unasked(MemoryEngine::new());
+    assert_eq!(story.shows("k").0, Standing::Unproven);
+    story.pass_ms(CHECK_MS / 2);
+    assert_eq!(story.shows("k").0, Standing::Unproven, "two that are connected have not spoken");
+    story.pass_ms(CHECK_MS / 2);
+    assert_eq!(story.shows("k").0, Standing::Continuous, "nobody can wait for ever");
+}
+
+#[test]
+fn equal_digests_are_answered_as_equal_and_others_with_the_clock_that_differs() {
+    let story = Story::at_home();
+    let merge = Body::Merge {
+        key: key("k"),
+        record: encode_record(&foreign(9, 1, "v")),
+        hint_for: None,
+        stamp: Frontier::none(),
+        buffered: false,
+    };
+    story.peer_says(story.list[1], 5, 500_000, merge);
+    story.heard();
+    let asks = |seen: u64| {
+        let digests = vec![gramme_wire::Digest { partition: PARTITION, life: life(5), seen }];
+        story.peer_says(story.list[1], 60, 500_000, Body::Digests { digests });
+        match only(&story, "digests reply").body {
+            Body::DigestsReply { mut compared } => compared.remove(0).difference,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(asks(up_to(1).digest()), None);
+    let difference = asks(0).expect("it differs");
+    assert_eq!(difference.seen, up_to(1));
+    assert_eq!(
+        difference.remembered,
+        Some(Remembered { life: 5, bases: up_to(1).bases() }),
+        "by what was equal"
+    );
+}
