@@ -2,8 +2,8 @@
 //! whose socket it arrived on to the shard that owns its partition.
 
 use crate::admission::AdmissionStatus;
-use crate::hints::HintsStatus;
 use crate::env::Trust;
+use crate::hints::HintsStatus;
 use bytes::Bytes;
 use gramme_core::bucket::{BucketSettings, Level, Mode};
 use gramme_core::{Context, Key, LayoutHash, NodeId, PartitionId, Record, StoreId};
