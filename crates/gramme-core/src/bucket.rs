@@ -118,6 +118,8 @@ pub struct BucketSettings {
     pub ttl_ms: u64,
     /// Whether a put or delete without a context is refused.
     pub require_context: bool,
+    /// Whether a write counts a copy as soon as it is in that node's memory (the paper, 6.1).
+    pub buffered: bool,
     /// The largest value, in bytes; at most [`VALUE_BYTES_MAX`].
     pub value_bytes_max: u64,
     /// Siblings at which puts that do not shrink the set are refused; at most [`SIBLINGS_MAX`].
@@ -133,6 +135,7 @@ impl BucketSettings {
             mode: if bucket == "default" { Mode::Lww } else { Mode::Siblings },
             ttl_ms: 0,
             require_context: false,
+            buffered: false,
             value_bytes_max: VALUE_BYTES_DEFAULT_MAX as u64,
             siblings_max: SIBLINGS_MAX as u64,
         }
@@ -245,7 +248,7 @@ fn write_settings(w: &mut Writer, settings: &BucketSettings) {
         Mode::Lww => 1,
     });
     w.varint(settings.ttl_ms);
-    w.u8(settings.require_context.into());
+    w.u8(u8::from(settings.require_context) | u8::from(settings.buffered) << 1);
     w.varint(settings.value_bytes_max);
     w.varint(settings.siblings_max);
 }
@@ -261,12 +264,17 @@ pub fn read_bucket_fact(r: &mut Reader<'_>) -> Result<(String, BucketFact), BadB
     let name = r.text()?.to_string();
     let stamp = Stamp(r.u64()?);
     let author = NodeId(r.u64()?);
+    let (r_level, w_level) = (level_of(r.u8()?)?, level_of(r.u8()?)?);
+    let mode = if flag_of(r.u8()?)? { Mode::Lww } else { Mode::Siblings };
+    let ttl_ms = r.varint()?;
+    let flags = Some(r.u8()?).filter(|&flags| flags < 4).ok_or(BadBytes::Malformed)?;
     let settings = BucketSettings {
-        r: level_of(r.u8()?)?,
-        w: level_of(r.u8()?)?,
-        mode: if flag_of(r.u8()?)? { Mode::Lww } else { Mode::Siblings },
-        ttl_ms: r.varint()?,
-        require_context: flag_of(r.u8()?)?,
+        r: r_level,
+        w: w_level,
+        mode,
+        ttl_ms,
+        require_context: flags & 1 != 0,
+        buffered: flags & 2 != 0,
         value_bytes_max: r.varint()?,
         siblings_max: r.varint()?,
     };

@@ -104,6 +104,10 @@ pub enum Bug {
     AuditSpreadsCorrupt,
     /// Values expire by the wall clock of whoever looks, give or take some seconds.
     ExpiryByWall,
+    /// A fallback acknowledges a hint from memory.
+    BufferedHint,
+    /// A conditional write is held against the local copy alone.
+    ConditionLocal,
 }
 
 /// Every planted fault, for the budget tables of the simulator.
@@ -157,6 +161,8 @@ pub const ALL: &[Bug] = &[
     Bug::AuditComparesOnce,
     Bug::AuditSpreadsCorrupt,
     Bug::ExpiryByWall,
+    Bug::BufferedHint,
+    Bug::ConditionLocal,
 ];
 
 #[cfg(feature = "planted")]

@@ -24,16 +24,21 @@ fn facts() -> impl Strategy<Value = (String, BucketFact)> {
     (
         ("[ab]", 0..3u64, 1..3u64),
         (level.clone(), level, mode),
-        (any::<u64>(), any::<bool>(), 1..9u64, 1..9u64),
+        (any::<u64>(), any::<(bool, bool)>(), 1..9u64, 1..9u64),
     )
         .prop_map(
-            |(
-                (name, stamp, author),
-                (r, w, mode),
-                (ttl_ms, require_context, value_bytes_max, siblings_max),
-            )| {
-                let settings =
-                    BucketSettings { r, w, mode, ttl_ms, require_context, value_bytes_max, siblings_max };
+            |((name, stamp, author), (r, w, mode), (ttl_ms, flags, value_bytes_max, siblings_max))| {
+                let (require_context, buffered) = flags;
+                let settings = BucketSettings {
+                    r,
+                    w,
+                    mode,
+                    ttl_ms,
+                    require_context,
+                    buffered,
+                    value_bytes_max,
+                    siblings_max,
+                };
                 (name, BucketFact { settings, stamp: Stamp(stamp), author: NodeId(author) })
             },
         )
@@ -160,9 +165,8 @@ fn bytes_that_mean_no_setting_are_refused() {
     let mut w = Writer::new();
     write_bucket_fact(&mut w, "b", &fact(BucketSettings::default_of("b"), 1, 1));
     let sound = w.into_vec();
-    // Name (2), stamp (8), author (8), then r, w, mode, ttl, require_context.
-    for (at, byte, what) in
-        [(18, 0, "r"), (19, 0, "w"), (20, 2, "mode"), (22, 2, "require_context"), (1, b'/', "name")]
+    // Name (2), stamp (8), author (8), then r, w, mode, ttl, flags.
+    for (at, byte, what) in [(18, 0, "r"), (19, 0, "w"), (20, 2, "mode"), (22, 4, "flags"), (1, b'/', "name")]
     {
         let mut bytes = sound.clone();
         bytes[at] = byte;

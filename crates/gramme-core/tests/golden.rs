@@ -78,6 +78,7 @@ fn bucket_fact() -> (&'static str, BucketFact) {
         mode: Mode::Lww,
         ttl_ms: 3_600_000,
         require_context: true,
+        buffered: false,
         value_bytes_max: 1 << 20,
         siblings_max: 50,
     };

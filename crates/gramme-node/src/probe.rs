@@ -104,6 +104,11 @@ pub enum Probe {
     AuditConflict,
     /// Two homes hold different values under one dot.
     AuditCorrupt,
+    /// What was acknowledged from memory is durable now, so long after it was appended.
+    Buffered {
+        /// How long a crash could have taken it back.
+        window: Duration,
+    },
     /// Background work was given a slice.
     Slice {
         /// What it is for.

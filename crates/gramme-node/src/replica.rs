@@ -271,6 +271,11 @@ impl<E: Env> Replica<E> {
             return Ok(minted);
         }
         let saw = covers.unwrap_or_else(|| context_of(put, &local.record, settings.mode));
+        // Between the read of a conditional put and here another may have written.
+        let changed = || local.record.siblings().iter().any(|sibling| !saw.clock.covers(sibling.dot));
+        if put.expect.is_some() && put.context.is_none() && changed() {
+            return Err(Reason::Unexpected);
+        }
         let sibling = self.sibling(put, settings, &local.record);
         let dot = sibling.dot;
         let mut record = local.record.put(&saw, sibling);

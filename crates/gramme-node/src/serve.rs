@@ -10,6 +10,7 @@ use crate::node::Node;
 use crate::probe::Probe;
 use crate::replica::{Merged, Replica, disk};
 use crate::rows;
+use crate::store::BatchId;
 use crate::trees::audit;
 use bytes::Bytes;
 use gramme_core::bucket::Buckets;
@@ -202,10 +203,24 @@ async fn merge<E: Env>(
         (None, None) => Err(Reason::Unsuitable),
     };
     match merged {
-        Ok(_) if buffered => answer(Body::MergeReply),
+        // A hint is kept for someone who is not there to notice its loss: it is durable first, whatever is asked.
+        Ok(Merged { batch }) if buffered && (hint_for.is_none() || planted::on(Bug::BufferedHint)) => {
+            answer(Body::MergeReply);
+            watch_window(node, batch);
+        }
         Ok(Merged { batch }) => node.0.store.when_durable(batch, move |fate| answer(settled(fate))),
         Err(reason) => answer(refused(reason)),
     }
+}
+
+/// Measures how long a crash could still take back what was acknowledged from memory: the next batch has it.
+pub(crate) fn watch_window<E: Env>(node: &Node<E>, batch: BatchId) {
+    let (env, began) = (node.0.env.clone(), node.0.env.now());
+    node.0.store.when_durable(batch, move |fate| {
+        if fate.is_ok() {
+            env.probe(Probe::Buffered { window: env.now().since(began) });
+        }
+    });
 }
 
 /// How a replica answers a merge, its own or a peer's, once the batch is settled.

@@ -146,6 +146,7 @@ struct Families {
     outgoing: Family<ShardLabel, Gauge>,
     slices: Family<WorkLabels, Counter>,
     budget: Family<ShardLabel, Gauge>,
+    buffered: Histograms<ShardLabel>,
 }
 
 impl Metrics {
@@ -173,6 +174,7 @@ impl Metrics {
             outgoing: Family::default(),
             slices: Family::default(),
             budget: Family::default(),
+            buffered: Family::new_with_constructor(latencies as fn() -> Histogram),
         };
         let f = &families;
         registry.register("requests", "Client requests, by door, operation and outcome", f.requests.clone());
@@ -225,6 +227,11 @@ impl Metrics {
             "What the admission controller lets background work cause",
             f.budget.clone(),
         );
+        registry.register(
+            "buffered_window_seconds",
+            "How long a crash could have taken back what was acknowledged from memory",
+            f.buffered.clone(),
+        );
         let fsync = Histogram::new(exponential_buckets(50e-6, 2.0, 16));
         registry.register("fsync_duration_seconds", "Durable syncs of the store", fsync.clone());
         let (stored_bytes, batches) = (Gauge::default(), Gauge::default());
@@ -262,6 +269,7 @@ pub(crate) struct ShardMetrics {
     events: RefCell<BTreeMap<&'static str, Counter>>,
     slices: [OnceCell<Counter>; WORKS.len()],
     budget: Gauge,
+    buffered: OnceCell<Histogram>,
     pub(crate) dropped: Counter,
     pub(crate) in_flight: Gauge,
     pub(crate) hints: Gauge,
@@ -289,6 +297,7 @@ impl ShardMetrics {
             coordinated: Default::default(),
             events: RefCell::default(),
             slices: [const { OnceCell::new() }; WORKS.len()],
+            buffered: OnceCell::new(),
             budget: families.budget.get_or_create_owned(&label),
             dropped: families.dropped.get_or_create_owned(&label),
             in_flight: families.in_flight.get_or_create_owned(&label),
@@ -354,6 +363,12 @@ impl ShardMetrics {
                     self.families.slices.get_or_create_owned(&labels)
                 })
                 .inc_by(bytes);
+            return;
+        }
+        if let Probe::Buffered { window } = probe {
+            self.buffered
+                .get_or_init(|| self.families.buffered.get_or_create_owned(&ShardLabel { shard: self.shard }))
+                .observe(window.as_secs_f64());
             return;
         }
         if let Probe::Budget(bytes_per_s) = probe {
@@ -422,7 +437,9 @@ fn word_of(probe: Probe) -> Option<&'static str> {
         Probe::AuditSkipped => "audit_skipped",
         Probe::AuditConflict => "audit_conflict",
         Probe::AuditCorrupt => "audit_corrupt",
-        Probe::Coordinated { .. } | Probe::Slice { .. } | Probe::Budget(_) => return None,
+        Probe::Coordinated { .. } | Probe::Slice { .. } | Probe::Budget(_) | Probe::Buffered { .. } => {
+            return None;
+        }
     })
 }
 

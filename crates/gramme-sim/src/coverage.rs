@@ -48,6 +48,7 @@ pub fn name_of(probe: &Probe) -> &'static str {
         Probe::AuditSkipped => "audit skipped",
         Probe::AuditConflict => "audit conflict",
         Probe::AuditCorrupt => "audit corrupt",
+        Probe::Buffered { .. } => "buffered",
         Probe::Slice { .. } => "slice",
         Probe::Budget(_) => "budget",
         Probe::DiskFull => "disk full",

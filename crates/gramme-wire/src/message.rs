@@ -424,6 +424,8 @@ pub enum Expect {
     Present,
     /// Exactly the siblings of this [`gramme_core::Record::tag`].
     Tag(u64),
+    /// Any others, or none.
+    NotTag(u64),
 }
 
 /// Who stood behind an answer.
@@ -457,6 +459,8 @@ pub struct Done {
     pub context: Context,
     /// Who has it.
     pub acks: Acks,
+    /// Whether they have it in memory and not yet on their disks.
+    pub buffered: bool,
     /// Siblings at the coordinator after the write, tombstones included.
     pub siblings: u32,
     /// The node that coordinated.

@@ -448,6 +448,10 @@ fn write_put(w: &mut FrameWriter<'_>, put: &Put) {
             w.u8(EXPECT_TAG);
             w.u64(tag);
         }
+        Some(Expect::NotTag(tag)) => {
+            w.u8(EXPECT_NOT_TAG);
+            w.u64(tag);
+        }
     }
     w.slice(&put.content_type);
     w.varint(put.meta.len() as u64);
@@ -498,6 +502,7 @@ fn read_expect(r: &mut Source<'_>) -> Result<Expect, BadBytes> {
         EXPECT_ABSENT => Ok(Expect::Absent),
         EXPECT_PRESENT => Ok(Expect::Present),
         EXPECT_TAG => Ok(Expect::Tag(r.r.u64()?)),
+        EXPECT_NOT_TAG => Ok(Expect::NotTag(r.r.u64()?)),
         _ => Err(BadBytes::Malformed),
     }
 }
@@ -507,6 +512,7 @@ fn write_done(w: &mut FrameWriter<'_>, done: &Done) {
     w.varint(done.dot.n);
     w.u8(done.acks.homes);
     w.u8(done.acks.fallbacks);
+    w.u8(done.buffered.into());
     w.u32(done.siblings);
     w.u64(done.coordinator.0);
     write_context(w, &done.context);
@@ -516,11 +522,12 @@ fn write_done(w: &mut FrameWriter<'_>, done: &Done) {
 fn read_done(r: &mut Source<'_>) -> Result<Done, WireError> {
     let dot = Dot::new(Incarnation(r.r.u64()?), r.r.varint()?);
     let acks = r.acks()?;
+    let buffered = r.flag()?;
     let siblings = r.r.u32()?;
     let coordinator = NodeId(r.r.u64()?);
     let context = read_context(r)?;
     let explain = read_lines(r)?;
-    Ok(Done { dot, context, acks, siblings, coordinator, explain })
+    Ok(Done { dot, context, acks, buffered, siblings, coordinator, explain })
 }
 
 fn write_failure(w: &mut FrameWriter<'_>, failure: &Failure) {
@@ -806,6 +813,7 @@ const PUT_EXPECT: u8 = 128;
 const EXPECT_ABSENT: u8 = 0;
 const EXPECT_PRESENT: u8 = 1;
 const EXPECT_TAG: u8 = 2;
+const EXPECT_NOT_TAG: u8 = 3;
 
 /// As in bucket settings.
 const LEVEL_COUNT_MAX: u8 = 252;

@@ -5,6 +5,7 @@
 //! retry, once, with the same request id.
 
 mod choose;
+mod condition;
 mod copy;
 mod explain;
 mod forward;

@@ -7,6 +7,7 @@
 //!
 //! Invariant: after the append nothing abandons the put, and its failure is `maybe_applied`.
 
+use crate::coordinate::condition;
 use crate::coordinate::explain::Explain;
 use crate::coordinate::get::read_at_r;
 use crate::coordinate::seats::{Need, Seats};
@@ -27,7 +28,7 @@ use gramme_core::limits::{
 use gramme_core::planted::{self, Bug};
 use gramme_core::record::Content;
 use gramme_core::{Context, Frontier, Key, NodeId, Outcome, PartitionId, Quorum, RequestId, Verdict};
-use gramme_wire::{Body, Done, Failure, Put, Reason};
+use gramme_wire::{Body, Done, Expect, Failure, Put, Reason};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -73,14 +74,19 @@ async fn begin<E: Env>(node: &Node<E>, put: &mut Put, deadline: Mono) -> Result<
     let need = check(node, put, &settings).map_err(refuse)?;
     let place = Place::of(node, partition, put).await.map_err(refuse)?;
     let mut explain = Explain::new(node, put.explain);
-    let covers = prepare(node, &place, put, deadline, &mut explain).await?;
+    let covers = match put.expect {
+        Some(expect) => as_expected(node, &place, put, expect, deadline, &mut explain).await?,
+        None => prepare(node, &place, put, deadline, &mut explain).await?,
+    };
     put.key = put.key.detached();
     let minting = place.replica.put(put, covers, &settings, &place.hint_for, || in_time(node, deadline));
     let minted = within(node, deadline, minting).await.unwrap_or(Err(Reason::TooLate)).map_err(refuse)?;
     explain
         .line(|| format!("minted {} here, {} sibling(s)", minted.dot, minted.kept.record.siblings().len()));
     let quorum = Quorum::new(need, put.pw as usize);
-    Ok(Writing::start(node, put.key.clone(), partition, minted, quorum, deadline, explain))
+    // What a fallback mints is a hint, and hints are durable first.
+    let buffered = put.buffered.unwrap_or(settings.buffered) && place.hint_for.is_empty();
+    Ok(Writing::start(node, put.key.clone(), partition, minted, quorum, buffered, deadline, explain))
 }
 
 /// Where a coordinator mints: among its home data, or in its hint store for all homes.
@@ -125,7 +131,7 @@ pub(crate) async fn bury<E: Env>(
     let Some(minted) = buried else { return Ok(false) };
     let explain = Explain::new(node, false);
     let quorum = Quorum::new(need, 0);
-    let mut writing = Writing::start(node, key.clone(), partition, minted, quorum, deadline, explain);
+    let mut writing = Writing::start(node, key.clone(), partition, minted, quorum, false, deadline, explain);
     let result = writing.until_reached().await;
     writing.collect_late().await;
     result.map(|_| true)
@@ -150,7 +156,8 @@ fn check<E: Env>(node: &Node<E>, put: &Put, settings: &BucketSettings) -> Result
     if put.pw as usize > n {
         return Err(Reason::Invalid(format!("pw is {}, but this cluster keeps N={n} copies", put.pw)));
     }
-    if settings.require_context && put.context.is_none() {
+    // Whoever says what the key must look like overwrites nothing unseen.
+    if settings.require_context && put.context.is_none() && put.expect.is_none() {
         return Err(Reason::ContextRequired);
     }
     if let Content::Value(value) = &put.content
@@ -209,6 +216,28 @@ async fn prepare<E: Env>(
     }
 }
 
+/// Checks the condition of a put; it then covers what was read, unless its client has said what it has seen. What
+/// was read is joined in here, so that a retry finds its first attempt.
+async fn as_expected<E: Env>(
+    node: &Node<E>,
+    place: &Place<E>,
+    put: &Put,
+    expect: Expect,
+    deadline: Mono,
+    explain: &mut Explain<E>,
+) -> Result<Option<Context>, Failure> {
+    let got = condition::check(node, put, expect, deadline).await?;
+    explain.line(|| format!("the key is as expected: {} sibling(s)", got.record.siblings().len()));
+    if !got.record.is_empty() {
+        let found = encode_record(&got.record);
+        let stamp = Frontier::none();
+        let merging = place.replica.merge(&put.key, &found, &stamp, &place.hint_for);
+        let merged = within(node, deadline, merging).await.unwrap_or(Err(Reason::TooLate));
+        merged.map_err(Failure::not_applied)?;
+    }
+    Ok(put.context.is_none().then_some(got.context))
+}
+
 /// A put whose record is in the local store and on its way to the other homes.
 struct Writing<E: Env> {
     node: Node<E>,
@@ -223,6 +252,9 @@ struct Writing<E: Env> {
     own_failed: bool,
     /// Whether the client has its answer.
     answered: bool,
+    /// Whether copies in memory count (the paper, 6.1). Every replica has them in its next batch all the same, so
+    /// that all of the N are asked for a durable write where the paper asks one.
+    buffered: bool,
     explain: Explain<E>,
 }
 
@@ -234,12 +266,18 @@ impl<E: Env> Writing<E> {
         partition: PartitionId,
         minted: Minted,
         quorum: Quorum,
+        buffered: bool,
         deadline: Mono,
         explain: Explain<E>,
     ) -> Writing<E> {
         let gather = node.0.routes.open(partition, deadline + FILL_SEATS);
         let own = gather.ask_here(node.id());
-        node.0.store.when_durable(minted.batch, move |fate| own(serve::settled(fate)));
+        if buffered {
+            own(Body::MergeReply);
+            serve::watch_window(node, minted.batch);
+        } else {
+            node.0.store.when_durable(minted.batch, move |fate| own(serve::settled(fate)));
+        }
         gather.heed_silence(true);
         let node = node.clone();
         let seats = Seats::default();
@@ -254,6 +292,7 @@ impl<E: Env> Writing<E> {
             deadline,
             own_failed: false,
             answered: false,
+            buffered,
             explain,
         };
         writing.ask_homes();
@@ -289,7 +328,9 @@ impl<E: Env> Writing<E> {
     /// The record as it travels, for a home or for whoever takes its place.
     fn merge(&self, hint_for: Option<NodeId>, stamp: Frontier) -> Body {
         let record = self.minted.kept.encoded.clone();
-        Body::Merge { key: self.key.clone(), record, hint_for, stamp, buffered: false }
+        // The row that names whom a hint is for is what a crash must not take.
+        let buffered = self.buffered && (hint_for.is_none() || planted::on(Bug::BufferedHint));
+        Body::Merge { key: self.key.clone(), record, hint_for, stamp, buffered }
     }
 
     /// How long this node may be silent before its place is taken: no time at all if it is down.
@@ -369,7 +410,8 @@ impl<E: Env> Writing<E> {
     fn take(&mut self, from: NodeId, answer: Answer) {
         let home = self.node.layout().is_home(self.partition, from);
         if let Answer::Said(Body::MergeReply) = answer {
-            self.explain.line(|| format!("durable at {}", describe(&self.node, self.partition, from)));
+            let how = if self.buffered && home { "in memory at" } else { "durable at" };
+            self.explain.line(|| format!("{how} {}", describe(&self.node, self.partition, from)));
             self.quorum.ack(from, home);
             self.seats.has(from);
             return;
@@ -442,6 +484,7 @@ impl<E: Env> Writing<E> {
             dot: *dot,
             context,
             acks: acks(&self.quorum),
+            buffered: self.buffered,
             siblings: kept.record.siblings().len() as u32,
             coordinator: self.node.id(),
             explain: self.explain.take(),

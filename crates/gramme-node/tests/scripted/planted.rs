@@ -13,6 +13,8 @@ const FOUND_BY: &[(Bug, &str)] = &[
         Bug::SilenceIgnored,
         "silence::a_frozen_home_costs_the_first_readers_one_bounded_wait_and_those_after_them_none",
     ),
+    (Bug::BufferedHint, "conditions::the_places_of_silent_homes_are_asked_for_durable_hints"),
+    (Bug::ConditionLocal, "conditions::a_condition_is_held_against_what_the_other_homes_hold"),
     (Bug::RepairStorm, "gets::a_hundred_reads_of_a_settled_key_cause_no_write"),
 ];
 

@@ -131,6 +131,7 @@ pub(crate) fn one_of_each() -> Vec<(String, Message)> {
         dot: Dot::new(Incarnation(0xa1), 8),
         context: Context { preferred: None, ..context },
         acks: Acks { homes: 2, fallbacks: 1 },
+        buffered: true,
         siblings: 4,
         coordinator: NodeId(2),
         explain: vec!["0 ms asked 1, 2, 3".to_owned(), "2 ms 2 answered".to_owned()],
@@ -517,6 +518,7 @@ fn done() -> impl Strategy<Value = Done> {
             dot: Dot::new(Incarnation(incarnation), n),
             context,
             acks,
+            buffered: n % 2 == 0,
             siblings,
             coordinator,
             explain,
@@ -555,6 +557,7 @@ fn fact() -> impl Strategy<Value = BucketFact> {
                 mode,
                 ttl_ms,
                 require_context,
+                buffered: require_context,
                 ..BucketSettings::default_of("x")
             },
             stamp: Stamp(stamp),
