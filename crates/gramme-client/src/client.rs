@@ -200,7 +200,29 @@ impl Client {
 
     /// What every known node says of itself: its address, and its status or why it gave none.
     pub async fn statuses(&self) -> Vec<(String, Result<Json, Error>)> {
-        let ask = Arc::new(Ask::new(Method::GET, STATUS.to_string()));
+        self.everywhere(Ask::new(Method::GET, STATUS.to_string())).await
+    }
+
+    /// How every known node's partitions compare with their other homes, as docs/http.md describes it.
+    pub async fn repairs(&self) -> Vec<(String, Result<Json, Error>)> {
+        self.everywhere(Ask::new(Method::GET, REPAIR.to_string())).await
+    }
+
+    /// Has every known node compare all of its partitions now; answers at once, as [`Client::repairs`].
+    pub async fn repair_now(&self) -> Vec<(String, Result<Json, Error>)> {
+        self.everywhere(Ask::new(Method::POST, format!("{REPAIR}/now"))).await
+    }
+
+    /// Has every known node reread a bucket, or everything; answers at once, as [`Client::repairs`].
+    pub async fn repair_verify(&self, bucket: Option<&str>) -> Vec<(String, Result<Json, Error>)> {
+        let query = bucket
+            .map(|bucket| format!("?bucket={}", crate::request::encoded(bucket.as_bytes())))
+            .unwrap_or_default();
+        self.everywhere(Ask::new(Method::POST, format!("{REPAIR}/verify{query}"))).await
+    }
+
+    async fn everywhere(&self, ask: Ask) -> Vec<(String, Result<Json, Error>)> {
+        let ask = Arc::new(ask);
         let asked = self.nodes().into_iter().map(|node| {
             let (exchange, ask) = (self.exchange.clone(), ask.clone());
             tokio::spawn(async move {
@@ -287,6 +309,7 @@ const COPY_TIME: Duration = Duration::from_secs(5);
 const RECORDS: &str = "/v1/cluster/records";
 const KV: &str = "/v1/kv";
 const STATUS: &str = "/v1/cluster/status";
+const REPAIR: &str = "/v1/cluster/repair";
 
 #[cfg(test)]
 mod tests {

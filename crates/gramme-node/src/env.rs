@@ -106,8 +106,6 @@ pub enum Fact {
         /// All that it told.
         roots: Arc<[TreeRoot]>,
     },
-    /// A person wants every partition audited now. Only shard 0 says so.
-    AuditNow,
     /// What is known of this node's directory from now on. Said by the server after its handshakes.
     Trust(Trust),
     /// A peer's digests, which every shard answers for the partitions that it owns. Only shard 0 says so.

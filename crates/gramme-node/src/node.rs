@@ -22,7 +22,7 @@ use crate::serve;
 use crate::signal::Signal;
 use crate::store::Store;
 use crate::transit::Transit;
-use crate::trees::{self, Trees, Upkeep};
+use crate::trees::{self, Trees, Upkeep, repair};
 use gramme_core::bucket::{BucketSettings, Buckets, Mode};
 use gramme_core::context::Secret;
 use gramme_core::limits::{FALLBACK_AFTER_MS_MIN, FREEZE_MS, IN_FLIGHT_MAX, PING_MS, SERVED_MAX};
@@ -243,6 +243,12 @@ impl<E: Env> Node<E> {
                 }
             }
             Request::Status => Response::Status(self.status()),
+            Request::Repair => Response::Repair(Box::new(repair::status(self))),
+            Request::RepairNow => Response::Repair(Box::new(repair::now(self))),
+            Request::Verify(bucket) => match repair::verify(self, bucket) {
+                Ok(status) => Response::Repair(Box::new(status)),
+                Err(failure) => failed(failure),
+            },
         }
     }
 
@@ -485,7 +491,6 @@ impl<E: Env> Node<E> {
             Event::Fact(Fact::Roots { from, skips_tombstones, reply, roots }) => {
                 trees::audit::compare(self, from, skips_tombstones, reply, &roots);
             }
-            Event::Fact(Fact::AuditNow) => self.0.trees.audits.want_now(),
             Event::Fact(Fact::Trust(trust)) => exchange::trust(self, trust),
             Event::Fact(Fact::Digests { from, correlation, digests }) => {
                 exchange::answer(self, from, correlation, &digests);

@@ -4,6 +4,7 @@
 use crate::admission::AdmissionStatus;
 use crate::env::Trust;
 use crate::hints::HintsStatus;
+use crate::trees::repair::RepairStatus;
 use bytes::Bytes;
 use gramme_core::bucket::{BucketSettings, Level, Mode};
 use gramme_core::{Context, Key, LayoutHash, NodeId, PartitionId, Record, StoreId};
@@ -42,6 +43,12 @@ pub enum Request {
     SetBucket(String, BucketSettings),
     /// What this node knows of itself and its peers.
     Status,
+    /// How this shard's home partitions compare with their other homes.
+    Repair,
+    /// Compare all of them now; each shard for itself.
+    RepairNow,
+    /// Reread the rows of a bucket, or everything; each shard for itself.
+    Verify(Option<String>),
 }
 
 impl Request {
@@ -56,6 +63,7 @@ impl Request {
             Request::List(page) => page.partition.0 as usize % shards,
             Request::Copy(page) => page.partition.0 as usize % shards,
             Request::Buckets | Request::Bucket(_) | Request::SetBucket(..) | Request::Status => 0,
+            Request::Repair | Request::RepairNow | Request::Verify(_) => 0,
         }
     }
 }
@@ -81,6 +89,8 @@ pub enum Response {
     Bucket(BucketSettings),
     /// To `Status`.
     Status(Status),
+    /// To `Repair`, `RepairNow` and `Verify`, which go on after it.
+    Repair(Box<RepairStatus>),
     /// To any of them.
     Failed(Box<Failure>),
 }

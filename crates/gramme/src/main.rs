@@ -24,6 +24,7 @@ mod nodes;
 mod output;
 mod progress;
 mod put;
+mod repair;
 mod ring;
 mod rows;
 mod server;

@@ -76,6 +76,15 @@ impl<E: Env> Default for Exchange<E> {
     }
 }
 
+/// Compares with every peer at once.
+pub(crate) fn compare_now<E: Env>(node: &Node<E>) {
+    let comparer = node.clone();
+    node.0.env.spawn("compare", async move {
+        let peers: Vec<NodeId> = comparer.peers().collect();
+        compare::compare(&comparer, &peers, false).await;
+    });
+}
+
 /// Compares with every peer every few seconds, for as long as the shard lives.
 pub(crate) async fn for_ever<E: Env>(node: Node<E>) {
     let env = node.0.env.clone();

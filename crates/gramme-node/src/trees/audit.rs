@@ -18,7 +18,7 @@
 //! It refuses to compare with or for a replica that is not continuous: refilling it is not an audit's work.
 
 use crate::admission::Work;
-use crate::env::Env;
+use crate::env::{Env, Mono};
 use crate::fan_out::{Answer, Step};
 use crate::node::Node;
 use crate::probe::Probe;
@@ -47,13 +47,20 @@ pub(crate) struct Audits {
     different: RefCell<BTreeSet<(PartitionId, NodeId)>>,
     /// A person wants everything compared now.
     now: Cell<bool>,
+    asked_at: Cell<Option<Mono>>,
     changed: crate::signal::Signal,
 }
 
 impl Audits {
+    /// When somebody last asked to compare everything at once.
+    pub(crate) fn asked_at(&self) -> Option<Mono> {
+        self.asked_at.get()
+    }
+
     /// Compares everything as soon as may be.
-    pub(crate) fn want_now(&self) {
+    pub(crate) fn want_now(&self, now: Mono) {
         self.now.set(true);
+        self.asked_at.set(Some(now));
         self.changed.notify();
     }
 

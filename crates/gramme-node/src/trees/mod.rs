@@ -18,6 +18,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod expiry;
+pub mod repair;
 pub(crate) mod scan;
 mod watched;
 
@@ -69,6 +70,8 @@ pub(crate) struct Trees {
     expiring: RefCell<Expiring>,
     /// What is to be compared with peers.
     pub(crate) audits: Audits,
+    /// The verification that runs, or ran last.
+    pub(crate) verify: RefCell<Option<repair::Verify>>,
 }
 
 impl Trees {
@@ -79,6 +82,7 @@ impl Trees {
             partitions: RefCell::default(),
             expiring: RefCell::default(),
             audits: Audits::default(),
+            verify: RefCell::default(),
         }
     }
 

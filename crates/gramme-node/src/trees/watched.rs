@@ -28,6 +28,8 @@ pub(crate) struct Watched {
     pub(crate) scan_wanted: bool,
     /// Rows of the last scan that could not be read or whose values fail their checksums.
     pub(crate) corrupt: u64,
+    /// Scans that made another tree than the one that writes had kept.
+    pub(crate) mismatches: u64,
 }
 
 /// How a partition compares with another home's.
@@ -137,6 +139,7 @@ impl Watched {
             self.checkpointed = false;
             self.tree = Some(built);
         }
+        self.mismatches += u64::from(differed);
         differed
     }
 

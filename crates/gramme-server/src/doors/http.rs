@@ -11,6 +11,7 @@ mod copies;
 mod kv;
 mod list;
 mod problem;
+mod repair;
 mod shown;
 
 use super::{Guest, Service};
@@ -21,7 +22,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, Response, StatusCode, header};
 use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::routing::{get, post};
 use gramme_core::Outcome;
 use gramme_node::request;
 use hyper::body::Incoming;
@@ -54,6 +55,9 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .route("/v1/buckets", get(buckets::all))
         .route("/v1/cluster/status", get(cluster::status))
         .route("/v1/cluster/records", get(copies::get).post(copies::post))
+        .route("/v1/cluster/repair", get(repair::status))
+        .route("/v1/cluster/repair/now", post(repair::now))
+        .route("/v1/cluster/repair/verify", post(repair::verify))
         .route("/v1/ring/{bucket}/{*key}", get(cluster::ring))
         .route("/livez", get(cluster::livez))
         .route("/readyz", get(cluster::readyz))

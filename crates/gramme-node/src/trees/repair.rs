@@ -1,0 +1,217 @@
+//! What a person may ask about repair, and start by hand: how each home partition compares with its other homes, to
+//! compare everything now, and to reread a bucket or everything.
+//!
+//! Work that was started goes on by itself, at the pace of all background work; the status says how far it is.
+
+use crate::admission::Work;
+use crate::env::{Env, Mono};
+use crate::exchange;
+use crate::node::Node;
+use crate::rows::{self, KIND_DATA};
+use crate::trees::scan;
+use crate::trees::watched::Audited;
+use gramme_core::{NodeId, PartitionId};
+use gramme_wire::{Failure, Reason, Standing};
+use std::time::Duration;
+
+/// How this shard's home partitions compare with their other homes.
+#[derive(Clone, Debug)]
+pub struct RepairStatus {
+    /// In order.
+    pub partitions: Vec<PartitionRepair>,
+    /// Partitions that were found different and wait for their audit, once for each peer.
+    pub audits_waiting: usize,
+    /// Rows that cannot be read and wait to be mended.
+    pub damaged_rows: usize,
+    /// Milliseconds since somebody last asked to compare everything at once.
+    pub asked_ms: Option<u64>,
+    /// The verification that runs, or ran last.
+    pub verify: Option<Verify>,
+}
+
+/// One home partition.
+#[derive(Clone, Debug)]
+pub struct PartitionRepair {
+    /// Which.
+    pub partition: PartitionId,
+    /// `Unproven` while it is refilled.
+    pub standing: Standing,
+    /// Keys in its hash tree; `None` until that has been built.
+    pub keys: Option<u64>,
+    /// Milliseconds since it was last read as a whole in this life.
+    pub scanned_ms: Option<u64>,
+    /// Rows that could not be read then, or whose values failed their checksums.
+    pub corrupt: u64,
+    /// Its other homes.
+    pub peers: Vec<PeerRepair>,
+}
+
+/// How a partition compares with another home's.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerRepair {
+    /// Who.
+    pub node: NodeId,
+    /// Milliseconds since an audit last found both the same, or made them so.
+    pub verified_ms: Option<u64>,
+    /// For how many milliseconds audits have left a difference.
+    pub differs_ms: Option<u64>,
+    /// Writes that the peer has seen and this node has not, when they were last compared.
+    pub unseen: u64,
+    /// For how many milliseconds some of them have been missing.
+    pub unseen_ms: Option<u64>,
+}
+
+/// How far a verification is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verify {
+    /// Of this bucket; `None` is everything.
+    pub bucket: Option<String>,
+    /// Whether it goes on.
+    pub running: bool,
+    /// Partitions that have been read.
+    pub done: usize,
+    /// Partitions to be read.
+    pub of: usize,
+    /// Keys that were read.
+    pub keys: u64,
+    /// Rows that cannot be read, or whose values fail their checksums.
+    pub corrupt: u64,
+    /// Partitions whose hash tree was another than it should have been.
+    pub mismatches: u64,
+    /// Partitions that could not be read through.
+    pub failed: usize,
+}
+
+/// What this shard knows.
+pub(crate) fn status<E: Env>(node: &Node<E>) -> RepairStatus {
+    let trees = &node.0.trees;
+    let now = node.0.env.now();
+    let lags = exchange::behind(node);
+    let ms = |at: Mono| u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
+    let of = |partition: PartitionId| {
+        let replica = node.home(partition)?;
+        let peer = |peer: NodeId| {
+            let audited = trees.with(partition, |watched| watched.audits.get(&peer).copied()).flatten();
+            let Audited { verified_at, differs_since } = audited.unwrap_or_default();
+            let lag = lags.iter().find(|lag| (lag.partition, lag.peer) == (partition, peer));
+            PeerRepair {
+                node: peer,
+                verified_ms: verified_at.map(ms),
+                differs_ms: differs_since.map(ms),
+                unseen: lag.map_or(0, |lag| lag.unseen),
+                unseen_ms: lag.map(|lag| u64::try_from(lag.known_for.as_millis()).unwrap_or(u64::MAX)),
+            }
+        };
+        let (scanned_at, corrupt) =
+            trees.with(partition, |watched| (watched.scanned_at, watched.corrupt)).unwrap_or_default();
+        Some(PartitionRepair {
+            partition,
+            standing: node.standing_of(replica),
+            keys: trees.tree(partition, |tree| tree.keys()),
+            scanned_ms: scanned_at.map(ms),
+            corrupt,
+            peers: node.co_homes(partition).into_iter().map(peer).collect(),
+        })
+    };
+    RepairStatus {
+        partitions: trees.partitions().into_iter().filter_map(of).collect(),
+        audits_waiting: trees.audits.waiting(),
+        damaged_rows: node.0.store.damaged_count(),
+        asked_ms: trees.audits.asked_at().map(ms),
+        verify: trees.verify.borrow().clone(),
+    }
+}
+
+/// Compares everything with everyone as soon as may be: what was seen, and what is held.
+pub(crate) fn now<E: Env>(node: &Node<E>) -> RepairStatus {
+    exchange::compare_now(node);
+    node.0.trees.audits.want_now(node.0.env.now());
+    status(node)
+}
+
+/// Rereads a bucket, or everything and builds every tree anew. One verification at a time.
+pub(crate) fn verify<E: Env>(node: &Node<E>, bucket: Option<String>) -> Result<RepairStatus, Failure> {
+    let invalid = |what: String| Failure::not_applied(Reason::Invalid(what));
+    if let Some(bucket) = &bucket {
+        gramme_core::id::check_bucket(bucket).map_err(|bad| invalid(bad.to_string()))?;
+    }
+    {
+        let mut verify = node.0.trees.verify.borrow_mut();
+        if verify.as_ref().is_some_and(|verify| verify.running) {
+            return Err(invalid("this node is verifying already: see `gramme repair status`".to_string()));
+        }
+        let of = node.0.trees.partitions().len();
+        *verify = Some(Verify { bucket: bucket.clone(), running: true, of, ..Verify::default() });
+    }
+    let verifier = node.clone();
+    node.0.env.spawn("verify", async move {
+        for partition in verifier.0.trees.partitions() {
+            let read = match &bucket {
+                Some(bucket) => verify_bucket(&verifier, partition, bucket).await,
+                None => verify_partition(&verifier, partition).await,
+            };
+            note(&verifier, |verify| {
+                verify.done += 1;
+                verify.failed += usize::from(!read);
+            });
+        }
+        note(&verifier, |verify| verify.running = false);
+    });
+    Ok(status(node))
+}
+
+fn note<E: Env>(node: &Node<E>, change: impl FnOnce(&mut Verify)) {
+    if let Some(verify) = node.0.trees.verify.borrow_mut().as_mut() {
+        change(verify);
+    }
+}
+
+async fn verify_bucket<E: Env>(node: &Node<E>, partition: PartitionId, bucket: &str) -> bool {
+    let prefix = [&[bucket.len() as u8], bucket.as_bytes()].concat();
+    let prefix = rows::row(partition.0, KIND_DATA, &prefix);
+    let mut after = None;
+    loop {
+        let Ok(page) = scan::page_within(node, prefix.clone(), after.take()).await else { return false };
+        note(node, |verify| {
+            verify.keys += page.rows.len() as u64;
+            // Rows may be missing from a damaged page without a name.
+            verify.corrupt += (page.corrupt.len() as u64).max(u64::from(!page.whole));
+        });
+        if page.next.is_none() {
+            return true;
+        }
+        after = page.next;
+        node.admission().slice(Work::Rebuild, page.bytes).await;
+    }
+}
+
+/// Has the scan take the partition next, and waits for it.
+async fn verify_partition<E: Env>(node: &Node<E>, partition: PartitionId) -> bool {
+    let trees = &node.0.trees;
+    let before = trees.with(partition, |watched| {
+        watched.scan_wanted = true;
+        watched.mismatches
+    });
+    let patience = node.0.env.now() + PATIENCE;
+    while trees.with(partition, |watched| watched.scan_wanted) == Some(true) {
+        if node.0.env.now() >= patience || node.0.store.broken().is_some() {
+            return false;
+        }
+        node.0.env.sleep_until(node.0.env.now() + LOOK).await;
+    }
+    let read = trees.with(partition, |watched| {
+        (watched.tree().map_or(0, |tree| tree.keys()), watched.corrupt, watched.mismatches)
+    });
+    let (keys, corrupt, mismatches) = read.unwrap_or_default();
+    note(node, |verify| {
+        verify.keys += keys;
+        verify.corrupt += corrupt;
+        verify.mismatches += mismatches.saturating_sub(before.unwrap_or_default());
+    });
+    true
+}
+
+/// Between two looks whether a partition has been scanned.
+const LOOK: Duration = Duration::from_millis(200);
+/// A partition that has not been read through after so long cannot be.
+const PATIENCE: Duration = Duration::from_secs(3600);
