@@ -120,6 +120,14 @@ pub const HINTS_MB_MAX: u32 = 1 << 20;
 pub const HINT_STORE_BYTES_MAX: u64 = 256 << 20;
 /// Runs of one hint store's seen clock. It lives in memory alone and never forgets, so it is bounded by refusal.
 pub const HINT_RUNS_MAX: usize = 1 << 16;
+/// Between two rounds in which hints are offered to their homes.
+pub const HANDOFF_MS: u64 = 1000;
+/// A home's time to pull what it was offered; after it, it is offered again, and a pull that has begun goes on.
+pub const OFFER_MS: u64 = 5000;
+/// Offers of one shard that are under way.
+pub const OFFERS_MAX: usize = 8;
+/// Pull sessions from hint stores that one shard runs at a time.
+pub const HINT_PULLS_MAX: usize = 32;
 /// Per cent of a node's hint bytes from which on somebody should look.
 pub const HINTS_ALARM_PERCENT: u64 = 80;
 /// What a hint takes beyond its key and its value, at a guess.

@@ -11,7 +11,7 @@ use crate::env::{Env, Event, Fact, Mono, Trust};
 use crate::exchange::{self, Exchange};
 use crate::fan_out::Routes;
 use crate::gossip;
-use crate::hints::HintStores;
+use crate::hints::{HintStores, handoff};
 use crate::mend;
 use crate::once::Once;
 use crate::probe::{Operation, Probe};
@@ -172,6 +172,7 @@ impl<E: Env> Node<E> {
     /// Serves peers for ever; to be spawned once the shard is open.
     pub async fn run(self) {
         self.0.env.spawn("pulse", self.clone().beat_for_ever());
+        self.0.env.spawn("handoff", handoff::for_ever(self.clone()));
         self.0.env.spawn("mend", mend::for_ever(self.clone()));
         if self.0.options.exchange {
             self.0.env.spawn("exchange", exchange::for_ever(self.clone()));
@@ -473,6 +474,7 @@ impl<E: Env> Node<E> {
             Event::Message { from, connection, message } => self.take_message(from, connection, message),
             Event::PeerUp(peer) => {
                 self.0.detector.borrow_mut().connected(peer, self.0.env.now());
+                handoff::came_back(self);
                 if self.0.options.shard == 0 {
                     gossip::greet(self, peer);
                 }

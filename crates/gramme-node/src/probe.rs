@@ -28,6 +28,13 @@ pub enum Probe {
     HintsFull,
     /// So many per cent of the bytes that may be kept for others are; said at the alarm, and when they are full.
     HintsAlarm(u64),
+    /// A hint store was offered to a home.
+    HintsOffered,
+    /// Every home has seen what was in a hint store: it was destroyed, with so many hints.
+    HintStoreDestroyed {
+        /// Keys of which a version was kept.
+        hints: u64,
+    },
     /// No home was within reach: this fallback coordinates a put.
     FallbackCoordinated,
     /// A replica that a read found stale was sent the merged record.

@@ -202,6 +202,11 @@ impl<E: Env> Replica<E> {
         self.held.get()
     }
 
+    /// A planted fault removes its rows and nothing else.
+    pub(crate) fn forget_rows(&self) {
+        self.held.set(Held { changes: self.held.get().changes, ..Held::default() });
+    }
+
     /// Runs of its seen clock.
     pub(crate) fn seen_runs(&self) -> usize {
         self.seen.borrow().rows().map(|(_, row)| row.runs().len()).sum()

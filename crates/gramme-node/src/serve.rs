@@ -6,6 +6,7 @@
 use crate::env::{Env, Fact, Mono};
 use crate::exchange;
 use crate::gossip;
+use crate::hints::handoff;
 use crate::node::Node;
 use crate::probe::Probe;
 use crate::replica::{Merged, Replica, disk};
@@ -46,6 +47,7 @@ pub(crate) fn serve<E: Env>(node: &Node<E>, from: NodeId, message: Message, dead
         | Body::Copy { .. }
         | Body::AskSeen
         | Body::TreeKeys { .. }
+        | Body::Offer { .. }
             if node.0.served.get() >= SERVED_MAX =>
         {
             node.0.env.probe(Probe::Shed);
@@ -89,6 +91,12 @@ pub(crate) fn serve<E: Env>(node: &Node<E>, from: NodeId, message: Message, dead
                 answer(exchange::more(&node, from, session, after).await);
             });
         }
+        Body::Offer { seen } => {
+            let node = node.clone();
+            now_or_later(&node.clone(), "offered hints", async move {
+                answer(handoff::offered(&node, from, partition, seen).await);
+            });
+        }
         Body::AskSeen => {
             let node = node.clone();
             now_or_later(&node.clone(), "seen", async move {
@@ -125,7 +133,8 @@ pub(crate) fn serve<E: Env>(node: &Node<E>, from: NodeId, message: Message, dead
         | Body::TreeKeysReply { .. }
         | Body::DigestsReply { .. }
         | Body::PullReply { .. }
-        | Body::SeenReply { .. } => {}
+        | Body::SeenReply { .. }
+        | Body::OfferReply { .. } => {}
     }
 }
 

@@ -136,6 +136,7 @@ struct Families {
     in_flight: Family<ShardLabel, Gauge>,
     hints: Family<ShardLabel, Gauge>,
     hint_bytes: Family<ShardLabel, Gauge>,
+    handed_off: Family<ShardLabel, Counter>,
     hint_stores: Family<ShardLabel, Gauge>,
     hint_oldest: Family<ShardLabel, Gauge>,
     refilling: Family<ShardLabel, Gauge>,
@@ -164,6 +165,7 @@ impl Metrics {
             in_flight: Family::default(),
             hints: Family::default(),
             hint_bytes: Family::default(),
+            handed_off: Family::default(),
             hint_stores: Family::default(),
             hint_oldest: Family::default(),
             refilling: Family::default(),
@@ -196,6 +198,7 @@ impl Metrics {
         );
         registry.register("in_flight", "Client operations in flight", f.in_flight.clone());
         registry.register("hints", "Records kept for homes that missed them", f.hints.clone());
+        registry.register("hints_handed_off", "Hints that all their homes have", f.handed_off.clone());
         registry.register("hint_bytes", "What those records take", f.hint_bytes.clone());
         registry.register("hint_stores", "Partitions of which hints are kept", f.hint_stores.clone());
         registry.register("hint_oldest_seconds", "Since when the oldest hint is kept", f.hint_oldest.clone());
@@ -274,6 +277,7 @@ pub(crate) struct ShardMetrics {
     pub(crate) in_flight: Gauge,
     pub(crate) hints: Gauge,
     pub(crate) hint_bytes: Gauge,
+    handed_off: Counter,
     pub(crate) hint_stores: Gauge,
     pub(crate) hint_oldest: Gauge,
     pub(crate) refilling: Gauge,
@@ -303,6 +307,7 @@ impl ShardMetrics {
             in_flight: families.in_flight.get_or_create_owned(&label),
             hints: families.hints.get_or_create_owned(&label),
             hint_bytes: families.hint_bytes.get_or_create_owned(&label),
+            handed_off: families.handed_off.get_or_create_owned(&label),
             hint_stores: families.hint_stores.get_or_create_owned(&label),
             hint_oldest: families.hint_oldest.get_or_create_owned(&label),
             refilling: families.refilling.get_or_create_owned(&label),
@@ -371,6 +376,9 @@ impl ShardMetrics {
                 .observe(window.as_secs_f64());
             return;
         }
+        if let Probe::HintStoreDestroyed { hints } = probe {
+            self.handed_off.inc_by(hints);
+        }
         if let Probe::Budget(bytes_per_s) = probe {
             self.budget.set(i64::try_from(bytes_per_s).unwrap_or(i64::MAX));
             return;
@@ -425,6 +433,8 @@ fn word_of(probe: Probe) -> Option<&'static str> {
         Probe::PeerRestored => "peer_restored",
         Probe::DiskStalled => "disk_stalled",
         Probe::HintsFull => "hints_full",
+        Probe::HintsOffered => "hints_offered",
+        Probe::HintStoreDestroyed { .. } => "hint_store_destroyed",
         Probe::HintsAlarm(_) => "hints_alarm",
         Probe::FallbackCoordinated => "fallback_coordinated",
         Probe::PartitionScanned => "partition_scanned",

@@ -154,13 +154,13 @@ impl<'a> Course<'a> {
 
     fn claims(&self) -> Claims {
         let disk_lost = (0..self.plan.knobs.hosts).any(|host| self.cluster.was_lost(host));
-        // What a fallback coordinated lies in hint stores alone until they are drained, which reads do not do.
+        // Homes learn from hint stores by themselves, however the rest is healed.
         let silent = |timed: &Timed| matches!(timed.fault, Fault::SilentLoss { .. } | Fault::Lies { .. });
         let silent_loss = self.plan.faults.iter().any(silent);
-        let claims = Claims { disk_lost, hints_count: true, silent_loss, ..Claims::default() };
+        let claims = Claims { disk_lost, silent_loss, converged: true, drained: true, ..Claims::default() };
         match self.plan.knobs.healer {
-            Healer::Reads => Claims { converged: self.plan.knobs.n > 1, ..claims },
-            Healer::Exchange => Claims { converged: true, clocks: true, ..claims },
+            Healer::Reads => Claims { hints_count: true, ..claims },
+            Healer::Exchange => Claims { clocks: true, hints_count: disk_lost, ..claims },
         }
     }
 

@@ -18,6 +18,8 @@ pub fn name_of(probe: &Probe) -> &'static str {
         Probe::HintAsked => "hint asked",
         Probe::HintStored => "hint stored",
         Probe::HintsFull => "hints full",
+        Probe::HintsOffered => "hints offered",
+        Probe::HintStoreDestroyed { .. } => "hint store destroyed",
         Probe::HintsAlarm(_) => "hints alarm",
         Probe::FallbackCoordinated => "fallback coordinated",
         Probe::ReadRepair => "read repair",

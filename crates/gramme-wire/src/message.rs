@@ -258,6 +258,17 @@ pub enum Body {
         /// they would have shown: it joins none of `sigma`.
         unreadable: u32,
     },
+    /// A fallback to a home: I keep hints of this partition in which all this was seen; have you durably seen it
+    /// too? A home that has not pulls what it lacks before it answers.
+    Offer {
+        /// What the hint store has seen.
+        seen: Seen,
+    },
+    /// The answer to `Offer`.
+    OfferReply {
+        /// Whether it has, by now.
+        covered: bool,
+    },
     /// A fallback to a home: what of this partition have you durably seen?
     AskSeen,
     /// The answer to `AskSeen`.
@@ -344,7 +355,8 @@ impl Body {
             | Body::TreeKeysReply { .. }
             | Body::DigestsReply { .. }
             | Body::PullReply { .. }
-            | Body::SeenReply { .. } => true,
+            | Body::SeenReply { .. }
+            | Body::OfferReply { .. } => true,
             Body::Read { .. }
             | Body::Merge { .. }
             | Body::Forward { .. }
@@ -360,7 +372,8 @@ impl Body {
             | Body::Digests { .. }
             | Body::Pull { .. }
             | Body::PullMore { .. }
-            | Body::AskSeen => false,
+            | Body::AskSeen
+            | Body::Offer { .. } => false,
         }
     }
 }

@@ -87,6 +87,8 @@ fn tag_of(body: &Body) -> u8 {
         Body::PullMore { .. } => PULL_MORE,
         Body::PullReply { .. } => PULL_REPLY,
         Body::AskSeen => ASK_SEEN,
+        Body::Offer { .. } => OFFER,
+        Body::OfferReply { .. } => OFFER_REPLY,
         Body::SeenReply { .. } => SEEN_REPLY,
     }
 }
@@ -217,6 +219,8 @@ fn write_fields(w: &mut FrameWriter<'_>, body: &Body) {
             }
         }
         Body::AskSeen => {}
+        Body::Offer { seen } => w.core(|w| write_seen(w, seen)),
+        Body::OfferReply { covered } => w.u8((*covered).into()),
         Body::SeenReply { life, seen } => {
             write_life(w, *life);
             w.core(|w| write_seen(w, seen));
@@ -339,6 +343,8 @@ fn read_fields(r: &mut Source<'_>, tag: u8) -> Result<Body, WireError> {
         PULL_MORE => Body::PullMore { session: r.r.u64()?, after: r.key()? },
         PULL_REPLY => read_pull_reply(r)?,
         ASK_SEEN => Body::AskSeen,
+        OFFER => Body::Offer { seen: r.seen()? },
+        OFFER_REPLY => Body::OfferReply { covered: r.flag()? },
         SEEN_REPLY => Body::SeenReply { life: r.life()?, seen: r.seen()? },
         unknown => return Err(WireError::UnknownMessage(unknown)),
     })
@@ -784,6 +790,8 @@ const PULL: u8 = 16;
 const PULL_MORE: u8 = 17;
 const PULL_REPLY: u8 = 18;
 const ASK_SEEN: u8 = 19;
+const OFFER: u8 = 22;
+const OFFER_REPLY: u8 = 23;
 const SEEN_REPLY: u8 = 20;
 const COPY: u8 = 40;
 const COPY_REPLY: u8 = 41;

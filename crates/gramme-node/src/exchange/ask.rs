@@ -87,7 +87,6 @@ pub(crate) fn next<E: Env>(node: &Node<E>) {
 
 /// Pulls what a peer has of a partition and this home has not seen. What arrived stays if the session breaks;
 /// nothing is claimed then.
-#[allow(dead_code, reason = "for handoff")]
 pub(crate) async fn pull<E: Env>(
     node: &Node<E>,
     partition: PartitionId,

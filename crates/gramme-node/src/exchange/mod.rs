@@ -163,6 +163,16 @@ fn remember<E: Env>(node: &Node<E>) {
 }
 
 impl<E: Env> Exchange<E> {
+    /// Sessions whose askers have gone away hold nothing any longer.
+    pub(crate) fn end_sessions_left_alone(&self, now: Mono) {
+        self.serving.borrow_mut().retain(|_, session| !session.is_over(now));
+    }
+
+    /// Sessions that this shard runs with hint stores.
+    pub(crate) fn hint_pulls(&self) -> usize {
+        self.asking.borrow().iter().filter(|asked| asked.2 == Source::HintStore).count()
+    }
+
     /// A session with this peer has brought everything that it knew of.
     fn caught_up(&self, replica: &Replica<E>, partition: PartitionId, peer: NodeId) {
         let mut behind = self.behind.borrow_mut();

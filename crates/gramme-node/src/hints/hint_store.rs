@@ -7,7 +7,7 @@ use bytes::Bytes;
 use gramme_core::NodeId;
 use gramme_storage::EngineError;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// See the module.
@@ -17,6 +17,10 @@ pub(crate) struct HintStore<E: Env> {
     since_ms: u64,
     /// Homes for which something is kept here.
     wanted_by: RefCell<BTreeSet<NodeId>>,
+    /// Homes that have durably seen everything that was here at this count of changes.
+    covered: RefCell<BTreeMap<NodeId, u64>>,
+    /// Homes to whom it is being offered.
+    offering: RefCell<BTreeSet<NodeId>>,
     needed: Cell<usize>,
     reserved: Cell<u64>,
     doomed: Cell<bool>,
@@ -31,6 +35,8 @@ impl<E: Env> HintStore<E> {
             replica,
             since_ms,
             wanted_by: RefCell::default(),
+            covered: RefCell::default(),
+            offering: RefCell::default(),
             needed: Cell::new(0),
             reserved: Cell::new(0),
             doomed: Cell::new(false),
@@ -62,6 +68,54 @@ impl<E: Env> HintStore<E> {
     /// When its first hint was kept, in milliseconds of the wall clock.
     pub(crate) fn since_ms(&self) -> u64 {
         self.since_ms
+    }
+
+    /// This home has durably seen everything that was here at this count of changes.
+    pub(crate) fn cover(&self, home: NodeId, changes: u64) {
+        self.covered.borrow_mut().insert(home, changes);
+    }
+
+    /// Those of these homes that are not known to have durably seen everything that is here now.
+    pub(crate) fn not_covered(&self, homes: &[NodeId]) -> Vec<NodeId> {
+        let (covered, now) = (self.covered.borrow(), self.held().changes);
+        homes.iter().copied().filter(|home| covered.get(home) != Some(&now)).collect()
+    }
+
+    /// Whether something is kept here for this home.
+    pub(crate) fn is_wanted_by(&self, home: NodeId) -> bool {
+        self.wanted_by.borrow().contains(&home)
+    }
+
+    /// Whether nobody is about to add to it, and nobody reads it in a session.
+    pub(crate) fn is_unneeded(&self) -> bool {
+        self.needed.get() == 0
+    }
+
+    /// An offer to this home begins; `false` if one is under way.
+    pub(crate) fn begin_offer(&self, home: NodeId) -> bool {
+        self.offering.borrow_mut().insert(home)
+    }
+
+    /// It has ended.
+    pub(crate) fn end_offer(&self, home: NodeId) {
+        self.offering.borrow_mut().remove(&home);
+    }
+
+    /// It is being removed from now on.
+    pub(crate) fn doom(&self) {
+        self.doomed.set(true);
+        *self.stuck.borrow_mut() = None;
+    }
+
+    /// Its removal was broken off.
+    pub(crate) fn is_stuck(&self, cause: EngineError) {
+        *self.stuck.borrow_mut() = Some(cause);
+    }
+
+    /// It takes hints again, with its clock.
+    pub(crate) fn keep_on(&self) {
+        self.doomed.set(false);
+        self.replica.forget_rows();
     }
 
     /// Whether it is being removed: it takes no hints any more.

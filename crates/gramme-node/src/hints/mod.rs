@@ -11,6 +11,7 @@
 //! It refuses hints beyond its bounds, by name, so that the coordinator asks the next fallback; and it never
 //! forgets one to make room for another.
 
+pub(crate) mod handoff;
 mod hint_store;
 
 pub(crate) use hint_store::{HintStore, Keeping};
@@ -22,6 +23,7 @@ use crate::rows::{self, KIND_HINT, KIND_HINTS_SINCE};
 use crate::signal::Signal;
 use crate::store::Store;
 use gramme_core::limits::{HINT_RUNS_MAX, HINT_STORE_BYTES_MAX, HINTS_ALARM_PERCENT};
+use gramme_core::planted::{self, Bug};
 use gramme_core::{Hlc, NodeId, PartitionId};
 use gramme_storage::{Engine, EngineError, Scan};
 use gramme_wire::Reason;
@@ -42,6 +44,13 @@ pub(crate) struct HintStores<E: Env> {
     alarm: Cell<u64>,
     /// Told when a store is gone, or cannot be removed.
     changed: Signal,
+    /// Offers that are under way.
+    offers: Cell<usize>,
+    /// Whether more would be, if they might.
+    offers_wait: Cell<bool>,
+    /// Whether the next round of handoff is due at once.
+    hurry: Cell<bool>,
+    hurried: Signal,
 }
 
 /// What a shard keeps for others, for people.
@@ -80,6 +89,10 @@ impl<E: Env> HintStores<E> {
             stores,
             alarm: Cell::new(0),
             changed: Signal::default(),
+            offers: Cell::new(0),
+            offers_wait: Cell::new(false),
+            hurry: Cell::new(false),
+            hurried: Signal::default(),
         }
     }
 
@@ -121,6 +134,53 @@ impl<E: Env> HintStores<E> {
     /// A reader's claim on the hint store of a partition, if there is one that is not on its way out.
     pub(crate) fn read(&self, partition: PartitionId) -> Option<Keeping<E>> {
         self.get(partition).filter(|store| !store.is_doomed()).map(|store| Keeping::new(store, 0))
+    }
+
+    /// Every store, in order of partition.
+    fn all(&self) -> Vec<(PartitionId, Rc<HintStore<E>>)> {
+        self.stores.borrow().iter().map(|(&partition, store)| (partition, store.clone())).collect()
+    }
+
+    /// The next round of handoff is due at once.
+    fn hurry(&self) {
+        self.hurry.set(true);
+        self.hurried.notify();
+    }
+
+    fn is_empty(&self) -> bool {
+        self.stores.borrow().is_empty()
+    }
+
+    /// Takes a place for one offer of a store to a home; `false` if there is none, or one is under way.
+    fn begin_offer(&self, store: &HintStore<E>, home: NodeId, max: usize) -> bool {
+        if self.offers.get() >= max {
+            self.offers_wait.set(true);
+            return false;
+        }
+        let begun = store.begin_offer(home);
+        self.offers.set(self.offers.get() + usize::from(begun));
+        begun
+    }
+
+    fn end_offer(&self, store: &HintStore<E>, home: NodeId) {
+        store.end_offer(home);
+        self.offers.set(self.offers.get() - 1);
+        if self.offers_wait.take() {
+            self.hurry();
+        }
+    }
+
+    /// A store's rows are removed, or not all of them because of this.
+    fn gone(&self, partition: PartitionId, store: &HintStore<E>, failed: Option<EngineError>) {
+        match failed {
+            None if planted::on(Bug::HintClockKept) => store.keep_on(),
+            None => {
+                self.stores.borrow_mut().remove(&partition);
+            }
+            Some(cause) => store.is_stuck(cause),
+        }
+        self.look();
+        self.changed.notify();
     }
 
     /// The hint store of a partition, if there is one.

@@ -8,6 +8,7 @@ mod disks;
 mod exchange;
 mod expiry;
 mod gets;
+mod handoff;
 mod hints;
 mod lists;
 mod peers;

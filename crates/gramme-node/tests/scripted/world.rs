@@ -325,6 +325,8 @@ pub fn word(body: &Body) -> &'static str {
         Body::PullMore { .. } => "pull more",
         Body::PullReply { .. } => "pull reply",
         Body::AskSeen => "ask seen",
+        Body::Offer { .. } => "offer",
+        Body::OfferReply { .. } => "offer reply",
         Body::SeenReply { .. } => "seen reply",
     }
 }

@@ -315,7 +315,7 @@ pub(crate) fn one_of_each() -> Vec<(String, Message)> {
             },
         ),
         ("ask_seen", Body::AskSeen),
-        ("seen_reply", Body::SeenReply { life, seen }),
+        ("seen_reply", Body::SeenReply { life, seen: seen.clone() }),
         ("refused_hints_full", Body::Refused { failure: failure(Reason::HintsFull) }),
         (
             "tree_roots",
@@ -333,6 +333,8 @@ pub(crate) fn one_of_each() -> Vec<(String, Message)> {
         ("tree_keys", Body::TreeKeys { depth: 2, leaves: vec![7, 255], after: Some(other_key.clone()) }),
         ("tree_keys_reply", Body::TreeKeysReply { keys: vec![(other_key, 5)], next: None, unreadable: 1 }),
         ("audit_done", Body::AuditDone),
+        ("offer", Body::Offer { seen }),
+        ("offer_reply", Body::OfferReply { covered: true }),
     ];
     bodies
         .into_iter()
