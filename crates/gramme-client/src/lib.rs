@@ -33,5 +33,5 @@ mod value;
 pub use client::{Client, Options, Records};
 pub use error::{Error, Kind};
 pub use list::{Entry, List, Listing};
-pub use request::{Read, Write};
+pub use request::{Expected, Read, Write};
 pub use value::{ContextToken, Got, Sibling, Siblings, Value, Via, Written};

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use gramme_core::RequestId;
 use gramme_core::limits::{REQUEST_MS, REQUEST_MS_MAX, VALUE_BYTES_DEFAULT_MAX};
 use hyper::Method;
-use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use std::time::Duration;
 
@@ -33,11 +33,27 @@ pub struct Write {
     pub ttl_seconds: Option<u64>,
     /// Overrides the bucket's, such as `w=all`; see docs/http.md.
     pub consistency: Option<String>,
+    /// What the key must look like for the write to be made. Best effort: it is read first, and two writers at two
+    /// nodes may both find what they expect; both writes are then kept.
+    pub expect: Option<Expected>,
+    /// Whether copies in memory count, overriding the bucket's setting.
+    pub buffered: Option<bool>,
     /// Ask who was asked and when each answered; see [`crate::Via::explain`].
     pub explain: bool,
     /// Names this write. A program that repeats a call after a failure gives the same id again, and the
     /// write exists once. Made by the client if nothing is said.
     pub request: Option<RequestId>,
+}
+
+/// What a conditional write expects of its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// No value.
+    Absent,
+    /// Any value.
+    Present,
+    /// Exactly what the read saw that gave this ETag, quotes included.
+    Tag(String),
 }
 
 /// One call, independent of the node that it goes to.
@@ -87,6 +103,15 @@ impl Ask {
         ask = ask.header(IDEMPOTENCY_KEY, &request.to_string())?;
         if let Some(context) = &write.context {
             ask = ask.header(CONTEXT, context.as_str())?;
+        }
+        ask = match &write.expect {
+            None => ask,
+            Some(Expected::Absent) => ask.header(IF_NONE_MATCH, "*")?,
+            Some(Expected::Present) => ask.header(IF_MATCH, "*")?,
+            Some(Expected::Tag(etag)) => ask.header(IF_MATCH, etag)?,
+        };
+        if let Some(buffered) = write.buffered {
+            ask = ask.header(BUFFERED, if buffered { "true" } else { "false" })?;
         }
         if let Some(content_type) = &write.content_type {
             ask = ask.header(CONTENT_TYPE, content_type)?;
@@ -176,6 +201,7 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~'
 const LARGE_BYTES_PER_MS: u64 = 4 << 10;
 
 pub(crate) const CONTEXT: HeaderName = HeaderName::from_static("gramme-context");
+pub(crate) const BUFFERED: HeaderName = HeaderName::from_static("gramme-buffered");
 pub(crate) const CONSISTENCY: HeaderName = HeaderName::from_static("gramme-consistency");
 pub(crate) const EXPLAIN: HeaderName = HeaderName::from_static("gramme-explain");
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");

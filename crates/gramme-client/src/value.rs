@@ -115,6 +115,8 @@ pub struct Via {
     pub node: String,
     /// Whether an earlier attempt at another node was lost or could not be served.
     pub retried: bool,
+    /// The ETag of what was read or written, quotes included; see [`crate::Expected::Tag`].
+    pub etag: Option<String>,
     /// Who acknowledged, such as `3; homes=2; fallbacks=1`.
     pub acks: Option<String>,
     /// The name of the request, for logs.
@@ -129,6 +131,7 @@ impl Via {
         Via {
             node: answer.node.clone(),
             retried: answer.retried,
+            etag: text(&answer.headers, hyper::header::ETAG),
             acks: text(&answer.headers, ACKS),
             request: text(&answer.headers, REQUEST_ID),
             explain: explain.filter_map(|line| line.to_str().ok()).map(str::to_string).collect(),

@@ -321,12 +321,7 @@ impl Record {
 
     /// A tag that changes when the siblings do, and only then: the hash of their dots.
     pub fn tag(&self) -> u64 {
-        let mut hash = xxhash_rust::xxh3::Xxh3::new();
-        for s in &self.siblings {
-            hash.update(&s.dot.incarnation.0.to_be_bytes());
-            hash.update(&s.dot.n.to_be_bytes());
-        }
-        hash.digest()
+        tag_of(self.siblings.iter().map(|s| s.dot))
     }
 
     /// The same record without these siblings, and without the claim to have seen them.
@@ -371,6 +366,16 @@ impl Record {
             "no two siblings bear one dot: a coordinator's counter went back"
         );
     }
+}
+
+/// The tag of a record whose siblings bear these dots, in ascending order; see [`Record::tag`].
+pub fn tag_of(dots: impl IntoIterator<Item = Dot>) -> u64 {
+    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    for dot in dots {
+        hash.update(&dot.incarnation.0.to_be_bytes());
+        hash.update(&dot.n.to_be_bytes());
+    }
+    hash.digest()
 }
 
 /// Of each write the latest mention, of those the newest few, newest first. Every mention of a write must

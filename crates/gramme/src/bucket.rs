@@ -40,7 +40,7 @@ struct Get {
 struct Set {
     /// The bucket
     bucket: String,
-    /// Settings as NAME=VALUE: r, w, mode, ttl, require_context and the limits; see docs/http.md
+    /// Settings as NAME=VALUE: r, w, mode, ttl, require_context, buffered and the limits; see docs/http.md
     #[arg(required = true, value_name = "NAME=VALUE")]
     settings: Vec<String>,
     /// Print as JSON

@@ -5,7 +5,7 @@ use crate::keys::KeyArguments;
 use crate::nodes::Nodes;
 use crate::output::{print_json, remark_explanation};
 use clap::Args;
-use gramme_client::{Client, ContextToken, Write, Written};
+use gramme_client::{Client, ContextToken, Expected, Write, Written};
 use gramme_core::limits::VALUE_BYTES_MAX;
 use serde_json::{Value as Json, json};
 use std::ffi::OsString;
@@ -36,6 +36,18 @@ pub(crate) struct Put {
     /// Override the bucket's settings for this write, such as "w=all; timeout=2s"
     #[arg(long, value_name = "TEXT")]
     consistency: Option<String>,
+    /// Write only if there is no value; best effort, not a lock
+    #[arg(long, conflicts_with_all = ["if_present", "if_match", "replace"])]
+    if_absent: bool,
+    /// Write only if there is a value
+    #[arg(long, conflicts_with_all = ["if_match", "replace"])]
+    if_present: bool,
+    /// Write only if the key still has this ETag
+    #[arg(long, value_name = "ETAG", conflicts_with = "replace")]
+    if_match: Option<String>,
+    /// Answer once enough nodes have the value in memory, before it is on their disks
+    #[arg(long)]
+    buffered: bool,
     /// Say on stderr who was asked and when each answered
     #[arg(long)]
     explain: bool,
@@ -56,6 +68,14 @@ impl Put {
         self.nodes.clone().with_client(|client| async move { self.put(&client, value).await })
     }
 
+    fn expected(&self) -> Option<Expected> {
+        match &self.if_match {
+            Some(etag) => Some(Expected::Tag(quoted(etag))),
+            None if self.if_absent => Some(Expected::Absent),
+            None => self.if_present.then_some(Expected::Present),
+        }
+    }
+
     async fn put(&self, client: &Client, value: Vec<u8>) -> Result<(), Failure> {
         let (bucket, key) = (&self.key.bucket, self.key.key());
         let context = match self.replace {
@@ -67,6 +87,8 @@ impl Put {
             content_type: self.content_type.clone(),
             ttl_seconds: self.ttl,
             consistency: self.consistency.clone(),
+            expect: self.expected(),
+            buffered: self.buffered.then_some(true),
             explain: self.explain,
             request: None,
         };
@@ -78,10 +100,16 @@ impl Put {
     }
 }
 
+/// An ETag as headers have it; people leave its quotes to the shell.
+fn quoted(etag: &str) -> String {
+    if etag.starts_with('"') { etag.to_string() } else { format!("\"{etag}\"") }
+}
+
 /// What a write gave back.
 pub(crate) fn as_json(written: &Written) -> Json {
     json!({
         "context": written.context.as_str(),
+        "etag": written.via.etag,
         "acks": written.via.acks,
         "node": written.via.node,
         "request": written.via.request,

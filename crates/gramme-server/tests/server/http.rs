@@ -213,8 +213,11 @@ fn words_that_nobody_reads_are_refused_with_a_suggestion() {
     assert_eq!(parameter, "unknown parameter \"prefx\": did you mean prefix?");
     let parameter = cluster.get(0, "/v1/kv/b/k?r=1").problem(400);
     assert_eq!(parameter, "unknown parameter \"r\": this path takes none");
-    let condition = cluster.ask(0, "PUT", "/v1/kv/b/k", &[("if-match", "\"1\"")], b"x").problem(501);
-    assert!(condition.starts_with("if-match is not supported on writes"), "{condition}");
+    let condition = cluster.ask(0, "PUT", "/v1/kv/b/k", &[("if-match", "\"1\"")], b"x").problem(400);
+    assert!(condition.starts_with("if-match is \"1\": use * or one ETag"), "{condition}");
+    let both = [("if-match", "*"), ("if-none-match", "*")];
+    cluster.ask(0, "PUT", "/v1/kv/b/k", &both, b"x").problem(400);
+    assert_eq!(with("gramme-buffered", "maybe"), "gramme-buffered is \"maybe\": use true or false");
     cluster.get(0, "/v1/kv/b/k").is(404);
     cluster.get(0, "/v2/kv/b/k").problem(404);
     let method = cluster.ask(0, "POST", "/v1/kv/b/k", &[], b"x").is(405);
@@ -400,4 +403,86 @@ fn a_token_closes_every_path_but_those_of_health() {
     let bearer = [("authorization", "Bearer correct-horse")];
     cluster.ask(0, "PUT", "/v1/kv/b/k", &bearer, b"x").is(204);
     assert_eq!(cluster.ask(0, "GET", "/v1/kv/b/k", &bearer, b"").is(200).text(), "x");
+}
+
+/// The table of docs/http.md, row by row.
+#[test]
+fn conditional_writes_do_what_the_table_says() {
+    let cluster = Cluster::start(&ONE);
+    let stale = "\"0000000000000001\"";
+    // What is there; then whether a write goes through: If-None-Match *, If-Match *, If-Match current and stale,
+    // If-None-Match current and stale.
+    let table = [
+        ("absent", [true, false, false, false, true, true]),
+        ("tombstone", [true, false, true, false, false, true]),
+        ("value", [false, true, true, false, false, true]),
+        ("siblings", [false, true, true, false, false, true]),
+    ];
+    for (state, holds) in table {
+        for (column, holds) in holds.into_iter().enumerate() {
+            let path = format!("/v1/kv/b/{state}-{column}");
+            let puts = match state {
+                "absent" => 0,
+                "siblings" => 2,
+                _ => 1,
+            };
+            (0..puts).for_each(|_| _ = cluster.put(0, &path, b"before").is(204));
+            if state == "tombstone" {
+                cluster.ask(0, "DELETE", &path, &[], b"").is(204);
+            }
+            let current = cluster.get(0, &path).find("etag").unwrap_or("\"0000000000000002\"").to_owned();
+            let condition = [
+                ("if-none-match", "*"),
+                ("if-match", "*"),
+                ("if-match", &*current),
+                ("if-match", stale),
+                ("if-none-match", &*current),
+                ("if-none-match", stale),
+            ][column];
+            let answer = cluster.ask(0, "PUT", &path, &[condition], b"after");
+            let name = format!("{state}, {}: {}", condition.0, condition.1);
+            if holds {
+                let answer = answer.is(204);
+                assert_eq!(answer.header("gramme-siblings"), "1", "{name}");
+                let got = cluster.get(0, &path).is(200);
+                assert_eq!(got.text(), "after", "{name}");
+                assert_eq!(answer.header("etag"), got.header("etag"), "{name}");
+            } else {
+                let shown = ["etag", "gramme-context"].map(|header| answer.find(header).is_some());
+                assert_eq!(shown, [state != "absent"; 2], "{name}");
+                let why = answer.problem(412);
+                assert!(why.starts_with("the key does not look as the condition expects"), "{name}: {why}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_conditional_write_sent_again_under_its_name_is_no_failed_condition() {
+    let cluster = Cluster::start(&ONE);
+    let once = [("if-none-match", "*"), ("idempotency-key", "first order of ann")];
+    cluster.ask(0, "PUT", "/v1/kv/b/k", &once, b"x").is(204);
+    cluster.ask(0, "PUT", "/v1/kv/b/k", &once, b"x").is(204);
+    let another = [("if-none-match", "*"), ("idempotency-key", "second order of ann")];
+    cluster.ask(0, "PUT", "/v1/kv/b/k", &another, b"x").problem(412);
+    let etag = cluster.get(0, "/v1/kv/b/k").header("etag").to_owned();
+    cluster.ask(0, "DELETE", "/v1/kv/b/k", &[("if-match", "\"0000000000000001\"")], b"").problem(412);
+    cluster.ask(0, "DELETE", "/v1/kv/b/k", &[("if-match", &etag)], b"").is(204);
+    cluster.get(0, "/v1/kv/b/k").is(404);
+    cluster.ask(0, "DELETE", "/v1/kv/b/k", &[("if-match", "*")], b"").problem(412);
+}
+
+#[test]
+fn a_buffered_write_says_that_it_is_one_and_a_bucket_may_want_all_of_its_writes_so() {
+    let cluster = Cluster::start(&ONE);
+    let put = cluster.ask(0, "PUT", "/v1/kv/b/k", &[("gramme-buffered", "true")], b"x").is(204);
+    assert_eq!(put.header("gramme-acks"), "1; homes=1; fallbacks=0; buffered");
+    assert_eq!(cluster.get(0, "/v1/kv/b/k").is(200).text(), "x");
+    let set = cluster.put(0, "/v1/buckets/b", br#"{"buffered": true}"#).is(200).json();
+    assert_eq!(set["buffered"], true);
+    let put = cluster.put(0, "/v1/kv/b/k2", b"x").is(204);
+    assert!(put.header("gramme-acks").ends_with("; buffered"));
+    let durable = cluster.ask(0, "PUT", "/v1/kv/b/k3", &[("gramme-buffered", "false")], b"x").is(204);
+    assert_eq!(durable.header("gramme-acks"), "1; homes=1; fallbacks=0");
+    assert!(cluster.get(0, "/metrics").text().contains("gramme_buffered_window_seconds_count"));
 }

@@ -79,7 +79,12 @@ fn errors_are_redis_errors_to_the_letter() {
         ],
     );
     let mut redis = Redis::connect(cluster.resp(0));
-    assert!(redis.ask("SET k v NX").starts_with("-ERR the option NX of SET is not supported"));
+    assert!(redis.ask("SET k v KEEPTTL").starts_with("-ERR the option KEEPTTL of SET is not supported"));
+    assert_eq!(redis.ask("SET k v NX XX"), "-ERR syntax error");
+    assert_eq!(redis.ask("SET cond v XX"), "(nil)");
+    assert_eq!(redis.ask("SET cond v NX"), "+OK");
+    assert_eq!(redis.ask("SET cond w NX EX 10"), "(nil)");
+    assert_eq!(redis.ask("SET cond w XX"), "+OK");
     assert_eq!(redis.ask_raw(&[b"SET", b"", b"v"]), "-ERR the key is empty: a key has 1 to 1024 bytes");
     let large = vec![b'x'; (1 << 20) + 1];
     assert_eq!(

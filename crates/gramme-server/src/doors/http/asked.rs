@@ -11,6 +11,7 @@ use gramme_core::limits::{
     CONTENT_TYPE_BYTES_MAX, META_BYTES_MAX, META_ENTRIES_MAX, REQUEST_MS, REQUEST_MS_MAX, VALUE_BYTES_MAX,
 };
 use gramme_core::{Context, Key, RequestId};
+use gramme_wire::Expect;
 use http_body_util::BodyExt;
 use md5::{Digest, Md5};
 use std::sync::Arc;
@@ -213,20 +214,44 @@ pub(super) fn meta(headers: &HeaderMap) -> Result<Vec<(Bytes, Bytes)>, Problem> 
     Ok(meta)
 }
 
-/// Conditional writes promise what concurrent coordinators cannot keep.
-pub(super) fn refuse_conditions(headers: &HeaderMap) -> Result<(), Problem> {
-    for name in [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_UNMODIFIED_SINCE] {
-        if headers.contains_key(&name) {
-            return Err(Problem::refused(
-                StatusCode::NOT_IMPLEMENTED,
-                "conditional_write",
-                format!(
-                    "{name} is not supported on writes: send the Gramme-Context of your last read, and a concurrent write stays beside yours as a sibling"
-                ),
-            ));
-        }
+/// What a write expects of its key: `If-None-Match: *` or an ETag, or `If-Match` with either. One condition, one ETag:
+/// a list of them, a weak one and a date say more than can be held against a key here.
+pub(super) fn expect(headers: &HeaderMap) -> Result<Option<Expect>, Problem> {
+    if headers.contains_key(header::IF_UNMODIFIED_SINCE) {
+        return Err(Problem::bad_request(
+            "if-unmodified-since is not supported on writes: clocks do not order them, so use If-Match with an ETag",
+        ));
     }
-    Ok(())
+    match (text_of(headers, "if-match")?, text_of(headers, "if-none-match")?) {
+        (None, None) => Ok(None),
+        (Some(_), Some(_)) => {
+            Err(Problem::bad_request("a write has one condition: send If-Match or If-None-Match"))
+        }
+        (Some("*"), None) => Ok(Some(Expect::Present)),
+        (None, Some("*")) => Ok(Some(Expect::Absent)),
+        (Some(etag), None) => tag_of("if-match", etag).map(|tag| Some(Expect::Tag(tag))),
+        (None, Some(etag)) => tag_of("if-none-match", etag).map(|tag| Some(Expect::NotTag(tag))),
+    }
+}
+
+fn tag_of(name: &str, etag: &str) -> Result<u64, Problem> {
+    let digits =
+        etag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).filter(|text| text.len() == 16);
+    digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()).ok_or_else(|| {
+        Problem::bad_request(format!(
+            "{name} is {etag}: use * or one ETag as a read gave it, such as \"00c0ffee00c0ffee\""
+        ))
+    })
+}
+
+/// `Gramme-Buffered: true`: copies in memory count; `false`: only those on disks, whatever the bucket says.
+pub(super) fn buffered(headers: &HeaderMap) -> Result<Option<bool>, Problem> {
+    match text_of(headers, "gramme-buffered")? {
+        None => Ok(None),
+        Some("true" | "1") => Ok(Some(true)),
+        Some("false" | "0") => Ok(Some(false)),
+        Some(other) => Err(Problem::bad_request(format!("gramme-buffered is {other:?}: use true or false"))),
+    }
 }
 
 /// The whole body, up to the largest value of any bucket. One that is larger is read on for a while before it is
@@ -297,8 +322,15 @@ pub(super) fn text_of<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&
 }
 
 pub(super) const META_PREFIX: &str = "gramme-meta-";
-const HEADERS: [&str; 6] =
-    ["gramme-consistency", "gramme-context", "gramme-explain", "gramme-min", "gramme-retry", "gramme-ttl"];
+const HEADERS: [&str; 7] = [
+    "gramme-buffered",
+    "gramme-consistency",
+    "gramme-context",
+    "gramme-explain",
+    "gramme-min",
+    "gramme-retry",
+    "gramme-ttl",
+];
 const IDEMPOTENCY_BYTES_MAX: usize = 255;
 /// How much of a body that is too large is read before the connection is given up.
 const LINGER_BYTES_MAX: usize = 4 * VALUE_BYTES_MAX;

@@ -78,6 +78,11 @@ fn set(
                 Problem::bad_request(format!("require_context is {value}: use true or false"))
             })?;
         }
+        "buffered" => {
+            settings.buffered = value
+                .as_bool()
+                .ok_or_else(|| Problem::bad_request(format!("buffered is {value}: use true or false")))?;
+        }
         "ttl" => {
             let ms = whole("seconds, or 0 for ever")?.checked_mul(1000);
             settings.ttl_ms =
@@ -127,6 +132,7 @@ fn to_json(bucket: &str, settings: &BucketSettings) -> Value {
         "w": level(settings.w),
         "mode": settings.mode.as_str(),
         "require_context": settings.require_context,
+        "buffered": settings.buffered,
         "ttl": settings.ttl_ms / 1000,
         "value_bytes_max": settings.value_bytes_max,
         "siblings_max": settings.siblings_max,
@@ -140,5 +146,6 @@ fn not_an_object() -> Problem {
 }
 
 pub(super) const PREFIX: &str = "/v1/buckets/";
-const OPTIONS: [&str; 7] = ["r", "w", "mode", "require_context", "ttl", "value_bytes_max", "siblings_max"];
+const OPTIONS: [&str; 8] =
+    ["r", "w", "mode", "require_context", "buffered", "ttl", "value_bytes_max", "siblings_max"];
 const BODY_BYTES_MAX: usize = 64 << 10;

@@ -9,11 +9,12 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Response, StatusCode, header};
+use axum::response::IntoResponse;
 use bytes::Bytes;
 use gramme_core::record::Content;
 use gramme_core::{Context, Key, RequestId, View};
 use gramme_node::request::{self, Call, Got};
-use gramme_wire::{Done, Put};
+use gramme_wire::{Done, Expect, Put, Reason};
 use std::sync::Arc;
 
 /// `GET` and `HEAD`.
@@ -44,8 +45,7 @@ pub(super) async fn put(
     let (value, _room) = asked::value(&service, &parts.headers, body).await?;
     let context = write.context.clone();
     let put = write.put(Content::Value(value), content_type, meta, ttl_ms, context);
-    let done = service_put(&service, put, write.consistency.timeout_ms).await?;
-    Ok(written(&service, &write, &done))
+    answer(&service, &write, put).await
 }
 
 /// `DELETE`: without a context it covers what a read sees first.
@@ -55,7 +55,7 @@ pub(super) async fn delete(
 ) -> Result<Response<Body>, Problem> {
     let write = Write::of(&service, &parts)?;
     let mut context = write.context.clone();
-    if context.is_none() && !requires_context(&service, &write.key).await? {
+    if context.is_none() && write.expect.is_none() && !requires_context(&service, &write.key).await? {
         let got = read(&service, &write.key, write.consistency, None, write.explain).await?;
         if got.record.sibling_of(write.request).is_none() {
             match got.record.view(got.mode, got.now_ms) {
@@ -68,8 +68,7 @@ pub(super) async fn delete(
         context = Some(got.context);
     }
     let put = write.put(Content::Tombstone, Bytes::new(), Vec::new(), None, context);
-    let done = service_put(&service, put, write.consistency.timeout_ms).await?;
-    Ok(written(&service, &write, &done))
+    answer(&service, &write, put).await
 }
 
 /// What every write says of itself.
@@ -79,6 +78,8 @@ struct Write {
     context: Option<Context>,
     request: RequestId,
     retry: bool,
+    buffered: Option<bool>,
+    expect: Option<Expect>,
     explain: bool,
 }
 
@@ -86,12 +87,13 @@ impl Write {
     fn of(service: &Service, parts: &Parts) -> Result<Write, Problem> {
         let key = asked::key_of(&parts.uri, PREFIX)?;
         asked::query(&parts.uri, &[])?;
-        asked::refuse_conditions(&parts.headers)?;
         Ok(Write {
             consistency: asked::consistency(service, &parts.headers)?,
             context: asked::context(service, &parts.headers, "gramme-context", &key)?,
             request: asked::request_id(&parts.headers)?,
             retry: asked::flag(&parts.headers, "gramme-retry")?,
+            buffered: asked::buffered(&parts.headers)?,
+            expect: asked::expect(&parts.headers)?,
             explain: asked::flag(&parts.headers, "gramme-explain")?,
             key,
         })
@@ -116,8 +118,8 @@ impl Write {
             pw: self.consistency.pw,
             request: self.request,
             retry: self.retry,
-            buffered: None,
-            expect: None,
+            buffered: self.buffered,
+            expect: self.expect,
             explain: self.explain,
         }
     }
@@ -138,11 +140,28 @@ async fn read(
     }
 }
 
-async fn service_put(service: &Service, put: Put, timeout_ms: u64) -> Result<Done, Problem> {
+async fn answer(service: &Service, write: &Write, put: Put) -> Result<Response<Body>, Problem> {
+    let timeout_ms = write.consistency.timeout_ms;
     match service.shards.call(Call { timeout_ms, request: request::Request::Put(Box::new(put)) }).await {
-        request::Response::Done(done) => Ok(*done),
+        request::Response::Done(done) => Ok(written(service, write, &done)),
+        request::Response::Failed(failure) if failure.reason == Reason::Unexpected => {
+            Ok(unexpected(service, write, (*failure).into()).await)
+        }
         other => Err(failed(other)),
     }
+}
+
+/// The condition does not hold: with what the key looks like, so that the writer can decide anew.
+async fn unexpected(service: &Service, write: &Write, problem: Problem) -> Response<Body> {
+    let mut response = problem.into_response();
+    // The answer is right without it.
+    let Ok(got) = read(service, &write.key, write.consistency, None, false).await else { return response };
+    if got.record.view(got.mode, got.now_ms) != View::Missing {
+        let headers = response.headers_mut();
+        shown::put(headers, "etag", &shown::etag(&got.record));
+        shown::put(headers, "gramme-context", &shown::token(service, &got.context, &write.key));
+    }
+    response
 }
 
 async fn requires_context(service: &Service, key: &Key) -> Result<bool, Problem> {
@@ -159,7 +178,11 @@ fn written(service: &Service, write: &Write, done: &Done) -> Response<Body> {
     let headers = response.headers_mut();
     shown::put(headers, "gramme-context", &shown::token(service, &done.context, &write.key));
     shown::put(headers, "gramme-siblings", &done.siblings.to_string());
-    shown::put_acks(headers, done.acks, &done.explain);
+    shown::put_acks(headers, done.acks, done.buffered, &done.explain);
+    // With siblings beside it the tag of the key is not this write's alone.
+    if done.siblings == 1 && done.dot.n > 0 {
+        shown::put(headers, "etag", &shown::etag_of_one(done.dot));
+    }
     shown::put(headers, "gramme-node", &done.coordinator.to_string());
     shown::put(headers, "gramme-request-id", &write.request.to_string());
     response
@@ -212,7 +235,7 @@ fn show(service: &Service, key: &Key, got: &Got, form: Form, asked: &HeaderMap) 
         shown::put(headers, "etag", &etag);
     }
     shown::put(headers, "gramme-siblings", &values.len().to_string());
-    shown::put_acks(headers, got.acks, &got.explain);
+    shown::put_acks(headers, got.acks, false, &got.explain);
     shown::put(headers, "gramme-node", &service.node().to_string());
     response
 }

@@ -55,8 +55,8 @@ pub(super) fn put(headers: &mut HeaderMap, name: &'static str, text: &str) {
 }
 
 /// Who stood behind an answer, and its explanation if one was asked for.
-pub(super) fn put_acks(headers: &mut HeaderMap, acks: Acks, explain: &[String]) {
-    put(headers, "gramme-acks", &acks.to_string());
+pub(super) fn put_acks(headers: &mut HeaderMap, acks: Acks, buffered: bool, explain: &[String]) {
+    put(headers, "gramme-acks", &format!("{acks}{}", if buffered { "; buffered" } else { "" }));
     for line in explain {
         put(headers, "gramme-explain", line);
     }
@@ -167,6 +167,11 @@ pub(super) fn shown(record: &Record, mode: Mode, now_ms: u64) -> Vec<&Sibling> {
 /// A record's tag as an `ETag`.
 pub(super) fn etag(record: &Record) -> String {
     format!("\"{:016x}\"", record.tag())
+}
+
+/// The same of a record with this one sibling.
+pub(super) fn etag_of_one(dot: gramme_core::Dot) -> String {
+    format!("\"{:016x}\"", gramme_core::record::tag_of([dot]))
 }
 
 /// `key`, or `key_base64` if it is not UTF-8.

@@ -9,7 +9,7 @@ use gramme_core::limits::{REQUEST_MS, RESP_COMMAND_BYTES_MAX};
 use gramme_core::record::Content;
 use gramme_core::{Context, Key, RequestId, View};
 use gramme_node::request::{Call, Get, Got, Request, Response};
-use gramme_wire::{Failure, Put, Reason};
+use gramme_wire::{Expect, Failure, Put, Reason};
 use std::collections::BTreeSet;
 
 /// One command, its arguments checked.
@@ -27,6 +27,8 @@ enum Kind {
     Set {
         values: Vec<Bytes>,
         ttl_ms: Option<u64>,
+        /// NX or XX: best effort, as every condition here.
+        expect: Option<Expect>,
     },
 }
 
@@ -73,7 +75,7 @@ impl Command {
             Kind::Mget => self.mget(counter).await,
             Kind::Exists => self.exists(counter).await,
             Kind::Del => self.del(counter).await,
-            Kind::Set { values, ttl_ms } => self.set(counter, values, *ttl_ms).await,
+            Kind::Set { values, ttl_ms, expect } => self.set(counter, values, *ttl_ms, *expect).await,
         };
         done.unwrap_or_else(Answer::Failed)
     }
@@ -117,7 +119,7 @@ impl Command {
                 match got.record.view(got.mode, got.now_ms) {
                     View::Missing | View::Deleted => Ok::<_, Box<Failure>>(0),
                     View::One(_) | View::Siblings(_) => {
-                        write(counter, key, Content::Tombstone, None, Some(got.context)).await?;
+                        write(counter, key, Content::Tombstone, None, Some(got.context), None).await?;
                         Ok(1)
                     }
                 }
@@ -134,19 +136,22 @@ impl Command {
         counter: &Counter,
         values: &[Bytes],
         ttl_ms: Option<u64>,
+        expect: Option<Expect>,
     ) -> Result<Answer, Box<Failure>> {
         if let ([key], [value]) = (&self.keys[..], values) {
-            write(counter, key, Content::Value(value.clone()), ttl_ms, None).await?;
-            return Ok(Answer::Ok);
+            return match write(counter, key, Content::Value(value.clone()), ttl_ms, None, expect).await {
+                Ok(()) => Ok(Answer::Ok),
+                Err(failure) if failure.reason == Reason::Unexpected => Ok(Answer::Null),
+                Err(failure) => Err(failure),
+            };
         }
         // Of a key that is named twice the last value stays, as in Redis.
         let last = |at: usize| !self.keys[at + 1..].contains(&self.keys[at]);
         let wanted: Vec<usize> = (0..self.keys.len()).filter(|&at| last(at)).collect();
         for some in wanted.chunks(TOGETHER) {
-            let written =
-                join_all(some.iter().map(|&at| {
-                    write(counter, &self.keys[at], Content::Value(values[at].clone()), ttl_ms, None)
-                }));
+            let written = join_all(some.iter().map(|&at| {
+                write(counter, &self.keys[at], Content::Value(values[at].clone()), ttl_ms, None, None)
+            }));
             for one in written.await {
                 one?;
             }
@@ -181,6 +186,7 @@ async fn write(
     content: Content,
     ttl_ms: Option<u64>,
     context: Option<Context>,
+    expect: Option<Expect>,
 ) -> Result<(), Box<Failure>> {
     let request = RequestId(u128::from(counter.random.word()) << 64 | u128::from(counter.random.word()));
     let put = Put {
@@ -195,7 +201,7 @@ async fn write(
         request,
         retry: false,
         buffered: None,
-        expect: None,
+        expect,
         explain: false,
     };
     match counter.call(key, Call { timeout_ms: REQUEST_MS, request: Request::Put(Box::new(put)) }).await {
@@ -220,14 +226,19 @@ fn keys(args: &[Bytes]) -> Result<Vec<Key>, Answer> {
 
 fn set(args: &[Bytes]) -> Result<Command, Answer> {
     let mut ttl_ms = None;
+    let mut expect = None;
     let mut options = args[3..].iter();
     while let Some(option) = options.next() {
         let factor = match &*word(option) {
             "ex" => 1000,
             "px" => 1,
-            known @ ("nx" | "xx" | "get" | "keepttl" | "exat" | "pxat") => {
+            condition @ ("nx" | "xx") if expect.is_none() => {
+                expect = Some(if condition == "nx" { Expect::Absent } else { Expect::Present });
+                continue;
+            }
+            known @ ("get" | "keepttl" | "exat" | "pxat") => {
                 return Err(Answer::err(format_args!(
-                    "the option {} of SET is not supported: it promises what concurrent writers on different nodes cannot keep, or needs a read; use EX, PX or none",
+                    "the option {} of SET is not supported: use EX, PX, NX, XX or none",
                     known.to_ascii_uppercase()
                 )));
             }
@@ -244,7 +255,10 @@ fn set(args: &[Bytes]) -> Result<Command, Answer> {
             .filter(|&ms| ms > 0 && ms < TTL_MS_MAX);
         ttl_ms = Some(ms.ok_or_else(|| Answer::err("invalid expire time in 'set' command"))?);
     }
-    Ok(Command { kind: Kind::Set { values: vec![args[2].clone()], ttl_ms }, keys: keys(&args[1..2])? })
+    Ok(Command {
+        kind: Kind::Set { values: vec![args[2].clone()], ttl_ms, expect },
+        keys: keys(&args[1..2])?,
+    })
 }
 
 fn mset(args: &[Bytes]) -> Result<Command, Answer> {
@@ -253,7 +267,7 @@ fn mset(args: &[Bytes]) -> Result<Command, Answer> {
     }
     let values = args[1..].chunks_exact(2).map(|pair| pair[1].clone()).collect();
     let named: Vec<Bytes> = args[1..].chunks_exact(2).map(|pair| pair[0].clone()).collect();
-    Ok(Command { kind: Kind::Set { values, ttl_ms: None }, keys: keys(&named)? })
+    Ok(Command { kind: Kind::Set { values, ttl_ms: None, expect: None }, keys: keys(&named)? })
 }
 
 /// Where the Redis door keeps its keys.
