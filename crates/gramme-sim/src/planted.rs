@@ -26,7 +26,7 @@ pub struct Hunt {
 
 /// Every fault that simulated nodes can show, with its budget. Those of the versioning rules that need a disk
 /// which loses in silence (`PerKeyCounter`, `LowZero`, `NoTripwire`) are found by the walk of [`crate::model`].
-pub const ALL: [Planted; 18] = [
+pub const ALL: [Planted; 20] = [
     of(Bug::AckBeforeSync, 1000),
     of(Bug::ReplicaAckBeforeSync, 2000),
     of(Bug::DuplicateCounted, 1000),
@@ -45,6 +45,8 @@ pub const ALL: [Planted; 18] = [
     of(Bug::FullIsDone, 1000),
     of(Bug::CommitErrorSwallowed, 1000),
     of(Bug::MendAlone, 3000),
+    of(Bug::SessionJoinedEarly, 500),
+    of(Bug::RestoredTrusted, 500),
 ];
 
 const fn of(bug: Bug, budget: u64) -> Planted {

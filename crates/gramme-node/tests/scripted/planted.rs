@@ -16,7 +16,17 @@ const FOUND_BY: &[(Bug, &str)] = &[
     (Bug::BufferedHint, "conditions::the_places_of_silent_homes_are_asked_for_durable_hints"),
     (Bug::ConditionLocal, "conditions::a_condition_is_held_against_what_the_other_homes_hold"),
     (Bug::RepairStorm, "gets::a_hundred_reads_of_a_settled_key_cause_no_write"),
+    (Bug::SessionJoinedEarly, "exchange::a_session_that_breaks_keeps_its_records_and_claims_nothing"),
+    (Bug::RestoredTrusted, REFILLED),
+    (Bug::RefilledByOne, REFILLED),
+    (
+        Bug::RefillNotPurged,
+        "exchange::a_refill_drops_what_a_member_has_reclaimed_and_keeps_what_it_cannot_know",
+    ),
 ];
+
+const REFILLED: &str =
+    "exchange::a_home_of_which_others_remember_more_begins_a_new_life_and_is_refilled_by_all_of_them";
 
 /// Plants the fault that this process is to run with.
 pub fn plant_what_is_asked_for() {
