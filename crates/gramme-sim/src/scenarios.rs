@@ -111,8 +111,8 @@ pub const ALL: [Scenario; 19] = [
         }
     }),
     Scenario {
-        set: |knobs, _| knobs.classes = vec![Class::Wipe],
-        must: &["wiped"],
+        set: |knobs, _| (knobs.classes, knobs.healer) = (vec![Class::Wipe], Healer::Exchange),
+        must: &["wiped", "refilled"],
         ..scenario("D4", "one directory is emptied while clients write", |s| {
             let host = s.host();
             let span = s.span(1_000, 4_000, 900);
@@ -121,8 +121,8 @@ pub const ALL: [Scenario; 19] = [
         })
     },
     Scenario {
-        set: |knobs, _| knobs.classes = vec![Class::Wipe],
-        must: &["restored"],
+        set: |knobs, _| (knobs.classes, knobs.healer) = (vec![Class::Wipe], Healer::Exchange),
+        must: &["restored", "mistrusted", "refilled"],
         ..scenario("D5", "one directory is replaced by an old copy of itself", |s| {
             let host = s.host();
             let copied = s.rng.between(BEGIN_MS, 2_500);
@@ -186,17 +186,21 @@ pub const ALL: [Scenario; 19] = [
             s.cut_off(1_900..s.length_ms, &[fallback], false);
         })
     },
-    scenario("D12", "links break all the time while nodes catch up", |s| {
-        let host = s.host();
-        s.down(BEGIN_MS..2_000, host);
-        let mut at = 2_000;
-        while at < s.length_ms {
-            let (a, b) = s.pair();
-            let lasts = s.rng.between(20, 250);
-            s.cut(at..at + lasts, |from, to| (from, to) == (a, b) || (from, to) == (b, a));
-            at += s.rng.between(60, 300);
-        }
-    }),
+    Scenario {
+        set: |knobs, _| knobs.healer = Healer::Exchange,
+        must: &["pull broken", "pull whole"],
+        ..scenario("D12", "links break all the time while nodes catch up", |s| {
+            let host = s.host();
+            s.down(BEGIN_MS..2_000, host);
+            let mut at = 2_000;
+            while at < s.length_ms {
+                let (a, b) = s.pair();
+                let lasts = s.rng.between(20, 250);
+                s.cut(at..at + lasts, |from, to| (from, to) == (a, b) || (from, to) == (b, a));
+                at += s.rng.between(60, 300);
+            }
+        })
+    },
     Scenario {
         set: |knobs, _| (knobs.mix, knobs.keys) = (Mix::Churn, 1),
         must: &["hint stored"],
