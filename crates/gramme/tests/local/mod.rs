@@ -19,10 +19,15 @@ pub(crate) struct Local {
 impl Local {
     /// Starts a new cluster and waits until it says that it is ready.
     pub(crate) fn start(nodes: u16) -> Local {
+        Local::start_with(nodes, &[])
+    }
+
+    /// The same with these variables in the environment of every node.
+    pub(crate) fn start_with(nodes: u16, environment: &[(String, String)]) -> Local {
         let place = tempfile::tempdir().unwrap();
         let port = free_ports(nodes);
         let given = ["--nodes".to_string(), nodes.to_string(), "--port".to_string(), port.to_string()];
-        let (child, events) = spawn(&place.path().join("dev"), &given);
+        let (child, events) = spawn(&place.path().join("dev"), &given, environment);
         Local { child, events, place, port }
     }
 
@@ -30,7 +35,7 @@ impl Local {
     pub(crate) fn restart(mut self) -> Local {
         self.signal(Signal::TERM);
         assert!(self.child.wait().unwrap().success());
-        let (child, events) = spawn(&self.place.path().join("dev"), &[]);
+        let (child, events) = spawn(&self.place.path().join("dev"), &[], &[]);
         self.child = child;
         self.events = events;
         self
@@ -107,9 +112,10 @@ pub(crate) fn told(output: &Output) -> String {
     format!("{}, {}", output.status, texts.join("\n"))
 }
 
-fn spawn(dir: &Path, given: &[String]) -> (Child, BufReader<ChildStdout>) {
-    let mut child =
-        gramme(&["dev", "--json", "--dir"]).arg(dir).args(given).stdout(Stdio::piped()).spawn().unwrap();
+fn spawn(dir: &Path, given: &[String], environment: &[(String, String)]) -> (Child, BufReader<ChildStdout>) {
+    let mut command = gramme(&["dev", "--json", "--dir"]);
+    command.arg(dir).args(given).envs(environment.iter().cloned()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
     let mut events = BufReader::new(child.stdout.take().unwrap());
     let ready = next_event(&mut events, &mut child);
     assert_eq!(ready["event"], "ready", "{ready}");
