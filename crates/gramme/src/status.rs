@@ -80,15 +80,28 @@ fn state(described: &Json, says: Option<&Json>) -> &'static str {
         "cut off"
     } else if says["node"]["standing"] == "unproven" {
         "unproven"
+    } else if described["degraded"] == true {
+        "slow"
     } else if described["health"] == "suspect" {
         "suspect"
+    } else if says["node"]["disk_stalls"] == true {
+        "disk stalls"
     } else {
         "up"
     }
 }
 
+/// Green serves as it should, yellow serves or will soon, red does not.
+fn colour(state: &str) -> &'static str {
+    match state {
+        "up" => "green",
+        "down" | "cut off" | "broken" => "red",
+        _ => "yellow",
+    }
+}
+
 fn serves(state: &str) -> bool {
-    matches!(state, "up" | "suspect" | "full")
+    matches!(state, "up" | "slow" | "disk stalls" | "suspect" | "full")
 }
 
 /// What may still fail: of a key's N homes a majority must answer, whichever nodes they are.
@@ -136,7 +149,7 @@ fn screen(asked: &Json, members: &[Member<'_>]) -> String {
         nodes.add_row([
             format!("{}{star}", member.name),
             word(&member.described["zone"]),
-            member.state.to_string(),
+            format!("{} {}", colour(member.state), member.state),
             format!("{:.1}%", member.described["slots"].as_f64().unwrap_or(0.0) * 100.0 / slots),
             own("store", "stored_bytes", bytes),
             own("node", "hints", |hints| hints.to_string()),
@@ -176,6 +189,10 @@ fn warning(member: &Member<'_>, has_fallbacks: bool) -> Option<String> {
             Some("it has just started, and asks the others what they remember of it".to_string())
         }
         "unproven" => Some("its store is new, and it has not yet met every other member with it".to_string()),
+        "slow" => Some(
+            "it is over ten times slower than its neighbours, or fails where they do not: it is read last, coordinates nothing and still gets every write".to_string(),
+        ),
+        "disk stalls" => Some("its own syncs take over ten times as long as usual".to_string()),
         "broken" => Some(format!("its store is broken: {}", word(&member.says?["store"]["broken"]))),
         "full" => Some(
             "its disk has no room: it answers reads, other nodes take its writes, and it takes writes again once there is space"

@@ -13,6 +13,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use gramme_core::limits::REQUEST_MS;
 use gramme_core::{Member, NodeId, Record};
+use gramme_node::admission::AdmissionStatus;
 use gramme_node::request::{self, Call, Health, Lag, PeerStatus, Refilling, Status};
 use gramme_storage::Engine;
 use gramme_wire::Standing;
@@ -63,6 +64,8 @@ pub(super) async fn status(
             "hint_oldest_ms": shards.iter().map(|shard| shard.hints.oldest_ms).max(),
             "hint_alarm": shards.iter().any(|shard| shard.hints.alarm),
             "in_flight": shards.iter().map(|shard| shard.in_flight).sum::<usize>(),
+            "disk_stalls": shards.iter().any(|shard| shard.disk_stalls),
+            "background": background_json(&shards),
             "clients": { "http": service.clients(Door::Http), "resp": service.clients(Door::Resp) },
         },
         "refilling": refilling_json(&service, &shards),
@@ -108,6 +111,19 @@ fn name_of(service: &Service, node: NodeId) -> String {
     service.layout().member(node).map_or_else(|| node.to_string(), |member| member.name.clone())
 }
 
+/// How background work is paced, over all shards: sums of what flows, the worst of what is waited for.
+fn background_json(shards: &[Status]) -> Value {
+    let of = |figure: fn(&AdmissionStatus) -> u64| shards.iter().map(move |shard| figure(&shard.admission));
+    json!({
+        "budget_bytes_per_s": of(|a| a.budget_bytes_per_s).sum::<u64>(),
+        "drawn_bytes_per_s": of(|a| a.drawn_bytes_per_s).sum::<u64>(),
+        "foreground_p99_us": of(|a| a.foreground_p99_us).max(),
+        "limit_us": of(|a| a.limit_us).max(),
+        "sync_p99_us": of(|a| a.sync_p99_us).max(),
+        "waiting": of(|a| a.waiting as u64).sum::<u64>(),
+    })
+}
+
 fn member_json(service: &Service, shards: &[Status], member: &Member) -> Value {
     let is_self = member.id == service.node();
     let seen: Vec<PeerStatus> = shards
@@ -139,6 +155,13 @@ fn member_json(service: &Service, shards: &[Status], member: &Member) -> Value {
             Some(Health::Suspect) => "suspect",
             Some(Health::Down) | None => "down",
         },
+        "colour": match health {
+            _ if is_self => "green",
+            Some(Health::Up) => "green",
+            Some(Health::Suspect) => "yellow",
+            Some(Health::Down) | None => "red",
+        },
+        "degraded": seen.iter().any(|peer| peer.degraded),
         "p50_us": seen.iter().map(|peer| peer.p50_us).max().unwrap_or(0),
         "p99_us": seen.iter().map(|peer| peer.p99_us).max().unwrap_or(0),
     })
