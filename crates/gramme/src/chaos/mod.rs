@@ -8,6 +8,7 @@
 //!
 //! It refuses to know how nodes do what they do: it speaks to their doors, their processes, directories and links.
 
+mod catch_up;
 mod faults;
 mod ground;
 mod load;
@@ -17,7 +18,7 @@ mod settle;
 
 use crate::failure::Failure;
 use crate::nodes::runtime;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use faults::{Fault, Times};
 use gramme_check::{History, Key, judge};
 use gramme_client::{Client, Options};
@@ -33,7 +34,7 @@ use tokio::time::sleep;
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  gramme chaos                                    five nodes, ten rounds of every fault\n  gramme chaos --faults stop --stop-secs 15 --rounds 5\n  gramme chaos --faults wipe,old-copy --copy-age-secs 600 --json\n\nExits with 1 if a promise was broken; the directory with all logs is then kept."
+    after_help = "Examples:\n  gramme chaos                                    five nodes, ten rounds of every fault\n  gramme chaos --faults stop --stop-secs 15 --rounds 5\n  gramme chaos --faults wipe,old-copy --copy-age-secs 600 --json\n  gramme chaos --scenario catch-up --writes 100000\n\nExits with 1 if a promise was broken; the directory with all logs is then kept."
 )]
 pub(crate) struct Chaos {
     /// How many nodes
@@ -42,6 +43,12 @@ pub(crate) struct Chaos {
     /// How many rounds; the faults take turns
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     rounds: u16,
+    /// Instead of rounds: a node that was down for many writes has them all soon
+    #[arg(long)]
+    scenario: Option<Scenario>,
+    /// How many writes the scenario has
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    writes: u32,
     /// What is drawn follows from it; how processes run does not
     #[arg(long, default_value_t = 7)]
     seed: u64,
@@ -74,6 +81,13 @@ pub(crate) struct Chaos {
     json: bool,
 }
 
+/// What is run instead of rounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Scenario {
+    /// A node is down for many writes, and comes back
+    CatchUp,
+}
+
 impl Chaos {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let dir = match &self.dir {
@@ -96,6 +110,12 @@ impl Chaos {
 
     async fn rounds(&self, dir: &Path) -> Result<bool, Failure> {
         let mut ground = Ground::start(dir, self.nodes.into()).await?;
+        if self.scenario == Some(Scenario::CatchUp) {
+            let within = Duration::from_secs(self.settle_secs.max(60));
+            let kept = catch_up::catch_up(&mut ground, self.writes, within, self.json).await;
+            ground.stop().await;
+            return kept;
+        }
         let client = Client::without_asking(&ground.urls(), Options::default())?;
         let book = Book::new();
         let mut rng = Rng::new(self.seed);

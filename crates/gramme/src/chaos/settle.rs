@@ -41,7 +41,7 @@ pub(super) async fn settle(ground: &Ground, client: &Client, keys: &[Key], withi
 }
 
 /// What the nodes say is left to do. What a release does not report is taken as done.
-async fn amiss(ground: &Ground, client: &Client) -> Vec<String> {
+pub(super) async fn amiss(ground: &Ground, client: &Client) -> Vec<String> {
     let mut amiss = Vec::new();
     let mut heard = 0;
     for (node, status) in client.statuses().await {
