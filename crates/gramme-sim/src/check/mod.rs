@@ -11,6 +11,7 @@ pub mod resurrection;
 pub mod sessions;
 pub mod siblings;
 pub mod strict;
+pub mod told;
 
 use crate::evidence::{Evidence, Violation};
 use crate::history::{History, PutOp};
@@ -19,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Every violation of every rule.
 pub fn all(evidence: &Evidence) -> Vec<Violation> {
-    let checks: [fn(&Evidence) -> Vec<Violation>; 10] = [
+    let checks: [fn(&Evidence) -> Vec<Violation>; 11] = [
         no_loss::check,
         coverage::check,
         resurrection::check,
@@ -30,6 +31,7 @@ pub fn all(evidence: &Evidence) -> Vec<Violation> {
         phantom::check,
         frozen::check,
         lists::check,
+        told::check,
     ];
     let violations = checks.into_iter().flat_map(|check| check(evidence));
     violations
@@ -41,7 +43,7 @@ pub fn all(evidence: &Evidence) -> Vec<Violation> {
 const HOLDS_ALWAYS: [&str; 5] = [no_loss::RULE, convergence::RULE, phantom::RULE, frozen::RULE, lists::RULE];
 
 /// The names of the rules.
-pub const RULES: [&str; 10] = [
+pub const RULES: [&str; 11] = [
     no_loss::RULE,
     coverage::RULE,
     resurrection::RULE,
@@ -52,6 +54,7 @@ pub const RULES: [&str; 10] = [
     phantom::RULE,
     frozen::RULE,
     lists::RULE,
+    told::RULE,
 ];
 
 /// What is known of the writes of each key.
