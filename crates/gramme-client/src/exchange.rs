@@ -207,6 +207,9 @@ impl Exchange {
         };
         match &ended {
             Ended::NotSent(_) | Ended::Lost(_) => self.nodes().failed(node, Instant::now()),
+            // One that is cut off from its peers answers at once that it cannot serve, and would be asked again at
+            // the cost of a retry each time.
+            Ended::Answered(answer) if is_transient(answer) => self.nodes().failed(node, Instant::now()),
             Ended::Answered(_) => self.nodes().answered(node),
         }
         ended

@@ -75,7 +75,7 @@ impl Nodes {
         good
     }
 
-    /// A node broke off, was silent, or was not there.
+    /// A node broke off, was silent, was not there, or could not serve a call that another node may.
     pub(crate) fn failed(&mut self, base: &str, now: Instant) {
         if let Some(known) = self.nodes.iter_mut().find(|known| known.base == base) {
             // Many calls meet one failure at once; it is counted once.
@@ -86,7 +86,7 @@ impl Nodes {
         }
     }
 
-    /// A node answered, whatever it said.
+    /// A node did what it was asked, or refused what every node would.
     pub(crate) fn answered(&mut self, base: &str) {
         if let Some(known) = self.nodes.iter_mut().find(|known| known.base == base) {
             known.failures = 0;

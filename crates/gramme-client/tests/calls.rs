@@ -67,6 +67,15 @@ async fn a_silent_node_costs_one_attempt_and_is_then_asked_last() {
 }
 
 #[tokio::test]
+async fn a_node_that_cannot_serve_costs_one_retry_and_is_then_asked_last() {
+    let (cut_off, second) = (Node::that([problem(503, "not_applied", true)]), Node::that([stored()]));
+    let client = client(&[&cut_off.url, &second.url]);
+    assert!(client.put("b", b"k", "v").await.unwrap().via.retried);
+    assert!(!client.put("b", b"k", "v").await.unwrap().via.retried, "it is avoided");
+    assert_eq!(cut_off.seen().len(), 1);
+}
+
+#[tokio::test]
 async fn nodes_that_are_not_there_cost_no_attempt_and_the_put_is_no_retry() {
     let ([gone, also_gone], broken) = (nobody(), Node::that([Reply::HangUp]));
     let last = Node::that([stored()]);

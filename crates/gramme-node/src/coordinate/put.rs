@@ -72,6 +72,7 @@ async fn begin<E: Env>(node: &Node<E>, put: &mut Put, deadline: Mono) -> Result<
     let partition = node.partition_of(&put.key);
     in_time(node, deadline).map_err(refuse)?;
     let need = check(node, put, &settings).map_err(refuse)?;
+    within_reach(node, partition, need, put.pw.into()).map_err(refuse)?;
     let place = Place::of(node, partition, put).await.map_err(refuse)?;
     let mut explain = Explain::new(node, put.explain);
     let covers = match put.expect {
@@ -179,6 +180,20 @@ fn check<E: Env>(node: &Node<E>, put: &Put, settings: &BucketSettings) -> Result
         )));
     }
     Ok(need)
+}
+
+/// A write for which too few nodes are left is not begun. This node alone would keep something of it, its client
+/// writes the same elsewhere, and once the cut is healed that twin stands beside whatever has replaced the write.
+fn within_reach<E: Env>(
+    node: &Node<E>,
+    partition: PartitionId,
+    need: usize,
+    homes: usize,
+) -> Result<(), Reason> {
+    let is_there = |&&id: &&NodeId| node.health(id) != Health::Down;
+    let there = node.layout().members().iter().filter(|member| is_there(&&member.id)).count();
+    let homes_there = node.layout().homes(partition).iter().filter(is_there).count();
+    if there < need || homes_there < homes { Err(Reason::Unavailable) } else { Ok(()) }
 }
 
 /// A delete without a context covers what a read at R sees, which is what this resolves with. A retry first looks

@@ -21,8 +21,13 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
     let writes = Writes::of(evidence);
     let names: BTreeMap<RequestId, Name> =
         evidence.history.puts.iter().map(|op| op.request).zip(1..).collect();
-    let overwritten: BTreeSet<&Key> =
-        evidence.history.puts.iter().filter(|op| op.supersedes && !op.is_delete()).map(|op| &op.key).collect();
+    let overwritten: BTreeSet<&Key> = evidence
+        .history
+        .puts
+        .iter()
+        .filter(|op| op.supersedes && !op.is_delete())
+        .map(|op| &op.key)
+        .collect();
     let plain = |key: &&&Key| !evidence.mortal.contains(**key) && !overwritten.contains(**key);
     let keys: Vec<&Key> = writes.of_key.keys().filter(plain).copied().collect();
     let mut history = History::default();
