@@ -11,7 +11,6 @@ pub mod resurrection;
 pub mod sessions;
 pub mod siblings;
 pub mod strict;
-pub mod told;
 
 use crate::evidence::{Evidence, Violation};
 use crate::history::{History, PutOp};
@@ -20,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Every violation of every rule.
 pub fn all(evidence: &Evidence) -> Vec<Violation> {
-    let checks: [fn(&Evidence) -> Vec<Violation>; 11] = [
+    let checks: [fn(&Evidence) -> Vec<Violation>; 10] = [
         no_loss::check,
         coverage::check,
         resurrection::check,
@@ -31,7 +30,6 @@ pub fn all(evidence: &Evidence) -> Vec<Violation> {
         phantom::check,
         frozen::check,
         lists::check,
-        told::check,
     ];
     let violations = checks.into_iter().flat_map(|check| check(evidence));
     violations
@@ -43,7 +41,7 @@ pub fn all(evidence: &Evidence) -> Vec<Violation> {
 const HOLDS_ALWAYS: [&str; 5] = [no_loss::RULE, convergence::RULE, phantom::RULE, frozen::RULE, lists::RULE];
 
 /// The names of the rules.
-pub const RULES: [&str; 11] = [
+pub const RULES: [&str; 10] = [
     no_loss::RULE,
     coverage::RULE,
     resurrection::RULE,
@@ -54,7 +52,6 @@ pub const RULES: [&str; 11] = [
     phantom::RULE,
     frozen::RULE,
     lists::RULE,
-    told::RULE,
 ];
 
 /// What is known of the writes of each key.
