@@ -75,7 +75,11 @@ fn a_put_for_which_too_few_nodes_are_within_reach_is_not_begun() {
     assert_eq!((&failure.reason, failure.outcome), (&Reason::Unavailable, Outcome::NotApplied));
     let strict = story.asks(write(Put { w: ONE, pw: 1, ..put("k2", "v", 2) })).failure();
     assert_eq!(strict.outcome, Outcome::NotApplied, "a fallback is no home");
-    assert_eq!(story.node.status().hints.hints, 0, "no twin of what its client writes elsewhere is left here");
+    assert_eq!(
+        story.node.status().hints.hints,
+        0,
+        "no twin of what its client writes elsewhere is left here"
+    );
 }
 
 #[test]
