@@ -176,9 +176,10 @@ fn warning(member: &Member<'_>, has_fallbacks: bool) -> Option<String> {
             "it is down; every node is a home of every key, so what it misses is repaired when read"
                 .to_string(),
         ),
-        "down" => {
-            Some("it is down; other nodes take its place, and keep what it misses as hints".to_string())
-        }
+        "down" => Some(
+            "it is down; other nodes take its place, keep what it misses as hints, and hand them over when it is back"
+                .to_string(),
+        ),
         "cut off" => Some("its HTTP door answers us, but the asked node does not reach it".to_string()),
         "no answer" => Some("the asked node reaches it, but its HTTP door does not answer us".to_string()),
         "unproven" if !refilling(member.says?).is_empty() => Some(format!(
@@ -202,9 +203,33 @@ fn warning(member: &Member<'_>, has_fallbacks: bool) -> Option<String> {
             "{} of its rows cannot be read; other nodes answer for them, and they are mended from there: look at the disk",
             member.says?["store"]["damaged_rows"]
         )),
-        _ => lag(member.says?),
+        _ => hints(member.says?).or_else(|| lag(member.says?)),
     }
 }
+
+/// Hints that are many, or that nobody has come for.
+fn hints(says: &Json) -> Option<String> {
+    let figure = |key: &str| says["node"][key].as_u64().unwrap_or(0);
+    let (held, max) = (figure("hint_bytes"), figure("hint_bytes_max"));
+    let old_ms = figure("hint_oldest_ms");
+    if says["node"]["hint_alarm"] == true {
+        return Some(format!(
+            "it keeps {} of at most {} for nodes that are away; beyond that it keeps nothing more for them: bring them back, or raise storage.hints_mb",
+            bytes(held),
+            bytes(max)
+        ));
+    }
+    (old_ms >= HINTS_OLD_MS).then(|| {
+        format!(
+            "it has kept {} for {} for nodes that are away: bring them back",
+            counted(figure("hints"), "hint", "hints"),
+            span(old_ms / 1000)
+        )
+    })
+}
+
+/// Hints this old want somebody to look.
+const HINTS_OLD_MS: u64 = 3_600_000;
 
 /// Which partitions are being refilled, and whose content they still lack.
 fn refilling(says: &Json) -> String {
