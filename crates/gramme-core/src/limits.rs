@@ -165,6 +165,11 @@ pub const FULL_RETRY_MS: u64 = 200;
 pub const DAMAGED_ROWS_MAX: usize = 4096;
 /// Between two attempts to mend one damaged row.
 pub const MEND_RETRY_MS: u64 = 500;
+/// Between two rounds in which a home finds out what everyone has seen and lets go of it; jittered by a quarter
+/// either way.
+pub const RECLAIM_MS: u64 = 2000;
+/// Bytes that one slice of such a round reads.
+pub const RECLAIM_SLICE_BYTES: u64 = 256 << 10;
 /// Between two comparisons of seen clocks with every peer; jittered by a quarter either way.
 pub const EXCHANGE_MS: u64 = 2500;
 /// How long after a start a home waits for its co-homes to say what they remember of it, before it is

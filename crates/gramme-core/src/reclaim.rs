@@ -33,13 +33,17 @@ pub fn stable<'a>(reports: impl IntoIterator<Item = Option<&'a Frontier>>) -> Fr
     reports.try_fold(first.clone(), |least, report| Some(least.meet(report?))).unwrap_or_default()
 }
 
+/// Whether a record is nothing but tombstones.
+pub fn is_dead(record: &Record) -> bool {
+    let siblings = record.siblings();
+    !siblings.is_empty() && siblings.iter().all(|sibling| sibling.content == Content::Tombstone)
+}
+
 /// Whether a record may be deleted: it is nothing but tombstones, and everything in its past is everywhere.
 /// Its own dots alone would not do: its clock may still be needed to cover a value that one home has yet to
 /// see.
 pub fn reclaimable(record: &Record, frontier: &Frontier) -> bool {
-    let is_dead = !record.siblings().is_empty()
-        && record.siblings().iter().all(|sibling| sibling.content == Content::Tombstone);
-    if !is_dead || frontier.is_none() {
+    if !is_dead(record) || frontier.is_none() {
         return false;
     }
     match planted::on(Bug::ReclaimOnDotOnly) {

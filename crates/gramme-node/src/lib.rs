@@ -21,6 +21,7 @@ pub mod node;
 mod once;
 pub mod probe;
 mod pulse;
+mod reclaim;
 mod replica;
 pub mod request;
 pub mod rows;

@@ -16,6 +16,7 @@ use crate::mend;
 use crate::once::Once;
 use crate::probe::{Operation, Probe};
 use crate::pulse::Pulse;
+use crate::reclaim;
 use crate::replica::Replica;
 use crate::request::{Call, Get, Got, Health, PeerStatus, Request, Response, Status};
 use crate::serve;
@@ -27,7 +28,7 @@ use gramme_core::bucket::{BucketSettings, Buckets, Mode};
 use gramme_core::context::Secret;
 use gramme_core::limits::{FALLBACK_AFTER_MS_MIN, FREEZE_MS, IN_FLIGHT_MAX, PING_MS, SERVED_MAX};
 use gramme_core::planted::{self, Bug};
-use gramme_core::{Hlc, Key, Layout, NodeId, PartitionId, StoreId, ring};
+use gramme_core::{Frontier, Hlc, Key, Layout, NodeId, PartitionId, StoreId, ring};
 use gramme_storage::EngineError;
 use gramme_wire::{Body, Done, Failure, Life, Message, Put, Reason, Standing};
 use std::cell::{Cell, RefCell};
@@ -64,6 +65,8 @@ pub struct Options {
     pub upkeep: Upkeep,
     /// Whether homes compare and pull without being asked: off only where read repair is tried by itself.
     pub exchange: bool,
+    /// Whether tombstones and clocks that every home has seen are let go of.
+    pub reclaim: bool,
 }
 
 /// A handle to one shard; clones share it.
@@ -176,6 +179,9 @@ impl<E: Env> Node<E> {
         self.0.env.spawn("mend", mend::for_ever(self.clone()));
         if self.0.options.exchange {
             self.0.env.spawn("exchange", exchange::for_ever(self.clone()));
+        }
+        if self.0.options.reclaim {
+            self.0.env.spawn("reclaim", reclaim::for_ever(self.clone()));
         }
         if self.0.options.shard == 0 {
             self.0.env.spawn("gossip", gossip::for_ever(self.clone()));
@@ -367,6 +373,8 @@ impl<E: Env> Node<E> {
             admission: inner.admission.status(),
             full: inner.store.is_full(),
             damaged: inner.store.damaged_count(),
+            tombstones: inner.homes.values().map(|replica| replica.reclaim().tombstones()).sum(),
+            reclaim_blocked_by: reclaim::all_blocked_by(self),
         }
     }
 
@@ -397,6 +405,12 @@ impl<E: Env> Node<E> {
         let is_continuous = |replica: &Rc<Replica<E>>| self.standing_of(replica) == Standing::Continuous;
         let all = self.0.homes.values().all(is_continuous);
         if all && self.0.trust.get() != Trust::Proving { Standing::Continuous } else { Standing::Unproven }
+    }
+
+    /// The frontier of a home replica here that others may rely on: none while it proves nothing.
+    pub(crate) fn vouched(&self, replica: &Replica<E>) -> Frontier {
+        let proves = self.standing_of(replica) == Standing::Continuous;
+        if proves { replica.frontier() } else { Frontier::none() }
     }
 
     /// Who paces this shard's background work.

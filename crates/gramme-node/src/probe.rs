@@ -133,6 +133,15 @@ pub enum Probe {
     Damaged,
     /// Such a row was overwritten with what all its other homes hold.
     Mended,
+    /// A record of nothing but tombstones was deleted: everyone had seen all of it.
+    Reclaimed,
+    /// A clock that everyone had seen all of was cut down to its siblings.
+    Stripped,
+    /// A late state was ignored: what it shows had been overwritten or reclaimed.
+    StaleIgnored,
+    /// A home lacks a value that another shows, and knows it to have been everywhere: one of them has lost it
+    /// without notice.
+    Conflict,
 }
 
 /// What a coordinator does.

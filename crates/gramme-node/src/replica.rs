@@ -12,7 +12,8 @@
 use crate::env::Env;
 use crate::exchange::{Continuity, Members, Past};
 use crate::probe::Probe;
-use crate::rows::{self, KIND_DATA, KIND_HINT, KIND_HINT_STORE, KIND_MEMBERS, KIND_REPLICA};
+use crate::reclaim::Reclaim;
+use crate::rows::{self, KIND_DATA, KIND_FRONTIER, KIND_HINT, KIND_HINT_STORE, KIND_MEMBERS, KIND_REPLICA};
 use crate::rows::{KIND_SEEN, ReplicaRow};
 use crate::store::{BatchId, Kept, Store};
 use crate::trees::Trees;
@@ -21,6 +22,7 @@ use gramme_core::bucket::{BucketSettings, Mode};
 use gramme_core::codec::decode_record;
 use gramme_core::limits::{CLOCK_INTERVALS_MAX, SEEN_RUNS_MAX, SIBLING_BYTES_VALUES_MAX, SIBLINGS_SOFT_MAX};
 use gramme_core::planted::{self, Bug};
+use gramme_core::reclaim::{Arrival, admit, is_amnesia};
 use gramme_core::record::checksum;
 use gramme_core::seen::SeenRow;
 use gramme_core::{
@@ -53,7 +55,7 @@ pub(crate) struct Replica<E: Env> {
     pub(crate) incarnation: Cell<Incarnation>,
     pub(crate) counter: Cell<u64>,
     pub(crate) seen: RefCell<Seen>,
-    pub(crate) frontier: RefCell<Frontier>,
+    pub(crate) reclaim: Reclaim,
     pub(crate) continuity: RefCell<Continuity>,
     pub(crate) members: RefCell<Members>,
     /// What the rows of a fallback take.
@@ -108,11 +110,14 @@ impl<E: Env> Replica<E> {
         let (seen, last_stamp, garbled) = load_seen(&env, partition).await?;
         let row = load_row(&env, partition).await?;
         let members = load_members(&env, partition).await?;
+        let frontier = load_frontier(&env, partition).await?;
+        let lost_frontier = frontier.is_none();
         // A stored stamp that is too far ahead is dropped: it only advises.
         if hlc.borrow_mut().observe(last_stamp, env.wall_ms()).is_err() {
             env.probe(Probe::StampAhead);
         }
         let mistrusted = !garbled.is_empty()
+            || lost_frontier
             || matches!(row, Loaded::Garbled)
             || matches!(row, Loaded::Nothing) && !seen.is_empty();
         let replica = Replica::blank(env, node, store, hlc, partition, Role::Home);
@@ -122,6 +127,7 @@ impl<E: Env> Replica<E> {
         }
         *replica.seen.borrow_mut() = seen;
         *replica.members.borrow_mut() = members;
+        replica.reclaim.set(frontier.unwrap_or_default());
         let reused = replica.seen.borrow().rows().last().map(|(incarnation, row)| (incarnation, row.top()));
         match reused {
             Some((incarnation, top)) if planted::on(Bug::IncarnationReused) => {
@@ -169,7 +175,7 @@ impl<E: Env> Replica<E> {
             members: RefCell::default(),
             held: Cell::default(),
             trees: OnceCell::new(),
-            frontier: RefCell::default(),
+            reclaim: Reclaim::default(),
             env,
             node,
             store,
@@ -240,7 +246,12 @@ impl<E: Env> Replica<E> {
 
     /// The reclaim frontier: what everyone has durably seen, as far as this replica acts on it.
     pub(crate) fn frontier(&self) -> Frontier {
-        self.frontier.borrow().clone()
+        self.reclaim.frontier()
+    }
+
+    /// What it keeps.
+    pub(crate) fn role(&self) -> Role {
+        self.role
     }
 
     /// What this replica has seen, in 64 bits.
@@ -351,7 +362,7 @@ impl<E: Env> Replica<E> {
         &self,
         key: &Key,
         encoded: &Bytes,
-        _stamp: &Frontier,
+        stamp: &Frontier,
         hint_for: &[NodeId],
     ) -> Result<Merged, Reason> {
         self.check_room()?;
@@ -361,8 +372,17 @@ impl<E: Env> Replica<E> {
         let local = self.store.latest(&row).await.map_err(disk)?;
         self.trip_if_amnesiac(&local.record, &incoming.record)?;
         self.follow(&incoming.record);
-        let mut joined = local.record.join(&incoming.record);
-        if joined.heal(&incoming.record) {
+        let frontier =
+            if planted::on(Bug::StaleBySeen) { self.seen.borrow().bases() } else { self.frontier() };
+        let admitted = match admit(&local.record, &incoming.record, &frontier, stamp) {
+            Arrival::Join(admitted) => admitted,
+            Arrival::Stale => {
+                self.env.probe(Probe::StaleIgnored);
+                return Ok(Merged { batch: self.store.batch_of(&row) });
+            }
+        };
+        let mut joined = local.record.join(&admitted);
+        if joined.heal(&admitted) {
             self.env.probe(Probe::Healed);
         }
         joined.collapse_retries();
@@ -434,6 +454,7 @@ impl<E: Env> Replica<E> {
     ) -> Result<Vec<(Bytes, Bytes)>, EngineError> {
         // A tree must not hold what the store then refuses.
         self.store.check()?;
+        self.reclaim.changed(&before.record, after);
         let mut others: Vec<(Bytes, Bytes)> = changed.into_iter().map(|i| self.seen_row(i)).collect();
         if let Some(trees) = self.trees.get() {
             let key = Key::from_joined(rows::rest(row)).expect("a row is made of its key");
@@ -583,7 +604,8 @@ impl<E: Env> Replica<E> {
 
     /// Dots of my live incarnation that I do not remember: I have lost something (correctness.md 1.3).
     fn trip_if_amnesiac(&self, local: &Record, incoming: &Record) -> Result<(), Reason> {
-        if local.remembers_less_than(incoming, self.incarnation.get()) && !planted::on(Bug::NoTripwire) {
+        let forgot = is_amnesia(local, incoming, self.incarnation.get(), &self.frontier());
+        if forgot && !planted::on(Bug::NoTripwire) {
             self.env.probe(Probe::Tripwire);
             match self.role {
                 Role::Home => self.mistrust(0).map_err(disk)?,
@@ -747,6 +769,17 @@ async fn load_members<E: Env>(env: &E, partition: PartitionId) -> Result<Members
     match env.engine().get(&rows::row(partition.0, KIND_MEMBERS, &[])).await {
         Ok(row) => Ok(Members::read(row.as_ref())),
         Err(EngineError::Corrupt(_)) => Ok(Members::default()),
+        Err(cause) => Err(cause),
+    }
+}
+
+/// The reclaim frontier as it was stored; `None` if that is garbled: whatever went below it must not come back,
+/// so the replica is as one that has lost something.
+async fn load_frontier<E: Env>(env: &E, partition: PartitionId) -> Result<Option<Frontier>, EngineError> {
+    match env.engine().get(&rows::row(partition.0, KIND_FRONTIER, &[])).await {
+        Ok(None) => Ok(Some(Frontier::none())),
+        Ok(Some(bytes)) => Ok(rows::decode_frontier(&bytes).ok()),
+        Err(EngineError::Corrupt(_)) => Ok(None),
         Err(cause) => Err(cause),
     }
 }

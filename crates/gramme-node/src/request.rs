@@ -239,6 +239,10 @@ pub struct Status {
     pub full: bool,
     /// Rows whose stored bytes cannot be read, and that wait to be mended from their other homes.
     pub damaged: usize,
+    /// Records that are nothing but tombstones, as far as they were counted.
+    pub tombstones: u64,
+    /// Members for which they wait: down, silent or being refilled. Nobody while reclaim is off.
+    pub reclaim_blocked_by: Vec<NodeId>,
 }
 
 /// A home replica that is being refilled.

@@ -9,7 +9,7 @@ use gramme_core::codec::{BadBytes, Reader, Writer, decode_record, seal, unseal};
 use gramme_core::frontier::{read_frontier, write_frontier};
 use gramme_core::merkle::{Tombstones, Tree, read_tree, write_tree};
 use gramme_core::seen::SeenRow;
-use gramme_core::{Incarnation, Key, NodeId, PartitionId, Record, Stamp};
+use gramme_core::{Frontier, Incarnation, Key, NodeId, PartitionId, Record, Stamp};
 use gramme_storage::NODE_ROWS;
 use gramme_wire::Remembered;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +37,8 @@ pub const KIND_HINTS_SINCE: u8 = 0x1a;
 
 /// A home's hash tree, as it is if the row is not empty: `rest` empty.
 pub const KIND_TREE: u8 = 0x1b;
+/// A home's reclaim frontier: `rest` empty.
+pub const KIND_FRONTIER: u8 = 0x1d;
 
 /// The row of a key.
 pub fn key_row(partition: PartitionId, kind: u8, key: &Key) -> Bytes {
@@ -159,6 +161,22 @@ pub(crate) fn decode_members(bytes: &[u8]) -> Result<BTreeMap<NodeId, Remembered
     }
     r.end()?;
     Ok(members)
+}
+
+/// A reclaim frontier.
+pub(crate) fn encode_frontier(frontier: &Frontier) -> Bytes {
+    let mut w = Writer::new();
+    w.u8(VERSION);
+    write_frontier(&mut w, frontier);
+    close(w)
+}
+
+/// Reads [`encode_frontier`] back.
+pub(crate) fn decode_frontier(bytes: &[u8]) -> Result<Frontier, BadBytes> {
+    let mut r = unseal(bytes, VERSION)?;
+    let frontier = read_frontier(&mut r)?;
+    r.end()?;
+    Ok(frontier)
 }
 
 /// A live incarnation.

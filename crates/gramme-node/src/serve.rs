@@ -145,7 +145,11 @@ fn nothing_known() -> Body {
 /// What this node holds of a key: home data, or as a fallback its hints.
 async fn read<E: Env>(node: &Node<E>, partition: PartitionId, key: &Key) -> Body {
     let (found, standing, frontier) = match node.home(partition) {
-        Some(replica) => (replica.read(key).await, node.standing_of(replica), replica.frontier()),
+        Some(replica) => {
+            // From before the record: a later one would vouch for what the record does not yet show.
+            let frontier = node.vouched(replica);
+            (replica.read(key).await, node.standing_of(replica), frontier)
+        }
         None => match node.0.hints.get(partition) {
             Some(hints) => (hints.replica().read(key).await, Standing::Unproven, Frontier::none()),
             None => return nothing_known(),
@@ -276,6 +280,7 @@ async fn copy_here<E: Env>(
     let Some(replica) = node.home(partition) else { return refused(Reason::Unsuitable) };
     // Before the page is read: what is written meanwhile is more than is claimed.
     let seen = replica.seen_digest();
+    let frontier = node.vouched(replica);
     let scan = Scan {
         prefix: rows::row(partition.0, rows::KIND_DATA, &[]),
         after: after.map(|key| rows::row(partition.0, rows::KIND_DATA, key)),
@@ -291,7 +296,7 @@ async fn copy_here<E: Env>(
                 .map(|(key, record)| Entry { key: key.joined().clone(), record })
                 .collect(),
             more: found.more,
-            frontier: replica.frontier(),
+            frontier,
             seen,
         },
         Err(cause) => refused(disk(cause)),
@@ -308,9 +313,10 @@ async fn list_here<E: Env>(node: &Node<E>, partition: PartitionId, asked: &Body)
     }
     let Some(replica) = node.home(partition) else { return refused(Reason::Unsuitable) };
     let asked = PageOf { bucket, prefix, after: after.as_deref(), keys_max: *keys_max, values: *values };
+    // From before the page is read, as in a read of one key.
+    let frontier = node.vouched(replica);
     match page_of(replica, partition, asked).await {
         Ok((entries, more, whole)) => {
-            let frontier = replica.frontier();
             let standing = if whole { node.standing_of(replica) } else { Standing::Unproven };
             Body::ListReply { standing, entries, more, frontier }
         }

@@ -277,7 +277,7 @@ impl Server {
         };
         let hint_bytes_max = (u64::from(settings.hints_mb) << 20) / settings.shards as u64;
         let opened = server
-            .open_shards(&service, start, cache_bytes, hint_bytes_max)
+            .open_shards(&service, start, cache_bytes, hint_bytes_max, settings.reclaim)
             .and_then(|()| server.open_doors(service, sockets));
         match opened {
             Ok(()) => {
@@ -335,12 +335,13 @@ impl Server {
         start: Instant,
         cache_bytes: usize,
         hint_bytes_max: u64,
+        reclaim: bool,
     ) -> Result<(), RunError> {
         let mut waiting = Vec::new();
         for index in 0..self.shards.count() {
             let (opened, is_open) = oneshot::channel();
             let service = service.clone();
-            let plan = Plan { index, service, start, cache_bytes, hint_bytes_max, opened };
+            let plan = Plan { index, service, start, cache_bytes, hint_bytes_max, reclaim, opened };
             self.spawn(format!("gramme-shard-{index}"), move || shard::main(plan))?;
             waiting.push(is_open);
         }

@@ -33,6 +33,8 @@ pub struct Settings {
     pub reserve_mb: u32,
     /// What may be kept in hints for other nodes, in MiB.
     pub hints_mb: u32,
+    /// Whether tombstones that every home has seen are let go of.
+    pub reclaim: bool,
     /// Where the HTTP door listens: `host:port`.
     pub http: String,
     /// Where the Redis door listens: `host:port`.

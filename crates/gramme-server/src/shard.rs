@@ -13,7 +13,8 @@ use crate::tokio_env::TokioEnv;
 use axum::Router;
 use gramme_core::Layout;
 use gramme_core::limits::REQUEST_MS;
-use gramme_node::{Fact, Node, Options, Trust};
+use gramme_core::merkle::Tombstones;
+use gramme_node::{Fact, Node, Options, Trust, Upkeep};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,6 +32,8 @@ pub(crate) struct Plan {
     pub(crate) cache_bytes: usize,
     /// What it may keep in hints for others, in bytes.
     pub(crate) hint_bytes_max: u64,
+    /// Whether what every home has seen is let go of.
+    pub(crate) reclaim: bool,
     /// Told once the shard is open, or why it is not.
     pub(crate) opened: oneshot::Sender<Result<(), String>>,
 }
@@ -52,7 +55,7 @@ pub(crate) fn main(plan: Plan) {
 }
 
 async fn live(plan: Plan) {
-    let Plan { index, service, start, cache_bytes, hint_bytes_max, opened } = plan;
+    let Plan { index, service, start, cache_bytes, hint_bytes_max, reclaim, opened } = plan;
     let shards = service.shards.clone();
     let metrics = Rc::new(ShardMetrics::new(&service.metrics, index));
     let inbox = Rc::new(Inbox::default());
@@ -64,6 +67,8 @@ async fn live(plan: Plan) {
         let identity = service.company.identity.lock().await;
         (identity.store(), identity.trust())
     };
+    // Homes that let go of tombstones do so at different moments: those are no difference.
+    let tombstones = if reclaim { Tombstones::Skipped } else { Tombstones::Counted };
     let options = Options {
         id: service.node(),
         layout: Rc::new(Layout::clone(service.layout())),
@@ -75,8 +80,9 @@ async fn live(plan: Plan) {
         cache_bytes,
         hint_bytes_max,
         request_ms: REQUEST_MS,
-        upkeep: gramme_node::Upkeep::default(),
+        upkeep: Upkeep { tombstones, ..Upkeep::default() },
         exchange: true,
+        reclaim,
     };
     let node = match Node::open(env, options).await {
         Ok(node) => node,

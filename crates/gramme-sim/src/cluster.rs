@@ -12,6 +12,7 @@ use crate::timer::Sleep;
 use crate::world::{World, name, node_id};
 use bytes::Bytes;
 use gramme_core::limits::FREEZE_MS;
+use gramme_core::merkle::Tombstones;
 use gramme_core::{Layout, Member, StoreId};
 use gramme_node::node::{Node, Options};
 use gramme_node::request::{Call, Response};
@@ -144,8 +145,13 @@ impl Cluster {
                 hint_bytes_max: HINT_BYTES_MAX,
                 request_ms: self.0.knobs.request_ms,
                 // Checkers do not know of writes that no client made.
-                upkeep: gramme_node::Upkeep { expiry_after_ms: 3_600_000, ..Default::default() },
+                upkeep: gramme_node::Upkeep {
+                    expiry_after_ms: 3_600_000,
+                    tombstones: if self.0.knobs.reclaim { Tombstones::Skipped } else { Tombstones::Counted },
+                    ..Default::default()
+                },
                 exchange: self.0.knobs.healer == Healer::Exchange,
+                reclaim: self.0.knobs.reclaim,
             };
             let cluster = self.clone();
             world.spawn(env.owner(), "shard", async move {

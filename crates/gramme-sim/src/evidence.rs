@@ -4,7 +4,7 @@
 //! Nothing here knows of the simulated world: whoever has a [`History`] and the rows of every store, simulated
 //! or of real processes, has [`Evidence`], and [`crate::check::all`] judges it.
 
-use crate::history::History;
+use crate::history::{GetOp, History};
 use bytes::Bytes;
 use gramme_core::bucket::{BucketSettings, Mode};
 use gramme_core::codec::decode_record;
@@ -137,18 +137,38 @@ impl Evidence {
         records.fold(Record::new(), |left, record| left.join(record))
     }
 
+    /// The same, but where clocks may be stripped only what homes hold, or had a part in showing.
+    pub fn told_by_homes(&self) -> Vec<(String, &Key, &Record)> {
+        if !self.claims.reclaims {
+            return self.observations();
+        }
+        let by_home = |get: &&GetOp| get.found.as_ref().is_some_and(|found| found.acks.homes > 0);
+        self.shown(self.history.gets.iter().filter(by_home)).chain(self.stored()).collect()
+    }
+
+    fn shown<'a>(
+        &'a self,
+        gets: impl Iterator<Item = &'a GetOp> + 'a,
+    ) -> impl Iterator<Item = (String, &'a Key, &'a Record)> + 'a {
+        gets.filter_map(|get| {
+            let found = get.found.as_ref()?;
+            let place = format!("a read by client {} at {} ms", get.client, get.returned / 1_000_000);
+            Some((place, &get.key, &found.record))
+        })
+    }
+
+    fn stored(&self) -> impl Iterator<Item = (String, &Key, &Record)> + '_ {
+        self.dumps.iter().flat_map(|dump| {
+            let host = self.name(dump.node);
+            dump.data.iter().map(move |(key, record)| (format!("the disk of {host}"), key, record))
+        })
+    }
+
     /// Every state of a key that anyone was ever shown, or that lies on a disk, with where.
     pub fn observations(&self) -> Vec<(String, &Key, &Record)> {
-        let mut all = Vec::new();
-        for get in &self.history.gets {
-            if let Some(found) = &get.found {
-                let place = format!("a read by client {} at {} ms", get.client, get.returned / 1_000_000);
-                all.push((place, &get.key, &found.record));
-            }
-        }
+        let mut all: Vec<_> = self.shown(self.history.gets.iter()).chain(self.stored()).collect();
         for dump in &self.dumps {
             let host = self.name(dump.node);
-            all.extend(dump.data.iter().map(|(key, record)| (format!("the disk of {host}"), key, record)));
             let hints = dump.hints.iter();
             all.extend(hints.map(|(key, (_, record))| (format!("the hint store of {host}"), key, record)));
         }

@@ -62,6 +62,9 @@ pub struct Knobs {
     /// What clients mostly do.
     #[serde(default)]
     pub mix: Mix,
+    /// Whether tombstones that everyone has seen are let go of.
+    #[serde(default)]
+    pub reclaim: bool,
 }
 
 /// What makes the homes of a key agree again.
@@ -188,6 +191,7 @@ impl Knobs {
             // The old healer alone now and then, or nobody would notice that it is broken.
             healer: if rng.chance(150) { Healer::Reads } else { Healer::Exchange },
             mix: Mix::Ordinary,
+            reclaim: rng.chance(500),
         }
     }
 

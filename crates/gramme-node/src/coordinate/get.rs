@@ -18,7 +18,8 @@ use bytes::Bytes;
 use gramme_core::codec::decode_record;
 use gramme_core::limits::HEDGE_PERCENT_MAX;
 use gramme_core::planted::{self, Bug};
-use gramme_core::{Context, Key, NodeId, PartitionId, Quorum, Record, Verdict};
+use gramme_core::reclaim::{self, Reply};
+use gramme_core::{Context, Frontier, Key, NodeId, PartitionId, Quorum, Record, Verdict};
 use gramme_wire::{Body, Failure, Reason, Standing};
 use std::collections::VecDeque;
 
@@ -61,8 +62,8 @@ struct Reading<E: Env> {
     partition: PartitionId,
     min: Option<Context>,
     merged: Record,
-    /// Homes that have answered, and what they hold.
-    held: Vec<(NodeId, Record)>,
+    /// Who has answered, and what each holds.
+    held: Vec<Held>,
     quorum: Quorum,
     continuous: bool,
     fastest: Option<NodeId>,
@@ -127,7 +128,8 @@ impl<E: Env> Reading<E> {
     }
 
     fn session_holds(&self) -> bool {
-        self.min.as_ref().is_none_or(|min| self.merged.clock.contains(&min.clock))
+        let replies = || self.held.iter().map(Held::reply);
+        self.min.as_ref().is_none_or(|min| reclaim::session_holds(&min.clock, replies()))
     }
 
     /// Whether the answers that are still to come cannot be enough.
@@ -210,8 +212,8 @@ impl<E: Env> Reading<E> {
 
     fn take(&mut self, from: NodeId, answer: Answer) {
         match answer {
-            Answer::Said(Body::ReadReply { standing, record, .. }) => {
-                self.take_record(from, standing, record)
+            Answer::Said(Body::ReadReply { standing, record, frontier }) => {
+                self.take_record(from, standing, record, frontier)
             }
             Answer::Said(Body::Refused { failure }) => self.fail(from, &failure.reason.to_string()),
             Answer::Said(_) => self.fail(from, "it gave an answer of another kind"),
@@ -220,7 +222,7 @@ impl<E: Env> Reading<E> {
         }
     }
 
-    fn take_record(&mut self, from: NodeId, standing: Standing, encoded: Option<Bytes>) {
+    fn take_record(&mut self, from: NodeId, standing: Standing, encoded: Option<Bytes>, frontier: Frontier) {
         let record = match encoded.as_ref().map(decode_record).transpose() {
             Ok(record) => record.unwrap_or_default(),
             Err(bad) => return self.fail(from, &bad.to_string()),
@@ -236,8 +238,12 @@ impl<E: Env> Reading<E> {
             format!("{} ({kind}) holds {}", self.node.name_of(from), describe(&record, standing))
         });
         self.fastest = self.fastest.or(home.then_some(from));
-        self.merged = if self.merged.is_empty() { record.clone() } else { self.merged.join(&record) };
-        self.merged.collapse_retries();
+        // Only a home that proves something by its silence can have reclaimed.
+        let vouches = home && standing == Standing::Continuous;
+        let frontier = if vouches { frontier } else { Frontier::none() };
+        self.held.push(Held { node: from, home, record, frontier });
+        let replies: Vec<Reply<'_>> = self.held.iter().map(Held::reply).collect();
+        self.merged = reclaim::fill(&replies).record;
         match (home, standing) {
             (true, Standing::Continuous) => {
                 self.continuous = true;
@@ -246,9 +252,6 @@ impl<E: Env> Reading<E> {
             // A home whose store was lost is merged but not counted, as if it were down.
             (true, Standing::Unproven) => self.quorum.fail(from),
             (false, _) => self.quorum.ack(from, false),
-        }
-        if home {
-            self.held.push((from, record));
         }
     }
 
@@ -298,16 +301,22 @@ impl<E: Env> Reading<E> {
         if planted::on(Bug::NoReadRepair) || self.merged.is_empty() {
             return;
         }
+        let replies: Vec<Reply<'_>> = self.held.iter().map(Held::reply).collect();
+        if !reclaim::fill(&replies).conflicts.is_empty() {
+            self.node.0.env.probe(Probe::Conflict);
+        }
         let stale = self.stale_homes();
         if !stale.is_empty() {
             repair(&self.node, self.partition, &self.key, &self.merged, stale);
         }
     }
 
-    /// The homes that answered with less than was found.
-    fn stale_homes(&self) -> Vec<NodeId> {
-        let is_stale = |record: &Record| record.lacks(&self.merged) || planted::on(Bug::RepairStorm);
-        self.held.iter().filter(|(_, record)| is_stale(record)).map(|(home, _)| *home).collect()
+    /// The homes that answered with less than was found, and how far they were.
+    fn stale_homes(&self) -> Vec<(NodeId, Frontier)> {
+        let is_stale = |held: &&Held| {
+            held.home && (reclaim::is_behind(held.reply(), &self.merged) || planted::on(Bug::RepairStorm))
+        };
+        self.held.iter().filter(is_stale).map(|held| (held.node, held.frontier.clone())).collect()
     }
 
     /// Nothing was found at the homes that were asked: the others are asked behind the answer, since one of them
@@ -325,6 +334,20 @@ impl<E: Env> Reading<E> {
             self.quorum.asked(home, true);
             self.gather.ask(home, Body::Read { key: self.key.clone() });
         }
+    }
+}
+
+/// What one replica has answered.
+struct Held {
+    node: NodeId,
+    home: bool,
+    record: Record,
+    frontier: Frontier,
+}
+
+impl Held {
+    fn reply(&self) -> Reply<'_> {
+        Reply { record: &self.record, frontier: &self.frontier }
     }
 }
 

@@ -11,9 +11,10 @@ use crate::serve;
 use bytes::Bytes;
 use gramme_core::codec::decode_record;
 use gramme_core::limits::LIST_PAGE_KEYS_MAX;
-use gramme_core::{NodeId, PartitionId, Quorum, Record, Verdict, View};
+use gramme_core::reclaim::{Reply, fill};
+use gramme_core::{Frontier, NodeId, PartitionId, Quorum, Record, Verdict, View};
 use gramme_wire::{Body, Entry, Failure, Reason, Standing};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// See the module.
 pub(crate) async fn list<E: Env>(node: &Node<E>, page: ListPage, deadline: Mono) -> Result<Listed, Failure> {
@@ -110,7 +111,8 @@ fn best_homes<E: Env>(node: &Node<E>, partition: PartitionId) -> VecDeque<NodeId
 /// Pages of several homes, joined.
 #[derive(Default)]
 pub(super) struct Joined {
-    records: BTreeMap<Bytes, Record>,
+    /// What each answer shows, and how far its sender knows everyone to have seen.
+    pages: Vec<(BTreeMap<Bytes, Record>, Frontier)>,
     /// Up to where every page that was cut off has looked.
     horizon: Option<Bytes>,
     /// What each home that was asked for a copy had seen.
@@ -119,16 +121,19 @@ pub(super) struct Joined {
 
 impl Joined {
     fn take(&mut self, quorum: &mut Quorum, from: NodeId, answer: Answer) {
-        let (standing, entries, more) = match answer {
-            Answer::Said(Body::ListReply { standing, entries, more, .. }) => (standing, entries, more),
-            Answer::Said(Body::CopyReply { standing, entries, more, seen, .. }) => {
+        let (standing, entries, more, frontier) = match answer {
+            Answer::Said(Body::ListReply { standing, entries, more, frontier }) => {
+                (standing, entries, more, frontier)
+            }
+            Answer::Said(Body::CopyReply { standing, entries, more, frontier, seen }) => {
                 self.seen.push(seen);
-                (standing, entries, more)
+                (standing, entries, more, frontier)
             }
             _ => return quorum.fail(from),
         };
+        let frontier = if standing == Standing::Continuous { frontier } else { Frontier::none() };
         let last = entries.last().map(|entry| entry.key.clone());
-        if self.join(entries).is_err() {
+        if self.add(entries, frontier).is_err() {
             return quorum.fail(from);
         }
         if let Some(last) = last.filter(|_| more) {
@@ -140,13 +145,12 @@ impl Joined {
         }
     }
 
-    fn join(&mut self, entries: Vec<Entry>) -> Result<(), gramme_core::codec::BadBytes> {
+    fn add(&mut self, entries: Vec<Entry>, frontier: Frontier) -> Result<(), gramme_core::codec::BadBytes> {
+        let mut page = BTreeMap::new();
         for entry in entries {
-            let record = decode_record(&entry.record)?;
-            let known = self.records.entry(entry.key).or_default();
-            *known = known.join(&record);
-            known.collapse_retries();
+            page.insert(entry.key, decode_record(&entry.record)?);
         }
+        self.pages.push((page, frontier));
         Ok(())
     }
 
@@ -156,17 +160,30 @@ impl Joined {
         self.seen.iter().all(|&seen| seen == first).then_some(first)
     }
 
+    /// What the pages come to for one key, up to where each of them has looked.
+    fn of(&self, key: &Bytes) -> Record {
+        let nothing = Record::new();
+        let replies: Vec<Reply<'_>> = self
+            .pages
+            .iter()
+            .map(|(page, frontier)| Reply { record: page.get(key).unwrap_or(&nothing), frontier })
+            .collect();
+        fill(&replies).record
+    }
+
     /// At most so many keys, and where the next page starts.
     pub(super) fn finish(mut self, keys_max: usize) -> (BTreeMap<Bytes, Record>, Option<Bytes>) {
+        let mut keys: BTreeSet<&Bytes> = self.pages.iter().flat_map(|(page, _)| page.keys()).collect();
         // Pages of different keys are longer together than each alone.
-        if self.records.len() > keys_max
-            && let Some(last) = self.records.keys().nth(keys_max - 1).cloned()
+        if keys.len() > keys_max
+            && let Some(last) = keys.iter().nth(keys_max - 1).map(|&key| key.clone())
         {
-            self.horizon = Some(self.horizon.map_or(last.clone(), |horizon| horizon.min(last)));
+            self.horizon = Some(self.horizon.take().map_or(last.clone(), |horizon| horizon.min(last)));
         }
         if let Some(horizon) = &self.horizon {
-            self.records.retain(|key, _| key <= horizon);
+            keys.retain(|key| *key <= horizon);
         }
-        (self.records, self.horizon)
+        let records = keys.into_iter().map(|key| (key.clone(), self.of(key))).collect();
+        (records, self.horizon)
     }
 }

@@ -6,6 +6,7 @@ use crate::node::Node;
 use crate::request::Located;
 use crate::serve;
 use gramme_core::codec::decode_record;
+use gramme_core::reclaim::reclaimable;
 use gramme_core::{Key, NodeId, Record};
 use gramme_wire::Body;
 
@@ -30,8 +31,10 @@ pub(crate) async fn locate<E: Env>(node: &Node<E>, key: Key, deadline: Mono) -> 
 
 fn held(answer: Answer) -> Result<Option<Record>, String> {
     match answer {
-        Answer::Said(Body::ReadReply { record, .. }) => {
-            record.as_ref().map(decode_record).transpose().map_err(|bad| bad.to_string())
+        Answer::Said(Body::ReadReply { record, frontier, .. }) => {
+            let found = record.as_ref().map(decode_record).transpose().map_err(|bad| bad.to_string())?;
+            // What may go has gone, whether or not the walk has come to it.
+            Ok(found.filter(|record| !reclaimable(record, &frontier)))
         }
         Answer::Said(Body::Refused { failure }) => Err(failure.to_string()),
         Answer::Said(_) => Err("it gave an answer of another kind".to_string()),

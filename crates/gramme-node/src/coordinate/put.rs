@@ -320,7 +320,7 @@ impl<E: Env> Writing<E> {
     fn ask_homes(&mut self) {
         let homes = self.node.layout().homes(self.partition).to_vec();
         let me = self.node.id();
-        let stamp = self.node.home(self.partition).map(|home| home.frontier()).unwrap_or_default();
+        let stamp = self.node.home(self.partition).map(|home| self.node.vouched(home)).unwrap_or_default();
         self.quorum.asked(me, homes.contains(&me));
         for &home in &homes {
             if home == me {

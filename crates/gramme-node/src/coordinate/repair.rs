@@ -58,29 +58,30 @@ impl Repairs {
     }
 }
 
-/// Sends `merged` to those homes, unless the key is being repaired already.
+/// Sends `merged` to those homes, unless the key is being repaired already. Each is sent it under the frontier
+/// that it answered with: what a read has not left out was vouched for by a replica that had come as far.
 pub(crate) fn repair<E: Env>(
     node: &Node<E>,
     partition: PartitionId,
     key: &Key,
     merged: &Record,
-    stale: Vec<NodeId>,
+    stale: Vec<(NodeId, Frontier)>,
 ) {
     let record = encode_record(merged);
     let bytes = record.len() * stale.len();
     if !node.0.repairs.borrow_mut().begin(key, bytes) {
         return node.0.env.probe(Probe::RepairSpared);
     }
-    let body =
-        Body::Merge { key: key.detached(), record, hint_for: None, stamp: Frontier::none(), buffered: false };
     let deadline = node.0.env.now() + Duration::from_millis(REQUEST_MS);
     let mut gather = node.0.routes.open(partition, deadline);
-    for home in stale {
+    for (home, stamp) in stale {
+        let (key, record) = (key.detached(), record.clone());
+        let body = Body::Merge { key, record, hint_for: None, stamp, buffered: false };
         node.0.env.probe(Probe::ReadRepair);
         if home == node.id() {
-            serve::merge_here(node, partition, body.clone(), gather.ask_here(home));
+            serve::merge_here(node, partition, body, gather.ask_here(home));
         } else {
-            gather.ask(home, body.clone());
+            gather.ask(home, body);
         }
     }
     let (node, key) = (node.clone(), key.detached());

@@ -152,7 +152,7 @@ async fn run<E: Env>(
     let hints = source == Source::HintStore;
     let mut ask = Body::Pull { life, seen, hints, full };
     let mut after: Option<Key> = None;
-    loop {
+    let frontier = loop {
         let page = asking.page(ask).await?;
         if let Some(sigma) = page.sigma {
             if planted::on(Bug::SessionJoinedEarly) {
@@ -171,13 +171,13 @@ async fn run<E: Env>(
             asking.settle(after.as_ref(), page.next.as_ref(), &records, &page.frontier, sound).await?;
         }
         node.0.store.wait_all().await.map_err(disk)?;
-        let Some(next) = page.next else { break };
+        let Some(next) = page.next else { break page.frontier };
         if node.life_of(replica).number != life.number {
             return Err(Reason::Unsuitable);
         }
         ask = Body::PullMore { session: page.session, after: next.clone() };
         after = Some(next);
-    }
+    };
     if asking.blind {
         return Err(Reason::Disk(format!(
             "{} records of partition {partition} could not be read where they were pulled from",
@@ -186,6 +186,10 @@ async fn run<E: Env>(
     }
     if !replica.join_seen(&asking.sigma, life.number).await.map_err(disk)? {
         return Err(Reason::Unsuitable);
+    }
+    if full {
+        // What the sender has reclaimed is as gone here as there, and must not come back here either.
+        replica.advance_frontier(&frontier).map_err(disk)?;
     }
     node.0.exchange.caught_up(replica, partition, peer);
     Ok(asking.brought)

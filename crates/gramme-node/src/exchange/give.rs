@@ -78,7 +78,7 @@ pub(crate) async fn begin<E: Env>(node: &Node<E>, from: NodeId, partition: Parti
     if !hints {
         replica.note_member(from, theirs, seen.bases());
     }
-    let frontier = replica.frontier();
+    let frontier = if hints { Frontier::none() } else { node.vouched(&replica) };
     let standing = if hints { Standing::Unproven } else { node.0.trust.get().standing() };
     // What is on its way to the disk is durable before it is said, and in the engine before it is scanned.
     let (life, sigma) = match replica.durably_seen(standing).await {

@@ -19,7 +19,7 @@
 use crate::env::{Env, Mono};
 use crate::probe::Probe;
 use crate::replica::{Replica, disk};
-use crate::rows::{self, KIND_MEMBERS, KIND_REPLICA, ReplicaRow};
+use crate::rows::{self, KIND_FRONTIER, KIND_MEMBERS, KIND_REPLICA, ReplicaRow};
 use bytes::Bytes;
 use gramme_core::limits::{CHECK_MS, PULL_LEASE_MS};
 use gramme_core::planted::{self, Bug};
@@ -153,10 +153,12 @@ impl<E: Env> Replica<E> {
         let seen: Vec<Incarnation> = self.seen.borrow().rows().map(|(incarnation, _)| incarnation).collect();
         let removed = seen.into_iter().map(|incarnation| (self.seen_row_key(incarnation), None));
         let replica = rows::row(self.partition.0, KIND_REPLICA, &[]);
-        self.store.change_plain(removed.chain([(replica, Some(rows::encode_replica(&row)))]))?;
+        let frontier = rows::row(self.partition.0, KIND_FRONTIER, &[]);
+        let others = [(replica, Some(rows::encode_replica(&row))), (frontier, None)];
+        self.store.change_plain(removed.chain(others))?;
         self.env.probe(Probe::Mistrusted);
         *self.seen.borrow_mut() = Seen::new();
-        *self.frontier.borrow_mut() = Frontier::none();
+        self.reclaim().forget();
         self.incarnation.set(row.incarnation);
         self.counter.set(0);
         let mut continuity = self.continuity.borrow_mut();
@@ -261,7 +263,6 @@ impl<E: Env> Replica<E> {
 
     /// Whether a pull session may be reading here: nothing may be reclaimed meanwhile, or the session's asker
     /// would take what it was not sent for what was never there.
-    #[allow(dead_code, reason = "for reclaim")]
     pub(crate) fn is_serving_session(&self, now: Mono) -> bool {
         now < self.continuity.borrow().serving_until
     }

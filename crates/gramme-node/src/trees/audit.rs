@@ -336,6 +336,8 @@ impl<E: Env> Audit<'_, E> {
             let merged = self.replica.merge(key, &encoded, &frontier, &[]).await.ok()?;
             self.node.0.store.wait(merged.batch).await.ok()?;
         }
+        // From before the record is read: a later one would vouch for what it does not yet show.
+        let stamp = self.node.vouched(&self.replica);
         let mine = self.replica.read(key).await.ok()?;
         if !is_sound(&mine.record) {
             return None;
@@ -350,7 +352,7 @@ impl<E: Env> Audit<'_, E> {
             key: key.clone(),
             record: mine.encoded.clone(),
             hint_for: None,
-            stamp: self.replica.frontier(),
+            stamp,
             buffered: false,
         };
         match self.ask(body).await {

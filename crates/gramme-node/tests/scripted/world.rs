@@ -121,6 +121,7 @@ impl Story {
             request_ms: 1000,
             upkeep: Upkeep::default(),
             exchange: true,
+            reclaim: true,
         };
         let env = ScriptEnv(world.clone());
         let opened = Rc::new(RefCell::new(None));

@@ -1,6 +1,9 @@
 //! K2: a write drops what its context covers, for ever and everywhere: no state whose past holds the write
 //! shows anything that the write had replaced. And it covers no more: the context in the answer of a put is the
 //! given one plus exactly the put's own dot; that of a read is the clock of what was shown.
+//!
+//! Where clocks may be stripped, only what homes have a part in is judged: a context that is handed out no longer
+//! names what everyone has seen, and a hint store that still shows some of it learns only from a home that it goes.
 
 use crate::evidence::{Evidence, Violation, describe};
 use crate::history::PutOp;
@@ -18,7 +21,7 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
         of_key.entry(&op.key).or_default().push(op);
     }
     let mut violations = Vec::new();
-    for (place, key, record) in evidence.observations() {
+    for (place, key, record) in evidence.told_by_homes() {
         let ops = of_key.get(key).map(Vec::as_slice).unwrap_or_default();
         violations.extend(resurrected(&place, record, ops, &dots));
     }

@@ -31,6 +31,11 @@ pub(super) async fn status(
     let layout = service.layout();
     let members: Vec<Value> =
         layout.members().iter().map(|member| member_json(&service, &shards, member)).collect();
+    let blocking: BTreeSet<String> = shards
+        .iter()
+        .flat_map(|shard| &shard.reclaim_blocked_by)
+        .map(|&id| layout.member(id).map_or_else(|| id.to_string(), |member| member.name.clone()))
+        .collect();
     let stats = service.store.stats();
     let mean_us = stats.sync_nanos.checked_div(stats.syncs).unwrap_or(0) / 1000;
     let (trust, store) = {
@@ -81,6 +86,8 @@ pub(super) async fn status(
             "broken": shards.iter().find_map(|shard| shard.broken.clone()),
             "full": shards.iter().any(|shard| shard.full),
             "damaged_rows": shards.iter().map(|shard| shard.damaged).sum::<usize>(),
+            "tombstones": shards.iter().map(|shard| shard.tombstones).sum::<u64>(),
+            "reclaim_blocked_by": blocking,
         },
     })))
 }
