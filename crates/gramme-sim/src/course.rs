@@ -157,7 +157,9 @@ impl<'a> Course<'a> {
         // Homes learn from hint stores by themselves, however the rest is healed.
         let silent = |timed: &Timed| matches!(timed.fault, Fault::SilentLoss { .. } | Fault::Lies { .. });
         let silent_loss = self.plan.faults.iter().any(silent);
-        let claims = Claims { disk_lost, silent_loss, converged: true, drained: true, ..Claims::default() };
+        let reclaims = self.plan.knobs.reclaim;
+        let claims =
+            Claims { disk_lost, silent_loss, converged: true, drained: true, reclaims, ..Claims::default() };
         match self.plan.knobs.healer {
             Healer::Reads => Claims { hints_count: true, ..claims },
             Healer::Exchange => Claims { clocks: true, hints_count: disk_lost, ..claims },
