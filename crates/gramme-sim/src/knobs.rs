@@ -148,6 +148,7 @@ impl Knobs {
         let loses =
             |class: &Class| matches!(class, Class::Wipe | Class::Rot | Class::SilentLoss | Class::Lies);
         let loses = classes.iter().any(loses);
+        let loses_silently = classes.iter().any(|class| matches!(class, Class::SilentLoss | Class::Lies));
         let quorum = n / 2 + 1;
         let own_levels = rng.chance(300);
         let w_min = if loses { 2 } else { 1 };
@@ -191,7 +192,8 @@ impl Knobs {
             // The old healer alone now and then, or nobody would notice that it is broken.
             healer: if rng.chance(150) { Healer::Reads } else { Healer::Exchange },
             mix: Mix::Ordinary,
-            reclaim: rng.chance(500),
+            // A value that was deleted and whose delete is lost in silence may come back: outside the promise.
+            reclaim: rng.chance(500) && !loses_silently,
         }
     }
 

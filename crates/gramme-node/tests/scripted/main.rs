@@ -15,6 +15,7 @@ mod peers;
 #[cfg(feature = "planted")]
 mod planted;
 mod puts;
+mod reclaim;
 mod silence;
 mod trees;
 mod world;
