@@ -73,7 +73,10 @@ impl<'a> Course<'a> {
             self.advance(self.now_ms() + LOOK_MS);
             let repairs = self.counted("read repair");
             asker.read_all();
-            facts.needless_repairs = self.counted("read repair") - repairs;
+            // Homes that strip at different moments may still have different clocks, and equalise them once.
+            if !self.plan.knobs.reclaim {
+                facts.needless_repairs = self.counted("read repair") - repairs;
+            }
         }
         let settings = asker.settings();
         let listed = asker.list_all();
