@@ -88,7 +88,11 @@ impl fmt::Display for OpenError {
                 path.display()
             ),
             OpenError::Io { path, cause } => {
-                write!(f, "the store cannot use {}: {cause}", path.display())
+                write!(
+                    f,
+                    "the store cannot use {}: {cause}; it needs a directory that this process may read and write, on a disk with space",
+                    path.display()
+                )
             }
         }
     }
