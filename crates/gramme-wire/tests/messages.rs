@@ -8,7 +8,10 @@ use common::{framed, golden, message, one_of_each, pieces};
 use gramme_core::limits::{EXPLAIN_LINES_MAX, FRAME_BYTES_MAX};
 use gramme_core::{Frontier, Key, NodeId, PartitionId};
 use gramme_wire::frame::HEADER_BYTES;
-use gramme_wire::{Body, Failure, FrameReader, Kind, Message, Outgoing, Reason, WireError, peer};
+use gramme_wire::{
+    Body, Compared, Digest, Failure, FrameReader, Kind, Life, Message, Outgoing, Reason, Standing, WireError,
+    peer,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -235,4 +238,18 @@ fn a_request_goes_to_the_shard_of_its_partition_and_a_reply_to_the_shard_that_as
     assert_eq!(message.shard(4), 2);
     message.body = Body::Pong;
     assert_eq!(message.shard(4), 3);
+}
+
+/// What homes that agree say to each other (`docs/benchmarks.md`): of 256 partitions with three homes each,
+/// two of five nodes share 77.
+#[test]
+fn in_sync_a_peer_costs_nineteen_bytes_a_partition_and_its_answer_twelve() {
+    let life = Life { number: 1 << 60, standing: Standing::Continuous };
+    let digest = |p: u16| Digest { partition: PartitionId(p), life, seen: u64::MAX - u64::from(p) };
+    let compared = |p: u16| Compared { partition: PartitionId(p), life, difference: None };
+    let asked = framed(&about_nothing(Body::Digests { digests: (0..77).map(digest).collect() })).len();
+    let answered =
+        framed(&about_nothing(Body::DigestsReply { compared: (0..77).map(compared).collect() })).len();
+    println!("77 shared partitions: {asked} bytes asked, {answered} answered");
+    assert!(asked <= 77 * 19 + 48 && answered <= 77 * 12 + 48, "{asked} and {answered} bytes");
 }
