@@ -173,3 +173,38 @@ fn a_paused_node_is_waited_for_by_nobody() {
     cluster.order(&["resume", "0"]);
     assert_eq!(cluster.ok(0, &["get", "carts", "u43"], b""), "ink");
 }
+
+#[test]
+fn copies_are_compared_and_reread_when_somebody_asks() {
+    let cluster = Local::start(3);
+    for key in 0..30 {
+        cluster.ok(key % 3, &["put", "carts", &format!("u{key}"), "pen"], b"");
+    }
+    let compared: serde_json::Value =
+        serde_json::from_str(&cluster.ok(0, &["repair", "now", "--json"], b"")).unwrap();
+    let nodes = compared["nodes"].as_array().unwrap();
+    assert_eq!(nodes.len(), 3, "{compared}");
+    for node in nodes {
+        for partition in node["partitions"].as_array().unwrap() {
+            assert!(partition["keys"].is_u64(), "its hash tree is built: {partition}");
+            for peer in partition["peers"].as_array().unwrap() {
+                assert!(peer["verified_ms"].as_u64() <= node["asked_ms"].as_u64(), "{partition}");
+                assert!(peer["differs_ms"].is_null(), "{partition}");
+            }
+        }
+    }
+    assert!(cluster.ok(1, &["repair", "status"], b"").contains("OLDEST AUDIT"));
+    for verify in [["repair", "verify", "carts", "--json"], ["repair", "verify", "--all", "--json"]] {
+        let read: serde_json::Value = serde_json::from_str(&cluster.ok(2, &verify, b"")).unwrap();
+        for node in read["nodes"].as_array().unwrap() {
+            let verify = &node["verify"];
+            assert_eq!(
+                (&verify["keys"], &verify["corrupt"], &verify["mismatches"], &verify["failed"]),
+                (&30.into(), &0.into(), &0.into(), &0.into()),
+                "{verify}"
+            );
+        }
+    }
+    let refused = cluster.run(0, &["repair", "verify", "no/bucket"], b"");
+    assert_eq!(refused.status.code(), Some(1), "{}", told(&refused));
+}

@@ -143,6 +143,13 @@ pub(crate) fn verify<E: Env>(node: &Node<E>, bucket: Option<String>) -> Result<R
         let of = node.0.trees.partitions().len();
         *verify = Some(Verify { bucket: bucket.clone(), running: true, of, ..Verify::default() });
     }
+    let before = mismatches(node);
+    if bucket.is_none() {
+        // All at once: the scan goes from one to the next without a pause.
+        for partition in node.0.trees.partitions() {
+            node.0.trees.with(partition, |watched| watched.scan_wanted = true);
+        }
+    }
     let verifier = node.clone();
     node.0.env.spawn("verify", async move {
         for partition in verifier.0.trees.partitions() {
@@ -153,11 +160,18 @@ pub(crate) fn verify<E: Env>(node: &Node<E>, bucket: Option<String>) -> Result<R
             note(&verifier, |verify| {
                 verify.done += 1;
                 verify.failed += usize::from(!read);
+                verify.mismatches = mismatches(&verifier).saturating_sub(before);
             });
         }
         note(&verifier, |verify| verify.running = false);
     });
     Ok(status(node))
+}
+
+/// Scans of this shard that made another tree than the one that writes had kept.
+fn mismatches<E: Env>(node: &Node<E>) -> u64 {
+    let trees = &node.0.trees;
+    trees.partitions().into_iter().filter_map(|p| trees.with(p, |watched| watched.mismatches)).sum()
 }
 
 fn note<E: Env>(node: &Node<E>, change: impl FnOnce(&mut Verify)) {
@@ -185,13 +199,9 @@ async fn verify_bucket<E: Env>(node: &Node<E>, partition: PartitionId, bucket: &
     }
 }
 
-/// Has the scan take the partition next, and waits for it.
+/// Waits until the scan, which was asked to, has been through the partition.
 async fn verify_partition<E: Env>(node: &Node<E>, partition: PartitionId) -> bool {
     let trees = &node.0.trees;
-    let before = trees.with(partition, |watched| {
-        watched.scan_wanted = true;
-        watched.mismatches
-    });
     let patience = node.0.env.now() + PATIENCE;
     while trees.with(partition, |watched| watched.scan_wanted) == Some(true) {
         if node.0.env.now() >= patience || node.0.store.broken().is_some() {
@@ -199,14 +209,12 @@ async fn verify_partition<E: Env>(node: &Node<E>, partition: PartitionId) -> boo
         }
         node.0.env.sleep_until(node.0.env.now() + LOOK).await;
     }
-    let read = trees.with(partition, |watched| {
-        (watched.tree().map_or(0, |tree| tree.keys()), watched.corrupt, watched.mismatches)
-    });
-    let (keys, corrupt, mismatches) = read.unwrap_or_default();
+    let read =
+        trees.with(partition, |watched| (watched.tree().map_or(0, |tree| tree.keys()), watched.corrupt));
+    let (keys, corrupt) = read.unwrap_or_default();
     note(node, |verify| {
         verify.keys += keys;
         verify.corrupt += corrupt;
-        verify.mismatches += mismatches.saturating_sub(before.unwrap_or_default());
     });
     true
 }
