@@ -73,7 +73,7 @@ pub fn name_of(probe: &Probe) -> &'static str {
 }
 
 /// What a batch of at least [`BATCH`] runs must have seen.
-pub const MUST_BE_SEEN: [&str; 27] = [
+pub const MUST_BE_SEEN: [&str; 31] = [
     "get answered",
     "put answered",
     "list answered",
@@ -101,6 +101,10 @@ pub const MUST_BE_SEEN: [&str; 27] = [
     "row mended",
     "lost in silence",
     "lied",
+    "hint store destroyed",
+    "pull by keys",
+    "pull broken",
+    "refilled",
 ];
 
 /// The size of batch from which on [`missing`] has something to say.

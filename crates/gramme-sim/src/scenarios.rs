@@ -6,11 +6,11 @@
 use crate::course::Facts;
 use crate::evidence::{Evidence, Violation};
 use crate::knobs::{Class, Healer, Knobs};
-use crate::nemesis::Fault;
+use crate::nemesis::{Fault, Timed};
 use crate::rng::Rng;
 use crate::run::Plan;
 use crate::script::Script;
-use crate::workload::{self, Mix};
+use crate::workload::{self, Action, Mix, Step};
 use gramme_core::Outcome;
 
 /// See the module.
@@ -46,8 +46,20 @@ impl Scenario {
         (self.set)(&mut knobs, &mut Rng::stream(seed, "scenario knobs", 0));
         let mut script = Script::new(seed, &knobs);
         (self.faults)(&mut script);
-        let clients = workload::draw(seed, &knobs);
-        Plan { seed, schedule: seed, faults: script.finish(), clients, knobs }
+        let faults = script.finish();
+        let mut clients = workload::draw(seed, &knobs);
+        let wild = |timed: &Timed| matches!(timed.fault, Fault::ClockJump { by_ms, .. } if by_ms > DAY_MS);
+        if faults.iter().any(wild) {
+            clients.iter_mut().flatten().for_each(immortal);
+        }
+        Plan { seed, schedule: seed, faults, clients, knobs }
+    }
+}
+
+/// Where clocks leap by weeks, what expires is at the mercy of the clocks: nothing is said of it.
+fn immortal(step: &mut Step) {
+    if let Action::Put { ttl_ms, .. } = &mut step.action {
+        *ttl_ms = 0;
     }
 }
 
@@ -134,7 +146,7 @@ pub const ALL: [Scenario; 19] = [
         })
     },
     Scenario {
-        must: &["row damaged"],
+        must: &["read repair"],
         ..scenario("D6", "reads of one disk fail their checksums", |s| {
             let host = s.host();
             let permille = s.rng.pick(&[100, 500, 1000]);
@@ -232,7 +244,7 @@ pub const ALL: [Scenario; 19] = [
         set: |knobs, _| (knobs.attempt_ms, knobs.mix) = (150, Mix::Blind),
         must: &["retry adopted"],
         ..scenario("D20", "acknowledgements are lost and clients try again elsewhere", |s| {
-            s.at(BEGIN_MS, Fault::Slower { by: 20 });
+            s.at(BEGIN_MS, Fault::Slower { by: 5 });
             let mut at = BEGIN_MS;
             while at < s.length_ms {
                 let host = s.host();
@@ -266,7 +278,10 @@ pub const ALL: [Scenario; 19] = [
                 match s.rng.below(3) {
                     0 => s.down(at..at + lasts, host),
                     1 => s.cut_off(at..at + lasts, &[host], false),
-                    _ => s.at(at, Fault::Slower { by: 20 }),
+                    _ => {
+                        s.at(at, Fault::Slower { by: 20 });
+                        s.at(at + lasts, Fault::Slower { by: 0 });
+                    }
                 }
                 at += lasts;
             }
@@ -335,4 +350,5 @@ fn answered_at_least(evidence: &Evidence, percent: usize) -> Vec<Violation> {
 
 /// The first moments are calm.
 const BEGIN_MS: u64 = 600;
+const DAY_MS: i64 = 24 * 3_600_000;
 const THREE_WEEKS_MS: i64 = 21 * 24 * 3_600_000;

@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used)] // a test's unwrap is its assertion
 #![cfg(not(feature = "planted"))] // a planted fault is one for the whole process
 
-use gramme_sim::batch::{self, Seeds};
+use gramme_sim::batch::{self, Kind, Seeds};
 use gramme_sim::run::Plan;
-use gramme_sim::{meta, regression};
+use gramme_sim::{meta, regression, scenarios};
 use std::path::Path;
 
 #[test]
@@ -16,6 +16,18 @@ fn forty_seeds_break_no_rule() {
     assert!(failed.is_empty(), "{failed:#?}");
     assert!(!outcome.is_vacuous(), "{:?}", outcome.vacuous);
     assert!(outcome.operations.1 > 5_000, "{:?}", outcome.operations);
+}
+
+#[test]
+fn every_scenario_holds_for_two_seeds() {
+    for scenario in scenarios::ALL {
+        let plan = |seed| scenario.plan(seed);
+        let kind = Kind { plan: &plan, also: scenario.also };
+        let seeds = Seeds { first: 0, count: 2, threads: 2, until_failure: false };
+        let outcome = batch::run_kind(kind, seeds, || false, |_, _| {});
+        let failed: Vec<_> = outcome.failed.iter().map(|f| (f.seed, &f.violations[0])).collect();
+        assert!(failed.is_empty(), "{}: {failed:#?}", scenario.id);
+    }
 }
 
 #[test]
