@@ -23,6 +23,17 @@ const FOUND_BY: &[(Bug, &str)] = &[
         Bug::RefillNotPurged,
         "exchange::a_refill_drops_what_a_member_has_reclaimed_and_keeps_what_it_cannot_know",
     ),
+    (
+        Bug::HintDroppedAfterOne,
+        "handoff::hints_are_offered_at_once_when_their_home_is_back_and_destroyed_once_every_home_has_them",
+    ),
+    (
+        Bug::HintClockKept,
+        "handoff::the_next_hint_after_a_destruction_opens_a_store_with_an_incarnation_and_a_clock_of_its_own",
+    ),
+    (Bug::FallbackMintsFromClock, "hints::each_life_of_a_hint_store_mints_under_an_incarnation_of_its_own"),
+    (Bug::HintReplacesHint, "hints::a_second_hint_for_a_key_joins_the_first"),
+    (Bug::HintForOverloaded, "hints::a_home_that_is_overloaded_gets_no_hint_once_enough_have_the_put"),
 ];
 
 const REFILLED: &str =
