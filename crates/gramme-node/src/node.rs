@@ -249,7 +249,7 @@ impl<E: Env> Node<E> {
                     Err(failure) => failed(failure),
                 }
             }
-            Request::Status => Response::Status(self.status()),
+            Request::Status => Response::Status(Box::new(self.status())),
             Request::Repair => Response::Repair(Box::new(repair::status(self))),
             Request::RepairNow => Response::Repair(Box::new(repair::now(self))),
             Request::Verify(bucket) => match repair::verify(self, bucket) {

@@ -88,7 +88,7 @@ pub enum Response {
     /// To `Bucket` and `SetBucket`: the settings in force.
     Bucket(BucketSettings),
     /// To `Status`.
-    Status(Status),
+    Status(Box<Status>),
     /// To `Repair`, `RepairNow` and `Verify`, which go on after it.
     Repair(Box<RepairStatus>),
     /// To any of them.

@@ -85,7 +85,7 @@ impl Service {
             self.shards.call_on(shard, call)
         };
         let answers = futures_util::future::join_all((0..self.shards.count()).map(ask)).await;
-        let status = |answer| if let Response::Status(status) = answer { Some(status) } else { None };
+        let status = |answer| if let Response::Status(status) = answer { Some(*status) } else { None };
         answers.into_iter().filter_map(status).collect()
     }
 

@@ -167,11 +167,21 @@ impl<'a> Course<'a> {
         let silent = |timed: &Timed| matches!(timed.fault, Fault::SilentLoss { .. } | Fault::Lies { .. });
         let silent_loss = self.plan.faults.iter().any(silent);
         let reclaims = self.plan.knobs.reclaim;
+        let any = |is: fn(&Fault) -> bool| self.plan.faults.iter().any(|timed| is(&timed.fault));
+        // What a disk lost beneath a tree that was built before shows at the next scrub, which takes a week.
+        let unseen_loss = any(|fault| matches!(fault, Fault::SilentLoss { .. }));
+        // With two homes a page with a damaged row leaves nobody to make up for it.
+        let pages_missing = self.plan.knobs.n < 3 && any(|fault| matches!(fault, Fault::Rot { .. }));
         let claims =
             Claims { disk_lost, silent_loss, converged: true, drained: true, reclaims, ..Claims::default() };
         match self.plan.knobs.healer {
             Healer::Reads => Claims { hints_count: true, ..claims },
-            Healer::Exchange => Claims { clocks: true, hints_count: disk_lost, ..claims },
+            Healer::Exchange => Claims {
+                clocks: true,
+                converged: !unseen_loss,
+                hints_count: disk_lost || pages_missing,
+                ..claims
+            },
         }
     }
 

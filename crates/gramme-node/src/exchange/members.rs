@@ -55,7 +55,7 @@ impl Members {
     }
 
     /// The value of the row that remembers this, if it has changed since it was last asked for.
-    pub(crate) fn to_save(&mut self) -> Option<Bytes> {
+    pub(crate) fn take_unsaved(&mut self) -> Option<Bytes> {
         std::mem::take(&mut self.unsaved).then(|| rows::encode_members(&self.known))
     }
 }
@@ -97,10 +97,10 @@ mod tests {
     #[test]
     fn it_is_stored_only_when_it_has_changed() {
         let mut members = Members::default();
-        assert_eq!(members.to_save(), None);
+        assert_eq!(members.take_unsaved(), None);
         members.note(PEER, life(5), base(9));
-        let row = members.to_save().expect("something is new");
-        assert_eq!(members.to_save(), None);
+        let row = members.take_unsaved().expect("something is new");
+        assert_eq!(members.take_unsaved(), None);
         assert_eq!(Members::read(Some(&row)).of(PEER), members.of(PEER));
         assert!(Members::read(Some(&row.slice(1..))).of(PEER).is_none(), "garbled");
     }

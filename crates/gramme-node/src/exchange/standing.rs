@@ -280,7 +280,7 @@ impl<E: Env> Replica<E> {
 
     /// The row that remembers them, if they have changed since it was last asked for.
     pub(crate) fn members_to_save(&self) -> Option<(Bytes, Bytes)> {
-        let value = self.members.borrow_mut().to_save()?;
+        let value = self.members.borrow_mut().take_unsaved()?;
         Some((rows::row(self.partition.0, KIND_MEMBERS, &[]), value))
     }
 

@@ -104,7 +104,7 @@ fn compare_in_full(world: &mut World<'_>) {
         let replies: Vec<Reply<'_>> = records
             .iter()
             .zip(&frontiers)
-            .map(|(record, frontier)| Reply { record: record, frontier })
+            .map(|(record, frontier)| Reply { record, frontier })
             .collect();
         let filled = fill(&replies);
         world.tally.conflicts += filled.conflicts.len() as u64;
