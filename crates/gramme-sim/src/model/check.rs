@@ -101,11 +101,8 @@ fn compare_in_full(world: &mut World<'_>) {
     for key in 0..KEYS {
         let records = HOMES.map(|at| world.nodes[at].live.records[key].clone());
         let frontiers = HOMES.map(|at| world.nodes[at].live.frontier.clone());
-        let replies: Vec<Reply<'_>> = records
-            .iter()
-            .zip(&frontiers)
-            .map(|(record, frontier)| Reply { record, frontier })
-            .collect();
+        let replies: Vec<Reply<'_>> =
+            records.iter().zip(&frontiers).map(|(record, frontier)| Reply { record, frontier }).collect();
         let filled = fill(&replies);
         world.tally.conflicts += filled.conflicts.len() as u64;
         for at in HOMES {

@@ -1,4 +1,5 @@
 //! A real local cluster for a test: processes of this build, in a directory of its own, on ports of its own.
+#![allow(dead_code, reason = "each file of tests uses its own part")]
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value as Json;
