@@ -348,10 +348,10 @@ mod tests {
         let asked = asked(["up"; 3]);
         let expected = "HEALTHY   3 of 3 nodes up; any 1 may fail without failing a request at quorum\n\
             cluster c1  v0.1.0   3 zones, 3 nodes, 256 partitions, N=3\n\
-            NODE  ZONE  STATE  OWNS   STORED   HINTS  IN FLIGHT  P99     FSYNC   UPTIME\n\
-            n0*   z0    up     33.3%  1.5 MiB  0      2          -       0.8 ms  1 min\n\
-            n1    z1    up     33.3%  1.5 MiB  0      2          1.5 ms  0.8 ms  1 min\n\
-            n2    z2    up     33.3%  1.5 MiB  0      2          3.0 ms  0.8 ms  1 min\n\
+            NODE  ZONE  STATE     OWNS   STORED   HINTS  IN FLIGHT  P99     FSYNC   UPTIME\n\
+            n0*   z0    green up  33.3%  1.5 MiB  0      2          -       0.8 ms  1 min\n\
+            n1    z1    green up  33.3%  1.5 MiB  0      2          1.5 ms  0.8 ms  1 min\n\
+            n2    z2    green up  33.3%  1.5 MiB  0      2          3.0 ms  0.8 ms  1 min\n\
             * was asked; P99 is how long it waits for each of the others";
         assert_eq!(screen(&asked, &members(&asked, &told)), expected);
     }

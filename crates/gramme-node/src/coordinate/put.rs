@@ -27,7 +27,7 @@ use gramme_core::limits::{
 };
 use gramme_core::planted::{self, Bug};
 use gramme_core::record::Content;
-use gramme_core::{Context, Frontier, Key, NodeId, Outcome, PartitionId, Quorum, RequestId, Verdict};
+use gramme_core::{Context, Frontier, Key, NodeId, Outcome, PartitionId, Quorum, Record, RequestId, Verdict};
 use gramme_wire::{Body, Done, Expect, Failure, Put, Reason};
 use std::rc::Rc;
 use std::time::Duration;
@@ -216,7 +216,10 @@ async fn prepare<E: Env>(
     match read_at_r(node, &put.key, look_until).await {
         Ok(got) => {
             explain.line(|| format!("read first: {} sibling(s)", got.record.siblings().len()));
-            if retry && !got.record.is_empty() {
+            // A delete that reads before it writes may find that its other attempt is there already, or has even
+            // been overwritten: minted anew it would cover what came after it.
+            let is_known = knows(&got.record, put.request) && !planted::on(Bug::RetryForgotten);
+            if retry && !got.record.is_empty() || is_known {
                 let found = encode_record(&got.record);
                 let stamp = Frontier::none();
                 let merging = place.replica.merge(&put.key, &found, &stamp, &place.hint_for);
@@ -229,6 +232,11 @@ async fn prepare<E: Env>(
         // The earlier attempt could not be looked for: a second dot of one request collapses later.
         Err(_) => Ok(None),
     }
+}
+
+/// Whether a record shows that this write was made: it is there, or someone who had seen it has overwritten it.
+fn knows(record: &Record, request: RequestId) -> bool {
+    record.sibling_of(request).is_some() || record.spent().iter().any(|spent| spent.request == request)
 }
 
 /// Checks the condition of a put; it then covers what was read, unless its client has said what it has seen. What
