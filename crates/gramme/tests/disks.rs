@@ -4,7 +4,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop where it stands")]
 
-#[allow(dead_code, reason = "other tests use the rest")]
 mod local;
 
 use gramme_client::{Client, Error, Got, Options, Read};
@@ -40,7 +39,7 @@ fn node_dir(cluster: &Local, node: u16) -> PathBuf {
 }
 
 fn value(n: usize, bytes: usize) -> Vec<u8> {
-    (0..bytes).map(|at| (at * (n + 7) >> 3) as u8).collect()
+    (0..bytes).map(|at| ((at * (n + 7)) >> 3) as u8).collect()
 }
 
 /// Writes keys through these nodes; gives those that were acknowledged.
