@@ -6,6 +6,10 @@
 //! The bound is [`WRITES_MAX`] writes and [`EVENTS`] events; `GRAMME_EXPLORE_EVENTS=8 cargo test --release -p gramme-core
 //! --test exhaustive` goes deeper. Crashes, closes and lost disks are the walk's.
 #![allow(clippy::expect_used)] // a test's expectation is its assertion
+#![allow(
+    clippy::disallowed_types,
+    reason = "the set of states already met is asked, never gone through: its order shows nowhere"
+)]
 
 use gramme_core::reclaim::{Arrival, Reply, admit, fill, reclaimable, stable, strip};
 use gramme_core::record::checksum;

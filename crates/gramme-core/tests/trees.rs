@@ -1,6 +1,8 @@
 //! Hash trees: what they see, what they do not mind, and U10: a tree that was changed one write at a time, kept
 //! at a checkpoint and replayed after a crash is byte for byte the one built anew from the records.
 
+#![allow(clippy::type_complexity, reason = "what a strategy gives is named where it is taken apart")]
+
 mod common;
 
 use common::{Replica, cases, dot, key, sibling, tombstone};
