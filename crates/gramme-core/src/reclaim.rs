@@ -3,7 +3,7 @@
 //! Let R be a replica's frontier: every home has durably seen every dot of R. Then
 //! * a record of nothing but tombstones whose whole clock lies below R says nothing that anyone still needs to
 //!   hear, and goes: [`reclaimable`];
-//! * a record with a value whose whole clock lies below R needs nothing but its values: [`strip`];
+//! * a record with a value whose whole clock lies below R needs nothing of its past but its siblings: [`strip`];
 //! * a sibling below R that this replica lacks was there once and has been overwritten or reclaimed, so a state
 //!   that shows it is late, unless its sender has come as far as R everywhere: [`admit`], and for readers
 //!   [`fill`].
@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::frontier::Frontier;
 use crate::id::{Dot, Incarnation};
 use crate::planted::{self, Bug};
-use crate::record::{Content, Record, Sibling};
+use crate::record::{Content, Record};
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
@@ -52,12 +52,10 @@ pub fn reclaimable(record: &Record, frontier: &Frontier) -> bool {
     }
 }
 
-/// The same record with nothing but its values, and nothing in its clock but them, if its whole past is
-/// everywhere and that is less than it says now. A tombstone beside a value goes as one alone does: a home that
-/// had none but the tombstone has let it go before the value came. The overwritten writes that it remembers stay.
+/// The same record with nothing in its clock but its siblings, if its whole past is everywhere and that is
+/// less than it says now. The overwritten writes that it remembers stay.
 pub fn strip(record: &Record, frontier: &Frontier) -> Option<Record> {
-    let has_value = record.siblings().iter().any(|s| s.content != Content::Tombstone);
-    if frontier.is_none() || !has_value || !frontier.covers_clock(&record.clock) {
+    if frontier.is_none() || record.siblings().is_empty() || !frontier.covers_clock(&record.clock) {
         return None;
     }
     let bare = record.with_bare_clock();
@@ -102,18 +100,7 @@ pub fn admit<'a>(local: &Record, incoming: &'a Record, frontier: &Frontier, stam
     let is_late = |dot: Dot| {
         local.sibling(dot).is_none() && !local.clock.covers(dot) && frontier.covers(dot) && !is_trusted(dot)
     };
-    let mut stale: Vec<Dot> = incoming.siblings().iter().map(|s| s.dot).filter(|&dot| is_late(dot)).collect();
-    // A tombstone beside a value is never what a home has lost and needs again: it would come and go for ever.
-    let is_spent = |s: &&Sibling| {
-        s.content == Content::Tombstone
-            && frontier.covers(s.dot)
-            && local.sibling(s.dot).is_none()
-            && !stale.contains(&s.dot)
-    };
-    let spent: Vec<Dot> = incoming.siblings().iter().filter(is_spent).map(|s| s.dot).collect();
-    if stale.len() + spent.len() < incoming.siblings().len() {
-        stale.extend(spent);
-    }
+    let stale: Vec<Dot> = incoming.siblings().iter().map(|s| s.dot).filter(|&dot| is_late(dot)).collect();
     if stale.is_empty() {
         Arrival::Join(Cow::Borrowed(incoming))
     } else if stale.len() == incoming.siblings().len() {
@@ -197,18 +184,13 @@ fn what_is_left_of<'a>(reply: &Reply<'a>, replies: &[Reply<'_>]) -> Cow<'a, Reco
     if replies.iter().any(|other| reclaimable(reply.record, other.frontier)) {
         return Cow::Owned(Record::new());
     }
-    let has_value = reply.record.siblings().iter().any(|s| s.content != Content::Tombstone);
     let is_dead = |dot: Dot| {
         let knows_better = |other: &Reply<'_>| match planted::on(Bug::StampPerDot) {
             true => !reply.frontier.covers(dot),
             false => !reply.frontier.reaches(other.frontier),
         };
-        let is_tombstone = has_value
-            && reply.record.sibling(dot).is_some_and(|sibling| sibling.content == Content::Tombstone);
         replies.iter().any(|other| {
-            other.frontier.covers(dot)
-                && other.record.sibling(dot).is_none()
-                && (is_tombstone || knows_better(other))
+            other.frontier.covers(dot) && other.record.sibling(dot).is_none() && knows_better(other)
         })
     };
     let dead: Vec<Dot> = reply.record.siblings().iter().map(|s| s.dot).filter(|&dot| is_dead(dot)).collect();
@@ -257,9 +239,6 @@ pub fn session_holds<'a>(min: &Clock, replies: impl IntoIterator<Item = Reply<'a
 pub fn canonical(record: &Record, frontier: &Frontier) -> Record {
     if reclaimable(record, frontier) {
         return Record::new();
-    }
-    if let Some(bare) = strip(record, frontier) {
-        return canonical(&bare, frontier);
     }
     let above = record.clock.intervals().iter().map(|run| crate::clock::Interval {
         lo: run.lo.max(frontier.base(run.incarnation)).min(run.hi),

@@ -335,16 +335,12 @@ impl Record {
         rest
     }
 
-    /// The same values and nothing of their past but themselves. Only for a record whose whole past every home
-    /// has seen; see [`crate::reclaim::strip`].
+    /// The same siblings and nothing of their past but themselves. Only for a record whose whole past every
+    /// home has seen; see [`crate::reclaim::strip`].
     pub(crate) fn with_bare_clock(&self) -> Record {
         let mut bare = self.clone();
-        bare.siblings.retain(|s| s.content != Content::Tombstone);
         bare.clock = Clock::new();
-        self.siblings
-            .iter()
-            .filter(|s| s.content != Content::Tombstone)
-            .for_each(|s| bare.clock.add_dot(s.dot));
+        self.siblings.iter().for_each(|s| bare.clock.add_dot(s.dot));
         bare
     }
 
