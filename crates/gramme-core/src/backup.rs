@@ -8,7 +8,6 @@
 
 use crate::codec::{BadBytes, Reader, Writer, checksum32, seal, unseal};
 use crate::id::{ClusterId, Key, PartitionId};
-use alloc::vec::Vec;
 use bytes::Bytes;
 
 /// What the file of one partition begins with.
@@ -121,17 +120,13 @@ pub fn file_checksum(bytes: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64(bytes)
 }
 
-/// All rows at once, for those that fit memory.
-pub fn read_all(bytes: Bytes) -> Result<Vec<(Key, Bytes)>, BadRow> {
-    Rows::new(bytes).collect()
-}
-
 const MAGIC: &[u8] = b"GRAMMEBK";
 const VERSION: u8 = 1;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec::Vec;
 
     fn rows() -> Bytes {
         let mut w = Writer::new();
@@ -139,6 +134,10 @@ mod tests {
             write_row(&mut w, &Key::new("carts", key.as_bytes()).expect("a sound key"), record);
         }
         w.into_bytes()
+    }
+
+    fn read_all(bytes: Bytes) -> Result<Vec<(Key, Bytes)>, BadRow> {
+        Rows::new(bytes).collect()
     }
 
     fn hex(bytes: &[u8]) -> alloc::string::String {

@@ -23,7 +23,7 @@ use gramme_core::codec::decode_record;
 use gramme_core::limits::{CLOCK_INTERVALS_MAX, SEEN_RUNS_MAX, SIBLING_BYTES_VALUES_MAX, SIBLINGS_SOFT_MAX};
 use gramme_core::planted::{self, Bug};
 use gramme_core::reclaim::{Arrival, admit, is_amnesia};
-use gramme_core::record::checksum;
+use gramme_core::record::{Spent, checksum};
 use gramme_core::seen::SeenRow;
 use gramme_core::{
     Content, Context, Dot, Frontier, Hlc, Incarnation, Key, NodeId, PartitionId, Record, RequestId, Seen,
@@ -555,13 +555,8 @@ impl<E: Env> Replica<E> {
         if planted::on(Bug::RetryForgotten) {
             return None;
         }
-        let sum = checksum(&put.content);
+        let dot = made_as(&local.record, put)?;
         let saw = put.context.clone().unwrap_or_default();
-        let dot = match local.record.sibling_of(put.request) {
-            Some(sibling) if sibling.checksum == sum => sibling.dot,
-            _ if was_spent(&local.record, put.request, sum) => Dot::default(),
-            _ => return None,
-        };
         Some(Minted { dot, kept: local.clone(), batch: self.store.batch_of(row), saw })
     }
 
@@ -670,8 +665,17 @@ fn context_of(put: &Put, local: &Record, mode: Mode) -> Context {
     }
 }
 
-fn was_spent(record: &Record, request: RequestId, checksum: u64) -> bool {
-    record.spent().iter().any(|spent| spent.request == request && spent.checksum == checksum)
+/// The dot under which a record shows that this write was made: its sibling's, or none in particular if someone
+/// who had seen it has overwritten it. `None` if the record knows nothing of it.
+pub(crate) fn made_as(record: &Record, put: &Put) -> Option<Dot> {
+    let sum = checksum(&put.content);
+    match record.sibling_of(put.request) {
+        Some(sibling) if sibling.checksum == sum => Some(sibling.dot),
+        _ => {
+            let is_it = |spent: &Spent| spent.request == put.request && spent.checksum == sum;
+            record.spent().iter().any(is_it).then(Dot::default)
+        }
+    }
 }
 
 /// Sibling limits bind coordinators, and only puts that do not shrink the set (design section 3).

@@ -17,7 +17,7 @@ use crate::fan_out::{Answer, Gather, Step};
 use crate::hints::Keeping;
 use crate::node::Node;
 use crate::probe::{Operation, Probe};
-use crate::replica::{Minted, Replica};
+use crate::replica::{Minted, Replica, made_as};
 use crate::request::Health;
 use crate::serve;
 use gramme_core::bucket::BucketSettings;
@@ -27,7 +27,7 @@ use gramme_core::limits::{
 };
 use gramme_core::planted::{self, Bug};
 use gramme_core::record::Content;
-use gramme_core::{Context, Frontier, Key, NodeId, Outcome, PartitionId, Quorum, Record, RequestId, Verdict};
+use gramme_core::{Context, Frontier, Key, NodeId, Outcome, PartitionId, Quorum, RequestId, Verdict};
 use gramme_wire::{Body, Done, Expect, Failure, Put, Reason};
 use std::rc::Rc;
 use std::time::Duration;
@@ -218,7 +218,7 @@ async fn prepare<E: Env>(
             explain.line(|| format!("read first: {} sibling(s)", got.record.siblings().len()));
             // A delete that reads before it writes may find that its other attempt is there already, or has even
             // been overwritten: minted anew it would cover what came after it.
-            let is_known = knows(&got.record, put.request) && !planted::on(Bug::RetryForgotten);
+            let is_known = made_as(&got.record, put).is_some() && !planted::on(Bug::RetryForgotten);
             if retry && !got.record.is_empty() || is_known {
                 let found = encode_record(&got.record);
                 let stamp = Frontier::none();
@@ -232,11 +232,6 @@ async fn prepare<E: Env>(
         // The earlier attempt could not be looked for: a second dot of one request collapses later.
         Err(_) => Ok(None),
     }
-}
-
-/// Whether a record shows that this write was made: it is there, or someone who had seen it has overwritten it.
-fn knows(record: &Record, request: RequestId) -> bool {
-    record.sibling_of(request).is_some() || record.spent().iter().any(|spent| spent.request == request)
 }
 
 /// Checks the condition of a put; it then covers what was read, unless its client has said what it has seen. What

@@ -69,7 +69,7 @@ pub(crate) async fn begin<E: Env>(node: &Node<E>, from: NodeId, partition: Parti
     let now = node.0.env.now();
     {
         let mut serving = node.0.exchange.serving.borrow_mut();
-        serving.retain(|_, session| session.1 > now);
+        serving.retain(|_, session| !session.is_over(now));
         if serving.len() >= PULLS_SERVED_MAX {
             return refused(Reason::Overloaded);
         }
@@ -104,7 +104,7 @@ pub(crate) async fn more<E: Env>(node: &Node<E>, from: NodeId, number: u64, afte
     let now = node.0.env.now();
     let found = {
         let serving = node.0.exchange.serving.borrow();
-        serving.get(&number).filter(|s| s.1 > now && s.asker() == from).map(|session| session.0.clone())
+        serving.get(&number).filter(|s| !s.is_over(now) && s.asker() == from).map(|session| session.0.clone())
     };
     match found {
         Some(kept) => page(node, number, kept, Some(after), None).await,

@@ -42,11 +42,6 @@ impl Members {
         self.known.get(&member)
     }
 
-    /// All of them.
-    pub(crate) fn all(&self) -> &BTreeMap<NodeId, Remembered> {
-        &self.known
-    }
-
     /// Whether this is more than a co-home shows which says that it has seen exactly `seen`.
     pub(crate) fn is_more_than(&self, member: NodeId, life: Life, seen: &Seen) -> bool {
         self.known.get(&member).is_some_and(|known| {

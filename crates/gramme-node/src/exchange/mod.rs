@@ -26,9 +26,7 @@ mod recent;
 mod refill;
 mod standing;
 
-pub(crate) use ask::Source;
-#[allow(unused_imports, reason = "for handoff")]
-pub(crate) use ask::pull;
+pub(crate) use ask::{Source, pull};
 pub(crate) use compare::{answer, answered};
 pub(crate) use give::{ask_seen, begin, more};
 pub(crate) use members::Members;

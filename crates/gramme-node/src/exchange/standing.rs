@@ -27,7 +27,7 @@ use gramme_core::reclaim;
 use gramme_core::{Frontier, Incarnation, NodeId, Record, Seen};
 use gramme_storage::EngineError;
 use gramme_wire::{Life, Reason, Remembered, Standing};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// What has become of a replica so far.
@@ -270,12 +270,6 @@ impl<E: Env> Replica<E> {
     /// A co-home has reported what it has durably seen.
     pub(crate) fn note_member(&self, member: NodeId, life: Life, seen: Frontier) {
         self.members.borrow_mut().note(member, life, seen);
-    }
-
-    /// What each co-home has last reported as durably seen (M of correctness.md 2.2).
-    #[allow(dead_code, reason = "for reclaim")]
-    pub(crate) fn members_reported(&self) -> BTreeMap<NodeId, Remembered> {
-        self.members.borrow().all().clone()
     }
 
     /// The row that remembers them, if they have changed since it was last asked for.

@@ -150,8 +150,7 @@ fn the_sender_says_what_it_had_seen_once_that_is_durable_and_sends_what_was_not(
     let story = Story::at_home();
     for (name, n) in [("a", 1), ("b", 2), ("c", 3)] {
         let record = encode_record(&foreign(9, n, "v"));
-        let merge =
-            Body::Merge { key: key(name), record, hint_for: None, stamp: Frontier::none(), buffered: false };
+        let merge = merge(name, record);
         if n == 3 {
             story.world.disk.hold_commits(true);
         }
@@ -255,13 +254,7 @@ fn full_pulls(story: &Story) -> Vec<Said> {
 fn a_home_of_which_others_remember_more_begins_a_new_life_and_is_refilled_by_all_of_them() {
     let story = Story::at_home();
     let mine = foreign(8, 1, "only here");
-    let merge = Body::Merge {
-        key: key("mine"),
-        record: encode_record(&mine),
-        hint_for: None,
-        stamp: Frontier::none(),
-        buffered: false,
-    };
+    let merge = merge("mine", encode_record(&mine));
     story.peer_says(story.list[1], 5, 500_000, merge);
     let (before, _) = story.seen();
     assert_eq!(story.shows("k").0, Standing::Continuous);
@@ -315,8 +308,7 @@ fn a_refill_drops_what_a_member_has_reclaimed_and_keeps_what_it_cannot_know() {
     let story = Story::at_home();
     for (name, n) in [("gone", 1), ("kept", 7)] {
         let record = encode_record(&foreign(9, n, name));
-        let merge =
-            Body::Merge { key: key(name), record, hint_for: None, stamp: Frontier::none(), buffered: false };
+        let merge = merge(name, record);
         story.peer_says(story.list[1], n, 500_000, merge);
     }
     story.heard();
@@ -333,13 +325,7 @@ fn a_refill_drops_what_a_member_has_reclaimed_and_keeps_what_it_cannot_know() {
 fn garbled_rows_of_a_seen_clock_keep_nobody_from_starting() {
     let memory = MemoryEngine::new();
     let story = Story::open(0, memory.clone(), Standing::Continuous);
-    let merge = Body::Merge {
-        key: key("k"),
-        record: encode_record(&foreign(9, 1, "v")),
-        hint_for: None,
-        stamp: Frontier::none(),
-        buffered: false,
-    };
+    let merge = merge("k", encode_record(&foreign(9, 1, "v")));
     story.peer_says(story.list[1], 5, 500_000, merge);
     let mut batch = Batch::new();
     batch.set(seen_row(PARTITION, KIND_SEEN, Incarnation(9)), &b"garbled"[..]);
@@ -367,13 +353,7 @@ fn after_a_start_silence_waits_for_the_word_of_the_co_homes_or_two_seconds() {
 #[test]
 fn equal_digests_are_answered_as_equal_and_others_with_the_clock_that_differs() {
     let story = Story::at_home();
-    let merge = Body::Merge {
-        key: key("k"),
-        record: encode_record(&foreign(9, 1, "v")),
-        hint_for: None,
-        stamp: Frontier::none(),
-        buffered: false,
-    };
+    let merge = merge("k", encode_record(&foreign(9, 1, "v")));
     story.peer_says(story.list[1], 5, 500_000, merge);
     story.heard();
     let asks = |seen: u64| {

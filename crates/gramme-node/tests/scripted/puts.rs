@@ -2,7 +2,7 @@
 
 use crate::world::*;
 use gramme_core::bucket::Level;
-use gramme_core::{Frontier, NodeId, Outcome};
+use gramme_core::{NodeId, Outcome};
 use gramme_storage::EngineError;
 use gramme_storage::memory::MemoryEngine;
 use gramme_wire::{Body, Put, Reason, Standing};
@@ -265,12 +265,7 @@ fn a_home_that_lost_what_it_minted_takes_a_new_incarnation() {
     let dot = put_one.done().dot;
     let ghost = foreign(dot.incarnation.0, dot.n + 7, "minted and forgotten");
     let record = gramme_core::codec::encode_record(&ghost);
-    story.peer_says(
-        story.list[1],
-        5,
-        1_000_000,
-        Body::Merge { key: key("k2"), record, hint_for: None, stamp: Frontier::none(), buffered: false },
-    );
+    story.peer_says(story.list[1], 5, 1_000_000, merge("k2", record));
     story.heard();
     let put_two = story.asks(write(put("k", "w", 2)));
     story.heard().iter().for_each(|merge| story.answers(merge, Body::MergeReply));

@@ -89,13 +89,7 @@ fn least_home(records: &[(&str, Record)]) -> (Story, NodeId) {
     let story = Story::open(least, MemoryEngine::new(), Standing::Continuous);
     let other = list[(least + 1) % 3];
     for (name, record) in records {
-        let merge = Body::Merge {
-            key: key(name),
-            record: encode_record(record),
-            hint_for: None,
-            stamp: Frontier::none(),
-            buffered: false,
-        };
+        let merge = merge(name, encode_record(record));
         story.peer_says(other, 7, 1_000_000, merge);
     }
     story.pass_ms(2000);

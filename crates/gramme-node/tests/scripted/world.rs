@@ -336,6 +336,11 @@ pub fn key(name: &str) -> Key {
     Key::new("b", name.as_bytes()).expect("a sound key")
 }
 
+/// A record that a peer sends to a home, stamped with no frontier.
+pub fn merge(name: &str, record: Bytes) -> Body {
+    Body::Merge { key: key(name), record, hint_for: None, stamp: Frontier::none(), buffered: false }
+}
+
 pub fn put(name: &str, value: &'static str, request: u128) -> Put {
     Put {
         key: key(name),
