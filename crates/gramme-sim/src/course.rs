@@ -13,7 +13,7 @@ use crate::executor::Owner;
 use crate::history::History;
 use crate::knobs::Healer;
 use crate::last_reads::Asker;
-use crate::nemesis::{Fault, Timed};
+use crate::nemesis::Fault;
 use crate::rng::Rng;
 use crate::run::Plan;
 use crate::timer::Sleep;
@@ -164,10 +164,9 @@ impl<'a> Course<'a> {
     fn claims(&self) -> Claims {
         let disk_lost = (0..self.plan.knobs.hosts).any(|host| self.cluster.was_lost(host));
         // Homes learn from hint stores by themselves, however the rest is healed.
-        let silent = |timed: &Timed| matches!(timed.fault, Fault::SilentLoss { .. } | Fault::Lies { .. });
-        let silent_loss = self.plan.faults.iter().any(silent);
-        let reclaims = self.plan.knobs.reclaim;
         let any = |is: fn(&Fault) -> bool| self.plan.faults.iter().any(|timed| is(&timed.fault));
+        let silent_loss = any(|fault| matches!(fault, Fault::SilentLoss { .. } | Fault::Lies { .. }));
+        let reclaims = self.plan.knobs.reclaim;
         // What a disk lost beneath a tree that was built before shows at the next scrub, which takes a week.
         let unseen_loss = any(|fault| matches!(fault, Fault::SilentLoss { .. }));
         // With two homes a page with a damaged row leaves nobody to make up for it.

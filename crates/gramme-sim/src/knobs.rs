@@ -124,6 +124,13 @@ pub const CLASSES: [Class; 10] = [
     Class::ClockJump,
 ];
 
+impl Class {
+    /// Whether one disk may lose what it holds: a single copy is more than can be promised then.
+    pub fn loses(self) -> bool {
+        matches!(self, Class::Wipe | Class::Rot | Class::SilentLoss | Class::Lies)
+    }
+}
+
 impl Knobs {
     /// The knobs of a seed.
     pub fn draw(seed: u64) -> Knobs {
@@ -145,9 +152,7 @@ impl Knobs {
         if classes.is_empty() {
             classes.push(Class::Crash);
         }
-        let loses =
-            |class: &Class| matches!(class, Class::Wipe | Class::Rot | Class::SilentLoss | Class::Lies);
-        let loses = classes.iter().any(loses);
+        let loses = classes.iter().any(|class| class.loses());
         let loses_silently = classes.iter().any(|class| matches!(class, Class::SilentLoss | Class::Lies));
         let quorum = n / 2 + 1;
         let own_levels = rng.chance(300);

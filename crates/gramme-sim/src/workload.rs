@@ -4,7 +4,7 @@
 //! applications do, the rest do not. Three buckets: `carts` keeps siblings, `default` lets the last writer win,
 //! `own` has settings that are spread while the run goes on.
 
-use crate::knobs::{Class, Knobs};
+use crate::knobs::Knobs;
 use crate::rng::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -113,9 +113,7 @@ fn step(rng: &mut Rng, knobs: &Knobs, at_ms: u64) -> Step {
     let key = bucket * knobs.keys + if hot { 0 } else { rng.index(knobs.keys) };
     let strict = rng.chance(300);
     let level = |rng: &mut Rng, least: u64| if strict { rng.between(least.min(n), n) as u8 } else { 0 };
-    // One disk may lose what it holds: a single copy is more than can be promised then.
-    let loses = |class: &Class| matches!(class, Class::Wipe | Class::Rot | Class::SilentLoss | Class::Lies);
-    let w_least = if knobs.classes.iter().any(loses) { 2 } else { 1 };
+    let w_least = if knobs.classes.iter().any(|class| class.loses()) { 2 } else { 1 };
     // Of twenty steps: reads up to the first number, session reads, puts, deletes, and the rest are lists.
     let [gets, sessions, puts, deletes] = match knobs.mix {
         Mix::Ordinary => [5, 7, 16, 18],
