@@ -2,7 +2,6 @@
 
 pub(crate) mod http;
 pub(crate) mod resp;
-mod time;
 
 use crate::mailbox::{Door, Shards};
 use crate::metrics::Metrics;

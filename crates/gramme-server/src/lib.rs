@@ -21,6 +21,7 @@ pub mod run;
 pub mod settings;
 mod shard;
 mod store;
+pub mod time;
 mod tls;
 mod tokio_env;
 

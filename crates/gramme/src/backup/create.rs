@@ -191,22 +191,8 @@ fn count(partition: u16, page: &Records) -> Result<u64, Failure> {
 
 /// When it was begun, as a name that sorts by time: `20261122T080000Z`.
 fn name_of(now: SystemTime) -> String {
-    let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (days, time) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days);
-    format!("{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z", time / 3600, time / 60 % 60, time % 60)
-}
-
-/// The date of a day since 1970 (the usual reckoning in 400-year eras that begin in March).
-fn civil(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+    let ms = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    gramme_server::time::compact(u64::try_from(ms).unwrap_or(u64::MAX))
 }
 
 /// Partitions that are copied at once.

@@ -209,7 +209,7 @@ fn holding_json(record: &Record) -> Value {
         let value = sibling.live_value(now_ms);
         json!({
             "id": sibling.dot.to_string(),
-            "time": crate::doors::time::iso(sibling.stamp.ms()),
+            "time": crate::time::iso(sibling.stamp.ms()),
             "bytes": value.map(|value| value.len()),
             "deleted": value.is_none(),
         })

@@ -6,7 +6,8 @@
 use super::asked::{self, Consistency};
 use super::problem::Problem;
 use super::{failed, shown};
-use crate::doors::{Service, time};
+use crate::doors::Service;
+use crate::time;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::request::Parts;

@@ -1,7 +1,7 @@
 //! How records look over HTTP: headers of a single value, and the two forms of several.
 
 use super::asked::META_PREFIX;
-use crate::doors::time;
+use crate::time;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use base64::Engine as _;

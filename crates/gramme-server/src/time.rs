@@ -1,10 +1,17 @@
-//! Times as people and protocols write them.
+//! Times as people and protocols write them; all are given in milliseconds since 1970.
 
 /// `2026-11-22T17:48:05.123Z`.
-pub(crate) fn iso(ms: u64) -> String {
+pub fn iso(ms: u64) -> String {
     let t = Parts::of(ms);
     let (hour, minute, second) = (t.hour, t.minute, t.second);
     format!("{:04}-{:02}-{:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", t.year, t.month, t.day, ms % 1000)
+}
+
+/// `20261122T174805Z`: for names that sort by time.
+pub fn compact(ms: u64) -> String {
+    let t = Parts::of(ms);
+    let (hour, minute, second) = (t.hour, t.minute, t.second);
+    format!("{:04}{:02}{:02}T{hour:02}{minute:02}{second:02}Z", t.year, t.month, t.day)
 }
 
 /// `Sun, 22 Nov 2026 17:48:05 GMT`.
