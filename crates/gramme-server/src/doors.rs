@@ -2,6 +2,7 @@
 
 pub(crate) mod http;
 pub(crate) mod resp;
+pub(crate) mod words;
 
 use crate::mailbox::{Door, Shards};
 use crate::metrics::Metrics;

@@ -7,9 +7,14 @@
 //! crosses once.
 
 mod answer;
+mod command;
+mod conflicts;
+mod errand;
+mod glob;
 mod session;
 mod strings;
 mod table;
+mod versions;
 
 use super::{Guest, Service};
 use crate::mailbox::Door;
@@ -19,6 +24,7 @@ use crate::run::Phase;
 use crate::tokio_env::TokioEnv;
 use answer::Answer;
 use bytes::{Buf, Bytes, BytesMut};
+use command::Command;
 use futures_util::future::join_all;
 use gramme_core::{Key, ring};
 use gramme_node::Node;
@@ -29,7 +35,6 @@ use session::Session;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
-use strings::Command;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

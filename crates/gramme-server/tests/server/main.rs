@@ -7,4 +7,5 @@ mod life;
 mod peers;
 mod resp;
 mod tls;
+mod versions;
 mod wire;

@@ -115,12 +115,15 @@ fn clients_shake_hands_in_either_protocol() {
             ("CONFIG GET appendonly", "[appendonly yes]"),
             ("CONFIG GET databases", "[databases 1]"),
             ("CONFIG GET nothing", "[]"),
-            ("COMMAND COUNT", ":17"),
+            ("COMMAND COUNT", ":24"),
             ("COMMAND INFO get none", "[[get :2 [+readonly +fast] :1 :1 :1 [] [] [] []] (nil)]"),
         ],
     );
     let docs = redis.ask("COMMAND DOCS get");
     assert_eq!(docs, "[get [summary Returns the string value of a key. since 1.0.0 group string]]");
+    let docs = redis.ask("COMMAND DOCS gramme.get");
+    let about = "[gramme.get [summary Returns all siblings of a key with their context. since";
+    assert!(docs.starts_with(about) && docs.ends_with("group gramme]]"), "{docs}");
     let info = redis.ask("INFO");
     for line in [
         "redis_version:7.2.5",

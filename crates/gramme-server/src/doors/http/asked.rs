@@ -2,18 +2,15 @@
 //! checked. Unknown words are refused with a suggestion, never passed over.
 
 use super::problem::{Problem, level, unknown};
-use crate::doors::{BodyRoom, Service};
+use crate::doors::{BodyRoom, Service, words};
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use bytes::{Bytes, BytesMut};
 use gramme_core::bucket::Level;
-use gramme_core::limits::{
-    CONTENT_TYPE_BYTES_MAX, META_BYTES_MAX, META_ENTRIES_MAX, REQUEST_MS, REQUEST_MS_MAX, VALUE_BYTES_MAX,
-};
+use gramme_core::limits::{REQUEST_MS, REQUEST_MS_MAX, VALUE_BYTES_MAX};
 use gramme_core::{Context, Key, RequestId};
 use gramme_wire::Expect;
 use http_body_util::BodyExt;
-use md5::{Digest, Md5};
 use std::sync::Arc;
 
 /// How many answers a request wants, and how long it waits for them.
@@ -106,10 +103,7 @@ pub(super) fn consistency(service: &Service, headers: &HeaderMap) -> Result<Cons
     for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
         let (name, value) = (name.trim(), value.trim());
-        let of_homes = || {
-            let homes = level(name, value, layout)?.resolve(layout.n());
-            homes.map(|homes| homes as u8).map_err(|e| Problem::bad_request(e.to_string()))
-        };
+        let of_homes = || words::homes(name, value, layout).map_err(Problem::bad_request);
         match name {
             "r" => asked.r = Some(level(name, value, layout)?),
             "w" => asked.w = Some(level(name, value, layout)?),
@@ -174,25 +168,13 @@ pub(super) fn request_id(headers: &HeaderMap) -> Result<RequestId, Problem> {
     let Some(text) = text_of(headers, "idempotency-key")? else {
         return Ok(RequestId(u128::from(crate::random::word()) << 64 | u128::from(crate::random::word())));
     };
-    if text.is_empty() || text.len() > IDEMPOTENCY_BYTES_MAX {
-        return Err(Problem::bad_request(format!(
-            "Idempotency-Key must have 1 to {IDEMPOTENCY_BYTES_MAX} characters"
-        )));
-    }
-    Ok(text.parse().unwrap_or_else(|_| {
-        let digest: [u8; 16] = Md5::digest(text.as_bytes()).into();
-        RequestId(u128::from_be_bytes(digest))
-    }))
+    words::request("Idempotency-Key", text).map_err(Problem::bad_request)
 }
 
 /// `Content-Type`, as it stands.
 pub(super) fn content_type(headers: &HeaderMap) -> Result<Bytes, Problem> {
     let value = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-    if value.len() > CONTENT_TYPE_BYTES_MAX {
-        return Err(Problem::bad_request(format!(
-            "the Content-Type is longer than {CONTENT_TYPE_BYTES_MAX} bytes"
-        )));
-    }
+    words::check_content_type("Content-Type", value).map_err(Problem::bad_request)?;
     Ok(Bytes::copy_from_slice(value))
 }
 
@@ -205,12 +187,7 @@ pub(super) fn meta(headers: &HeaderMap) -> Result<Vec<(Bytes, Bytes)>, Problem> 
         }
     }
     let bytes: usize = meta.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if meta.len() > META_ENTRIES_MAX || bytes > META_BYTES_MAX {
-        return Err(Problem::bad_request(format!(
-            "the metadata has {} entries of {bytes} bytes: at most {META_ENTRIES_MAX} of {META_BYTES_MAX} bytes together are allowed",
-            meta.len()
-        )));
-    }
+    words::check_meta(meta.len(), bytes).map_err(Problem::bad_request)?;
     Ok(meta)
 }
 
@@ -331,6 +308,5 @@ const HEADERS: [&str; 7] = [
     "gramme-retry",
     "gramme-ttl",
 ];
-const IDEMPOTENCY_BYTES_MAX: usize = 255;
 /// How much of a body that is too large is read before the connection is given up.
 const LINGER_BYTES_MAX: usize = 4 * VALUE_BYTES_MAX;

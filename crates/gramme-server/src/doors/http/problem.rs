@@ -1,8 +1,10 @@
 //! What went wrong, as `application/problem+json`: one clear sentence, whether to try again, and what became of
 //! the write.
 
+use crate::doors::words;
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
+use gramme_core::bucket::Level;
 use gramme_core::context::BadContext;
 use gramme_core::id::BadKey;
 use gramme_core::{Layout, Outcome};
@@ -132,21 +134,15 @@ impl From<BadContext> for Problem {
 
 /// "did you mean", with what there is if nothing is near.
 pub(crate) fn unknown(what: &str, word: &str, known: &[&str]) -> Problem {
-    let hint = match crate::nearest(word, known.iter().copied()) {
-        Some(near) => format!("did you mean {near}?"),
-        None => format!("known are {}", known.join(", ")),
-    };
-    Problem::bad_request(format!("unknown {what} {word:?}: {hint}"))
+    Problem::bad_request(words::unknown(what, word, known))
 }
 
 /// Why a level was refused.
 pub(crate) fn level_problem(name: &str, text: &str) -> Problem {
-    Problem::bad_request(format!("{name} is {text:?}: use one, quorum, all or a number from 1"))
+    Problem::bad_request(words::bad_level(name, text))
 }
 
 /// A level within what the cluster keeps.
-pub(crate) fn level(name: &str, text: &str, layout: &Layout) -> Result<gramme_core::bucket::Level, Problem> {
-    let level = gramme_core::bucket::Level::parse(text).ok_or_else(|| level_problem(name, text))?;
-    level.resolve(layout.n()).map_err(|e| Problem::bad_request(format!("{name}: {e}")))?;
-    Ok(level)
+pub(crate) fn level(name: &str, text: &str, layout: &Layout) -> Result<Level, Problem> {
+    words::level(name, text, layout).map_err(Problem::bad_request)
 }

@@ -12,6 +12,7 @@ pub(super) enum Answer {
     Ok,
     Null,
     Integer(i64),
+    Boolean(bool),
     Simple(&'static str),
     Value(Bytes),
     Text(String),
@@ -20,6 +21,8 @@ pub(super) enum Answer {
     Array(Vec<Answer>),
     Set(Vec<Answer>),
     Map(Vec<(Answer, Answer)>),
+    /// An answer that counts as this.
+    Counted(metrics::Answer, Box<Answer>),
     /// Begins with its code.
     Error(String),
     /// The cluster did not do what it was asked.
@@ -43,6 +46,8 @@ impl Answer {
             Answer::Ok => replies.ok(),
             Answer::Null => replies.null(),
             Answer::Integer(value) => replies.integer(*value),
+            Answer::Boolean(value) => replies.boolean(*value),
+            Answer::Counted(_, answer) => answer.write(replies),
             Answer::Simple(text) => replies.simple(text),
             Answer::Value(value) => replies.value(value),
             Answer::Text(text) => replies.bulk(text.as_bytes()),
@@ -70,6 +75,7 @@ impl Answer {
     /// How it counts.
     pub(super) fn label(&self) -> metrics::Answer {
         match self {
+            Answer::Counted(label, _) => *label,
             Answer::Null => metrics::Answer::NotFound,
             Answer::Error(_) => metrics::Answer::Refused,
             Answer::Failed(failure) => match failure.outcome {

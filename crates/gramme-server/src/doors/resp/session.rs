@@ -3,9 +3,10 @@
 mod server;
 
 use super::answer::Answer;
-use super::strings::Command;
-use super::{Counter, table, word};
-use crate::doors::Service;
+use super::command::Command;
+use super::errand::Levels;
+use super::{Counter, conflicts, table, word};
+use crate::doors::{Service, words};
 use bytes::Bytes;
 use gramme_wire::resp::Version;
 use std::fmt::Write as _;
@@ -17,6 +18,7 @@ pub(super) struct Session {
     version: Version,
     admitted: bool,
     name: Bytes,
+    levels: Levels,
     over: bool,
 }
 
@@ -39,6 +41,7 @@ impl Session {
             version: Version::Resp2,
             admitted: service.token.is_none(),
             name: Bytes::new(),
+            levels: Levels::default(),
             over: false,
         }
     }
@@ -65,18 +68,25 @@ impl Session {
 
     /// Which kind of command it is, checked as Redis checks: known, number of arguments, authenticated.
     pub(super) fn dispatch(&self, counter: &Counter, args: &[Bytes]) -> Dispatched {
-        let _ = counter;
-        let name = word(&args[0]);
-        let Some(entry) = table::find(&name) else { return Dispatched::Refused(unknown_command(args)) };
-        if !entry.takes(args.len()) {
-            return Dispatched::Refused(wrong_number(&name));
-        }
+        let entry = match table_entry(args) {
+            Ok(entry) => entry,
+            Err(answer) => return Dispatched::Refused(answer),
+        };
         if !self.admitted && !entry.needs_no_auth() {
             return Dispatched::Refused(Answer::Error("NOAUTH Authentication required.".into()));
         }
-        match Command::parse(&name, args) {
+        let (args, explain) = if entry.name == EXPLAIN { (&args[1..], true) } else { (args, false) };
+        let entry = match table_entry(args) {
+            Ok(entry) => entry,
+            Err(answer) => return Dispatched::Refused(answer),
+        };
+        match Command::parse(entry.name, args, &counter.service, self.levels) {
+            Some(Ok(command)) if explain => Dispatched::Data(command.explained()),
             Some(Ok(command)) => Dispatched::Data(command),
             Some(Err(answer)) => Dispatched::Refused(answer),
+            None if explain => Dispatched::Refused(Answer::err(
+                "GRAMME.EXPLAIN explains commands that read or write keys, such as GET, SET and GRAMME.PUT",
+            )),
             None => Dispatched::Session,
         }
     }
@@ -96,6 +106,8 @@ impl Session {
             "client" => self.client(args),
             "command" => command(args),
             "config" => server::config(args),
+            "gramme.conflicts" => conflicts::run(&counter.service, self.levels, args).await,
+            "gramme.consistency" => self.consistency(&counter.service, args),
             "info" => server::info(&counter.service, args).await,
             _ => server::dbsize(&counter.service).await,
         }
@@ -189,6 +201,20 @@ impl Session {
         ])
     }
 
+    /// How many nodes answer the commands of this connection that do not say it themselves.
+    fn consistency(&mut self, service: &Service, args: &[Bytes]) -> Answer {
+        match args {
+            [_] => {}
+            [_, level] if word(level) == "default" => self.levels = Levels::default(),
+            [_, level] => match words::level("GRAMME.CONSISTENCY", &word(level), service.layout()) {
+                Ok(level) => self.levels = Levels { r: Some(level), w: Some(level) },
+                Err(sentence) => return Answer::err(sentence),
+            },
+            _ => return wrong_number("gramme.consistency"),
+        }
+        Answer::Text(self.levels.r.map_or("default".to_owned(), |level| level.to_string()))
+    }
+
     fn client(&mut self, args: &[Bytes]) -> Answer {
         match (&*word(&args[1]), &args[2..]) {
             ("id", []) => Answer::Integer(self.id),
@@ -251,6 +277,21 @@ fn select(index: &Bytes) -> Answer {
     }
 }
 
+/// Which command it is, if it is there and has as many arguments as it takes.
+fn table_entry(args: &[Bytes]) -> Result<&'static table::Entry, Answer> {
+    let name = word(&args[0]);
+    match table::find(&name) {
+        Some(entry) if entry.takes(args.len()) => Ok(entry),
+        Some(_) => Err(wrong_number(&name)),
+        None if name.starts_with(OURS) => {
+            let known: Vec<&str> =
+                table::TABLE.iter().map(|entry| entry.name).filter(|name| name.starts_with(OURS)).collect();
+            Err(Answer::err(words::unknown("command", &name, &known)))
+        }
+        None => Err(unknown_command(args)),
+    }
+}
+
 fn unknown_command(args: &[Bytes]) -> Answer {
     let shown =
         |bytes: &[u8], max: usize| String::from_utf8_lossy(&bytes[..bytes.len().min(max)]).into_owned();
@@ -288,5 +329,8 @@ fn bad_name() -> Answer {
     Answer::err("Client names cannot contain spaces, newlines or special characters.")
 }
 
+/// What the commands begin with that Redis does not have.
+const OURS: &str = "gramme.";
+const EXPLAIN: &str = "gramme.explain";
 /// As much of a stranger's words as an error repeats.
 const SHOWN_BYTES_MAX: usize = 128;

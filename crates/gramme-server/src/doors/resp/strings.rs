@@ -1,14 +1,14 @@
 //! Commands over keys and values: GET, SET, DEL, EXISTS, MGET, MSET.
 
 use super::answer::Answer;
-use super::{Counter, word};
+use super::errand::{Errand, plain_put};
+use super::word;
 use crate::metrics::Op;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use gramme_core::limits::{REQUEST_MS, RESP_COMMAND_BYTES_MAX};
 use gramme_core::record::Content;
-use gramme_core::{Context, Key, RequestId, View};
-use gramme_node::request::{Call, Get, Got, Request, Response};
+use gramme_core::{Context, Key, View};
 use gramme_wire::{Expect, Failure, Put, Reason};
 use std::collections::BTreeSet;
 
@@ -52,11 +52,6 @@ impl Command {
         &self.keys
     }
 
-    /// Whether it changes its keys.
-    pub(super) fn writes(&self) -> bool {
-        matches!(self.kind, Kind::Set { .. } | Kind::Del)
-    }
-
     /// How it counts.
     pub(super) fn op(&self) -> Op {
         match self.kind {
@@ -67,24 +62,21 @@ impl Command {
     }
 
     /// Runs it.
-    pub(super) async fn run(&self, counter: &Counter) -> Answer {
-        let done = match &self.kind {
-            Kind::Get => {
-                get(counter, &self.keys[0]).await.map(|value| value.map_or(Answer::Null, Answer::Value))
-            }
-            Kind::Mget => self.mget(counter).await,
-            Kind::Exists => self.exists(counter).await,
-            Kind::Del => self.del(counter).await,
-            Kind::Set { values, ttl_ms, expect } => self.set(counter, values, *ttl_ms, *expect).await,
-        };
-        done.unwrap_or_else(Answer::Failed)
+    pub(super) async fn run(&self, errand: &Errand<'_>) -> Result<Answer, Box<Failure>> {
+        match &self.kind {
+            Kind::Get => Ok(get(errand, &self.keys[0]).await?.map_or(Answer::Null, Answer::Value)),
+            Kind::Mget => self.mget(errand).await,
+            Kind::Exists => self.exists(errand).await,
+            Kind::Del => self.del(errand).await,
+            Kind::Set { values, ttl_ms, expect } => self.set(errand, values, *ttl_ms, *expect).await,
+        }
     }
 
-    async fn mget(&self, counter: &Counter) -> Result<Answer, Box<Failure>> {
+    async fn mget(&self, errand: &Errand<'_>) -> Result<Answer, Box<Failure>> {
         let mut answers = Vec::with_capacity(self.keys.len());
         let mut bytes = 0;
         for keys in self.keys.chunks(TOGETHER) {
-            for value in join_all(keys.iter().map(|key| get(counter, key))).await {
+            for value in join_all(keys.iter().map(|key| get(errand, key))).await {
                 let value = value?;
                 bytes += value.as_ref().map_or(0, Bytes::len);
                 answers.push(value.map_or(Answer::Null, Answer::Value));
@@ -99,10 +91,10 @@ impl Command {
     }
 
     /// A key that is named twice counts twice, as in Redis.
-    async fn exists(&self, counter: &Counter) -> Result<Answer, Box<Failure>> {
+    async fn exists(&self, errand: &Errand<'_>) -> Result<Answer, Box<Failure>> {
         let mut count = 0;
         for keys in self.keys.chunks(TOGETHER) {
-            for value in join_all(keys.iter().map(|key| get(counter, key))).await {
+            for value in join_all(keys.iter().map(|key| get(errand, key))).await {
                 count += i64::from(value?.is_some());
             }
         }
@@ -110,16 +102,16 @@ impl Command {
     }
 
     /// Answers with how many of the keys were there: each is read first, and what was read is covered.
-    async fn del(&self, counter: &Counter) -> Result<Answer, Box<Failure>> {
+    async fn del(&self, errand: &Errand<'_>) -> Result<Answer, Box<Failure>> {
         let distinct: Vec<&Key> = self.keys.iter().collect::<BTreeSet<_>>().into_iter().collect();
         let mut count = 0;
         for keys in distinct.chunks(TOGETHER) {
             let deleted = join_all(keys.iter().map(async |key| {
-                let got = read(counter, key).await?;
+                let got = errand.read(key).await?;
                 match got.record.view(got.mode, got.now_ms) {
                     View::Missing | View::Deleted => Ok::<_, Box<Failure>>(0),
                     View::One(_) | View::Siblings(_) => {
-                        write(counter, key, Content::Tombstone, None, Some(got.context), None).await?;
+                        write(errand, key, Content::Tombstone, None, Some(got.context), None).await?;
                         Ok(1)
                     }
                 }
@@ -133,13 +125,13 @@ impl Command {
 
     async fn set(
         &self,
-        counter: &Counter,
+        errand: &Errand<'_>,
         values: &[Bytes],
         ttl_ms: Option<u64>,
         expect: Option<Expect>,
     ) -> Result<Answer, Box<Failure>> {
         if let ([key], [value]) = (&self.keys[..], values) {
-            return match write(counter, key, Content::Value(value.clone()), ttl_ms, None, expect).await {
+            return match write(errand, key, Content::Value(value.clone()), ttl_ms, None, expect).await {
                 Ok(()) => Ok(Answer::Ok),
                 Err(failure) if failure.reason == Reason::Unexpected => Ok(Answer::Null),
                 Err(failure) => Err(failure),
@@ -150,7 +142,7 @@ impl Command {
         let wanted: Vec<usize> = (0..self.keys.len()).filter(|&at| last(at)).collect();
         for some in wanted.chunks(TOGETHER) {
             let written = join_all(some.iter().map(|&at| {
-                write(counter, &self.keys[at], Content::Value(values[at].clone()), ttl_ms, None, None)
+                write(errand, &self.keys[at], Content::Value(values[at].clone()), ttl_ms, None, None)
             }));
             for one in written.await {
                 one?;
@@ -160,17 +152,9 @@ impl Command {
     }
 }
 
-async fn read(counter: &Counter, key: &Key) -> Result<Got, Box<Failure>> {
-    let get = Get { key: key.clone(), r: None, pr: 0, min: None, explain: false };
-    match counter.call(key, Call { timeout_ms: REQUEST_MS, request: Request::Get(get) }).await {
-        Response::Got(got) => Ok(*got),
-        other => Err(failed(other)),
-    }
-}
-
 /// The value as Redis would have it: of several siblings the last written.
-async fn get(counter: &Counter, key: &Key) -> Result<Option<Bytes>, Box<Failure>> {
-    let got = read(counter, key).await?;
+async fn get(errand: &Errand<'_>, key: &Key) -> Result<Option<Bytes>, Box<Failure>> {
+    let got = errand.read(key).await?;
     let now_ms = got.now_ms;
     let shown = match got.record.view(got.mode, now_ms) {
         View::Missing | View::Deleted => None,
@@ -181,43 +165,15 @@ async fn get(counter: &Counter, key: &Key) -> Result<Option<Bytes>, Box<Failure>
 }
 
 async fn write(
-    counter: &Counter,
+    errand: &Errand<'_>,
     key: &Key,
     content: Content,
     ttl_ms: Option<u64>,
     context: Option<Context>,
     expect: Option<Expect>,
 ) -> Result<(), Box<Failure>> {
-    let request = RequestId(u128::from(counter.random.word()) << 64 | u128::from(counter.random.word()));
-    let put = Put {
-        key: key.clone(),
-        content,
-        content_type: Bytes::new(),
-        meta: Vec::new(),
-        ttl_ms,
-        context,
-        w: None,
-        pw: 0,
-        request,
-        retry: false,
-        buffered: None,
-        expect,
-        explain: false,
-    };
-    match counter.call(key, Call { timeout_ms: REQUEST_MS, request: Request::Put(Box::new(put)) }).await {
-        Response::Done(_) => Ok(()),
-        other => Err(failed(other)),
-    }
-}
-
-fn failed(response: Response) -> Box<Failure> {
-    match response {
-        Response::Failed(failure) => failure,
-        other => {
-            tracing::error!(?other, "a shard answered another question than was asked");
-            Box::new(Failure::not_applied(Reason::Overloaded))
-        }
-    }
+    let put = Put { ttl_ms, context, expect, ..plain_put(key.clone(), content, errand.request()) };
+    errand.write(put, REQUEST_MS).await.map(drop)
 }
 
 fn keys(args: &[Bytes]) -> Result<Vec<Key>, Answer> {
@@ -247,13 +203,10 @@ fn set(args: &[Bytes]) -> Result<Command, Answer> {
         let Some(time) = options.next().filter(|_| ttl_ms.is_none()) else {
             return Err(Answer::err("syntax error"));
         };
-        let time = std::str::from_utf8(time).ok().and_then(|text| text.parse::<i64>().ok());
-        let Some(time) = time else { return Err(Answer::err("value is not an integer or out of range")) };
-        let ms = u64::try_from(time)
-            .ok()
-            .and_then(|time| time.checked_mul(factor))
-            .filter(|&ms| ms > 0 && ms < TTL_MS_MAX);
-        ttl_ms = Some(ms.ok_or_else(|| Answer::err("invalid expire time in 'set' command"))?);
+        ttl_ms = match time_ms("set", time, factor)? {
+            0 => return Err(bad_time("set")),
+            ms => Some(ms),
+        };
     }
     Ok(Command {
         kind: Kind::Set { values: vec![args[2].clone()], ttl_ms, expect },
@@ -268,6 +221,18 @@ fn mset(args: &[Bytes]) -> Result<Command, Answer> {
     let values = args[1..].chunks_exact(2).map(|pair| pair[1].clone()).collect();
     let named: Vec<Bytes> = args[1..].chunks_exact(2).map(|pair| pair[0].clone()).collect();
     Ok(Command { kind: Kind::Set { values, ttl_ms: None, expect: None }, keys: keys(&named)? })
+}
+
+/// The time to live that follows EX or PX, in units of `factor` milliseconds.
+pub(super) fn time_ms(command: &str, time: &[u8], factor: u64) -> Result<u64, Answer> {
+    let time = std::str::from_utf8(time).ok().and_then(|text| text.parse::<i64>().ok());
+    let Some(time) = time else { return Err(Answer::err("value is not an integer or out of range")) };
+    let ms = u64::try_from(time).ok().and_then(|time| time.checked_mul(factor));
+    ms.filter(|&ms| ms < TTL_MS_MAX).ok_or_else(|| bad_time(command))
+}
+
+fn bad_time(command: &str) -> Answer {
+    Answer::err(format_args!("invalid expire time in '{command}' command"))
 }
 
 /// Where the Redis door keeps its keys.

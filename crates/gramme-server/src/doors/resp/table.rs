@@ -75,6 +75,69 @@ pub(super) const TABLE: &[Entry] = &[
         "1.0.0",
     ),
     entry(
+        "gramme.conflicts",
+        -2,
+        &["readonly"],
+        (0, 0, 0),
+        "Goes through the keys of a bucket that have several values.",
+        "gramme",
+        OWN,
+    ),
+    entry(
+        "gramme.consistency",
+        -1,
+        &["fast"],
+        (0, 0, 0),
+        "Chooses how many nodes answer this connection: one, quorum, all, a number, or default.",
+        "gramme",
+        OWN,
+    ),
+    entry(
+        "gramme.del",
+        -2,
+        &["write"],
+        (1, 1, 1),
+        "Deletes what a context covers, or what is there, and returns the new context.",
+        "gramme",
+        OWN,
+    ),
+    entry(
+        "gramme.explain",
+        -2,
+        &["write"],
+        (0, 0, 0),
+        "Runs a command over keys, and returns its answer with the steps it took.",
+        "gramme",
+        OWN,
+    ),
+    entry(
+        "gramme.get",
+        -2,
+        &["readonly", "fast"],
+        (1, 1, 1),
+        "Returns all siblings of a key with their context.",
+        "gramme",
+        OWN,
+    ),
+    entry(
+        "gramme.put",
+        -3,
+        &["write", "denyoom"],
+        (1, 1, 1),
+        "Writes a value in the place of what a context covers, and returns the new context.",
+        "gramme",
+        OWN,
+    ),
+    entry(
+        "gramme.resolve",
+        -5,
+        &["write", "denyoom"],
+        (1, 1, 1),
+        "Writes the one value that reconciles the siblings of a context.",
+        "gramme",
+        OWN,
+    ),
+    entry(
         "hello",
         -1,
         &["noscript", "loading", "stale", "fast", "no_auth"],
@@ -147,6 +210,9 @@ pub(super) const TABLE: &[Entry] = &[
         "1.0.0",
     ),
 ];
+
+/// Since when there are the commands that Redis does not have.
+const OWN: &str = env!("CARGO_PKG_VERSION");
 
 /// The command of this name, in lower case.
 pub(super) fn find(name: &str) -> Option<&'static Entry> {

@@ -4,7 +4,7 @@ use super::{unknown_subcommand, wrong_number};
 use crate::doors::Service;
 use crate::doors::resp::answer::Answer;
 use crate::doors::resp::strings::BUCKET;
-use crate::doors::resp::word;
+use crate::doors::resp::{glob, word};
 use crate::mailbox::Door;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
@@ -26,8 +26,9 @@ pub(super) fn config(args: &[Bytes]) -> Answer {
                 .iter()
                 .map(|&(name, value)| (name, value))
                 .chain([("proto-max-bulk-len", &*limit)]);
-            let wanted =
-                known.filter(|(name, _)| patterns.iter().any(|pattern| matches(&word(pattern), name)));
+            let wanted = known.filter(|(name, _)| {
+                patterns.iter().any(|pattern| glob::matches(word(pattern).as_bytes(), name.as_bytes()))
+            });
             Answer::Map(
                 wanted.map(|(name, value)| (Answer::Text(name.into()), Answer::Text(value.into()))).collect(),
             )
@@ -38,30 +39,6 @@ pub(super) fn config(args: &[Bytes]) -> Answer {
         )),
         ("set", _) => wrong_number("config|set"),
         _ => unknown_subcommand("CONFIG", &args[1]),
-    }
-}
-
-/// Whether a pattern of `*`, `?` and plain characters matches.
-fn matches(pattern: &str, text: &str) -> bool {
-    let (mut pattern, mut text) = (pattern.as_bytes(), text.as_bytes());
-    let mut retry: Option<(&[u8], &[u8])> = None;
-    loop {
-        match (pattern, text) {
-            ([b'*', rest @ ..], _) => {
-                retry = Some((rest, text));
-                pattern = rest;
-            }
-            ([p, more @ ..], [t, left @ ..]) if *p == b'?' || p == t => (pattern, text) = (more, left),
-            ([], []) => return true,
-            _ => match retry {
-                // The last star takes one character more.
-                Some((rest, [_, left @ ..])) => {
-                    retry = Some((rest, left));
-                    (pattern, text) = (rest, left);
-                }
-                _ => return false,
-            },
-        }
     }
 }
 
@@ -212,25 +189,3 @@ const PARAMETERS: [(&str, &str); 7] = [
 ];
 const COUNTED_MAX: u64 = 10_000;
 const AHEAD: usize = 8;
-
-#[cfg(test)]
-mod tests {
-    use super::matches;
-
-    #[test]
-    fn patterns_of_config_get_match_as_globs() {
-        for (pattern, text, expected) in [
-            ("save", "save", true),
-            ("save", "saved", false),
-            ("*", "maxmemory", true),
-            ("max*", "maxmemory-policy", true),
-            ("max*y", "maxmemory-policy", true),
-            ("max*x", "maxmemory-policy", false),
-            ("*-*-*", "replica-read-only", true),
-            ("?ave", "save", true),
-            ("", "save", false),
-        ] {
-            assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
-        }
-    }
-}
