@@ -147,6 +147,7 @@ impl Cluster {
                 // Checkers do not know of writes that no client made.
                 upkeep: gramme_node::Upkeep {
                     expiry_after_ms: 3_600_000,
+                    audit_ms: self.0.knobs.audit_ms,
                     tombstones: if self.0.knobs.reclaim { Tombstones::Skipped } else { Tombstones::Counted },
                     ..Default::default()
                 },

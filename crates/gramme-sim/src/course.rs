@@ -169,14 +169,15 @@ impl<'a> Course<'a> {
         let reclaims = self.plan.knobs.reclaim;
         // What a disk lost beneath a tree that was built before shows at the next scrub, which takes a week.
         let unseen_loss = any(|fault| matches!(fault, Fault::SilentLoss { .. }));
-        // With two homes a page with a damaged row leaves nobody to make up for it.
+        // With two homes a page with a damaged row leaves nobody to make up for it: no session that must read the
+        // whole partition comes to its end before somebody has read that row by name.
         let pages_missing = self.plan.knobs.n < 3 && any(|fault| matches!(fault, Fault::Rot { .. }));
         let claims =
             Claims { disk_lost, silent_loss, converged: true, drained: true, reclaims, ..Claims::default() };
         match self.plan.knobs.healer {
             Healer::Reads => Claims { hints_count: true, ..claims },
             Healer::Exchange => Claims {
-                clocks: true,
+                clocks: !pages_missing,
                 converged: !unseen_loss,
                 hints_count: disk_lost || pages_missing,
                 ..claims

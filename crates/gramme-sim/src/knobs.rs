@@ -7,6 +7,7 @@ use crate::disk::DiskProfile;
 use crate::net::NetProfile;
 use crate::rng::Rng;
 use crate::workload::Mix;
+use gramme_core::limits::AUDIT_MS;
 use serde::{Deserialize, Serialize};
 
 /// See the module.
@@ -65,6 +66,9 @@ pub struct Knobs {
     /// Whether tombstones that everyone has seen are let go of.
     #[serde(default)]
     pub reclaim: bool,
+    /// Between two audits of a partition with another home of it, in milliseconds.
+    #[serde(default = "audit_ms_usual")]
+    pub audit_ms: u64,
 }
 
 /// What makes the homes of a key agree again.
@@ -198,7 +202,8 @@ impl Knobs {
             healer: if rng.chance(150) { Healer::Reads } else { Healer::Exchange },
             mix: Mix::Ordinary,
             // A value that was deleted and whose delete is lost in silence may come back: outside the promise.
-            reclaim: rng.chance(500) && !loses_silently,
+            reclaim: rng.chance(RECLAIM_PERMILLE) && !loses_silently,
+            audit_ms: rng.pick(&[800, 2_500, AUDIT_MS, AUDIT_MS]),
         }
     }
 
@@ -208,6 +213,42 @@ impl Knobs {
     }
 }
 
+/// Whether runs let go of tombstones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Reclaim {
+    /// Every run does. None then has a disk that loses in silence: what that may bring back is outside of what
+    /// is promised.
+    On,
+    /// None does.
+    Off,
+    /// As each seed says: a good half of them do.
+    #[default]
+    Drawn,
+}
+
+impl Reclaim {
+    /// Sets it in knobs as they were drawn.
+    pub fn force(self, knobs: &mut Knobs) {
+        match self {
+            Reclaim::Drawn => {}
+            Reclaim::Off => knobs.reclaim = false,
+            Reclaim::On => {
+                knobs.reclaim = true;
+                knobs.classes.retain(|class| !matches!(class, Class::SilentLoss | Class::Lies));
+                if knobs.classes.is_empty() {
+                    knobs.classes.push(Class::Crash);
+                }
+            }
+        }
+    }
+}
+
+fn audit_ms_usual() -> u64 {
+    AUDIT_MS
+}
+
+/// Runs of a thousand in which tombstones go, where no disk loses in silence.
+pub const RECLAIM_PERMILLE: u32 = 650;
 const STEPS_MAX: usize = 160;
 /// More clients than this are there to overload the cluster.
 const CROWD: usize = 8;

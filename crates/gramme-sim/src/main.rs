@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use gramme_sim::batch::{self, Kind, Seeds};
 use gramme_sim::course::Facts;
 use gramme_sim::evidence::{Evidence, Violation};
+use gramme_sim::knobs::Reclaim;
 use gramme_sim::log::Trace;
 use gramme_sim::regression::{self, Regression};
 use gramme_sim::run::Plan;
@@ -36,6 +37,9 @@ enum Command {
         /// Of which scenario; of the ordinary runs if none is named.
         #[arg(long)]
         scenario: Option<String>,
+        /// Whether tombstones go.
+        #[arg(long, value_enum, default_value_t)]
+        reclaim: Reclaim,
         /// Print what happens as it happens.
         #[arg(long)]
         log: bool,
@@ -53,6 +57,9 @@ enum Command {
         /// Threads.
         #[arg(long, default_value_t = 2)]
         threads: usize,
+        /// Whether tombstones go.
+        #[arg(long, value_enum, default_value_t)]
+        reclaim: Reclaim,
     },
     /// Check that runs repeat: twice in this process, once in a child.
     Meta {
@@ -76,6 +83,9 @@ enum Command {
         /// Of which scenario; of the ordinary runs if none is named.
         #[arg(long, requires = "seed")]
         scenario: Option<String>,
+        /// Whether tombstones go.
+        #[arg(long, value_enum, default_value_t, requires = "seed")]
+        reclaim: Reclaim,
         /// Or the plan that fails.
         #[arg(long)]
         file: Option<PathBuf>,
@@ -134,6 +144,9 @@ struct Run {
     /// Threads.
     #[arg(long, default_value_t = 2)]
     threads: usize,
+    /// Whether tombstones go.
+    #[arg(long, value_enum, default_value_t)]
+    reclaim: Reclaim,
     /// Say the result as one JSON object.
     #[arg(long)]
     json: bool,
@@ -143,27 +156,32 @@ fn main() -> ExitCode {
     tripwire::lay();
     let good = match Cli::parse().command {
         Command::Run(run) => run_many(&run),
-        Command::One { seed, scenario, log } => match plan_of(scenario.as_deref(), seed) {
+        Command::One { seed, scenario, reclaim, log } => match plan_of(scenario.as_deref(), seed, reclaim) {
             Some((plan, also)) => run_one(&plan, also, log),
             None => false,
         },
-        Command::Scenario { id, seeds, first, threads } => {
-            run_scenarios(id.as_deref(), Seeds { first, count: seeds, threads, until_failure: false })
-        }
+        Command::Scenario { id, seeds, first, threads, reclaim } => run_scenarios(
+            id.as_deref(),
+            Seeds { first, count: seeds, threads, until_failure: false },
+            reclaim,
+        ),
         Command::Meta { seeds, first } => check_determinism(first, seeds),
         Command::Digest { seed } => {
             let digest = meta::digest(seed);
             println!("{}", digest.as_ref().map_or_else(String::clone, |digest| format!("{digest:x}")));
             digest.is_ok()
         }
-        Command::Shrink { seed, scenario, file, budget, keep, note } => {
+        Command::Shrink { seed, scenario, reclaim, file, budget, keep, note } => {
             let plan = match file.as_deref().map(Regression::read) {
                 Some(Ok(regression)) => Some(regression.plan),
                 Some(Err(error)) => {
                     eprintln!("{error}");
                     None
                 }
-                None => plan_of(scenario.as_deref(), seed.unwrap_or_default()).map(|(plan, _)| plan),
+                None => {
+                    let plan = plan_of(scenario.as_deref(), seed.unwrap_or_default(), reclaim);
+                    plan.map(|(plan, _)| plan)
+                }
             };
             plan.is_some_and(|plan| shrink_one(&plan, budget, keep, note))
         }
@@ -190,7 +208,8 @@ fn run_many(run: &Run) -> bool {
             eprint!("\r{runs} runs, {failed} failed ");
         }
     };
-    let outcome = batch::run(seeds, stop, progress);
+    let plan = |seed| Plan::with(seed, run.reclaim);
+    let outcome = batch::run_kind(Kind { plan: &plan, ..batch::DRAWN }, seeds, stop, progress);
     let wall = began.elapsed().as_secs_f64() * run.threads as f64;
     let cpu_minutes = cpu_seconds().unwrap_or(wall).max(1e-3) / 60.0;
     let rate = outcome.runs as f64 / cpu_minutes;
@@ -241,12 +260,23 @@ fn run_many(run: &Run) -> bool {
         for violation in failed.violations.iter().take(3) {
             println!("seed {}: {}: {}", failed.seed, violation.rule, violation.text);
         }
-        let knobs = Plan::of(failed.seed).knobs;
-        println!("  options: {}", serde_json::to_string(&knobs).unwrap_or_default());
-        println!("  again: cargo run -p gramme-sim --release -- one --seed {} --log", failed.seed);
+        println!("  options: {}", serde_json::to_string(&plan(failed.seed).knobs).unwrap_or_default());
+        println!("  again: {AGAIN} --seed {}{} --log", failed.seed, forced(run.reclaim));
     }
     outcome.is_good()
 }
+
+/// The option that makes the same plan again.
+fn forced(reclaim: Reclaim) -> &'static str {
+    match reclaim {
+        Reclaim::On => " --reclaim on",
+        Reclaim::Off => " --reclaim off",
+        Reclaim::Drawn => "",
+    }
+}
+
+/// How one run is run again.
+const AGAIN: &str = "cargo run -p gramme-sim --release -- one";
 
 /// What this process has used of the CPU, where the system says so.
 fn cpu_seconds() -> Option<f64> {
@@ -261,10 +291,10 @@ fn cpu_seconds() -> Option<f64> {
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// The plan of a seed, and what is asked of it beyond the rules; says so if there is no such scenario.
-fn plan_of(scenario: Option<&str>, seed: u64) -> Option<(Plan, Also)> {
-    let Some(id) = scenario else { return Some((Plan::of(seed), batch::DRAWN.also)) };
+fn plan_of(scenario: Option<&str>, seed: u64, reclaim: Reclaim) -> Option<(Plan, Also)> {
+    let Some(id) = scenario else { return Some((Plan::with(seed, reclaim), batch::DRAWN.also)) };
     match Scenario::of(id) {
-        Some(scenario) => Some((scenario.plan(seed), scenario.also)),
+        Some(scenario) => Some((scenario.plan_with(seed, reclaim), scenario.also)),
         None => {
             eprintln!("there is no scenario {id}: `gramme-sim scenario` lists them");
             None
@@ -272,7 +302,7 @@ fn plan_of(scenario: Option<&str>, seed: u64) -> Option<(Plan, Also)> {
     }
 }
 
-fn run_scenarios(id: Option<&str>, seeds: Seeds) -> bool {
+fn run_scenarios(id: Option<&str>, seeds: Seeds, reclaim: Reclaim) -> bool {
     let Some(id) = id else {
         scenarios::ALL.iter().for_each(|scenario| println!("{:<10} {}", scenario.id, scenario.about));
         return true;
@@ -284,11 +314,11 @@ fn run_scenarios(id: Option<&str>, seeds: Seeds) -> bool {
     if wanted.is_empty() {
         eprintln!("there is no scenario {id}: `gramme-sim scenario` lists them");
     }
-    wanted.iter().fold(!wanted.is_empty(), |good, scenario| run_scenario(scenario, seeds) && good)
+    wanted.iter().fold(!wanted.is_empty(), |good, scenario| run_scenario(scenario, seeds, reclaim) && good)
 }
 
-fn run_scenario(scenario: &Scenario, seeds: Seeds) -> bool {
-    let plan = |seed| scenario.plan(seed);
+fn run_scenario(scenario: &Scenario, seeds: Seeds, reclaim: Reclaim) -> bool {
+    let plan = |seed| scenario.plan_with(seed, reclaim);
     let kind = Kind { plan: &plan, also: scenario.also };
     let outcome = batch::run_kind(kind, seeds, || false, |_, _| {});
     let unseen: Vec<&str> =
@@ -309,10 +339,8 @@ fn run_scenario(scenario: &Scenario, seeds: Seeds) -> bool {
     for failed in outcome.failed.iter().take(3) {
         let violation = &failed.violations[0];
         println!("  seed {}: {}: {}", failed.seed, violation.rule, violation.text);
-        println!(
-            "  again: cargo run -p gramme-sim --release -- one --scenario {} --seed {} --log",
-            scenario.id, failed.seed
-        );
+        let (id, seed) = (scenario.id, failed.seed);
+        println!("  again: {AGAIN} --scenario {id} --seed {seed}{} --log", forced(reclaim));
     }
     outcome.failed.is_empty() && !outcome.is_vacuous() && unseen.is_empty()
 }

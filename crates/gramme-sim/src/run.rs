@@ -3,7 +3,7 @@
 use crate::check;
 use crate::course::{Course, Facts};
 use crate::evidence::{Evidence, Violation};
-use crate::knobs::Knobs;
+use crate::knobs::{Knobs, Reclaim};
 use crate::log::Trace;
 use crate::nemesis::{self, Fault, Timed};
 use crate::workload::{self, Step};
@@ -54,14 +54,21 @@ pub struct Verdict {
 impl Plan {
     /// The plan of a seed.
     pub fn of(seed: u64) -> Plan {
-        let knobs = Knobs::draw(seed);
+        Plan::with(seed, Reclaim::Drawn)
+    }
+
+    /// The plan of a seed in which tombstones go, or do not, whatever the seed says.
+    pub fn with(seed: u64, reclaim: Reclaim) -> Plan {
+        let mut knobs = Knobs::draw(seed);
+        reclaim.force(&mut knobs);
         let faults = nemesis::draw(seed, &knobs);
         let clients = workload::draw(seed, &knobs);
         Plan { seed, schedule: seed, knobs, faults, clients }
     }
 
-    /// A node that believes itself forgetful although no disk has failed would be mistrusted when it is right.
-    fn false_alarm(&self, world: &World) -> Option<Violation> {
+    /// A node that believes itself forgetful although no disk has failed would be mistrusted when it is right; and
+    /// homes of which one is said to have lost something in silence have a disk that did.
+    fn false_alarms(&self, world: &World) -> Vec<Violation> {
         let forgets = |timed: &Timed| {
             matches!(
                 timed.fault,
@@ -74,13 +81,18 @@ impl Plan {
                     | Fault::Restore { .. }
             )
         };
-        let alarmed = world.log.borrow().counts().contains_key("amnesia");
-        (alarmed && !self.faults.iter().any(forgets)).then(|| {
-            Violation::new(
-                "false alarm",
-                "a node noticed that it had forgotten something, and it had not".to_string(),
-            )
-        })
+        let loses = |timed: &Timed| matches!(timed.fault, Fault::SilentLoss { .. } | Fault::Lies { .. });
+        let log = world.log.borrow();
+        let cried = |what: &str| log.counts().contains_key(what);
+        let mut found = Vec::new();
+        let mut say = |text: &str| found.push(Violation::new("false alarm", text.to_string()));
+        if cried("amnesia") && !self.faults.iter().any(forgets) {
+            say("a node noticed that it had forgotten something, and it had not");
+        }
+        if (cried("audit conflict") || cried("conflict")) && !self.faults.iter().any(loses) {
+            say("a node noticed that a home had lost something in silence, and none had");
+        }
+        found
     }
 
     /// Carries it out.
@@ -112,7 +124,7 @@ impl Plan {
             violations.extend(needless(facts).filter(|_| evidence.claims.drained));
             violations.extend(also(evidence, facts));
         }
-        violations.extend(self.false_alarm(&world));
+        violations.extend(self.false_alarms(&world));
         let (polls, events) = (world.polls(), world.events());
         if polls > POLLS_MAX || events > EVENTS_MAX {
             let text = format!(

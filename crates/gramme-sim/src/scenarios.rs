@@ -5,7 +5,7 @@
 
 use crate::course::Facts;
 use crate::evidence::{Evidence, Violation};
-use crate::knobs::{Class, Healer, Knobs};
+use crate::knobs::{Class, Healer, Knobs, RECLAIM_PERMILLE, Reclaim};
 use crate::nemesis::{Fault, Timed};
 use crate::rng::Rng;
 use crate::run::Plan;
@@ -41,9 +41,20 @@ impl Scenario {
 
     /// The plan of a seed.
     pub fn plan(&self, seed: u64) -> Plan {
+        self.plan_with(seed, Reclaim::Drawn)
+    }
+
+    /// The plan of a seed in which tombstones go, or do not, whatever the seed says.
+    pub fn plan_with(&self, seed: u64, reclaim: Reclaim) -> Plan {
         let mut knobs = Knobs::draw(seed);
+        let rng = &mut Rng::stream(seed, "scenario knobs", 0);
         standard(&mut knobs);
-        (self.set)(&mut knobs, &mut Rng::stream(seed, "scenario knobs", 0));
+        knobs.reclaim = Rng::stream(seed, "scenario reclaim", 0).chance(RECLAIM_PERMILLE);
+        (self.set)(&mut knobs, rng);
+        match reclaim {
+            Reclaim::Drawn => {}
+            forced => knobs.reclaim = forced == Reclaim::On,
+        }
         let mut script = Script::new(seed, &knobs);
         (self.faults)(&mut script);
         let faults = script.finish();
