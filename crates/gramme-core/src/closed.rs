@@ -15,11 +15,12 @@
 //! It refuses to cut a void sibling out of a state that bears it: the rest would keep that write's effect on
 //! the clock. Such a state is refused whole.
 
+use crate::codec::{BadBytes, Reader, Writer};
 use crate::frontier::Frontier;
 use crate::id::{Dot, Incarnation};
 use crate::planted::{self, Bug};
 use crate::record::Record;
-use crate::seen::{Seen, SeenRow};
+use crate::seen::{Seen, SeenRow, read_row, write_row};
 use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -58,6 +59,34 @@ impl Closed {
     /// In ascending order of incarnation.
     pub fn ends(&self) -> impl Iterator<Item = (Incarnation, &End)> {
         self.ends.iter().map(|(&incarnation, end)| (incarnation, end))
+    }
+
+    /// Those whose sets are final.
+    pub fn finals(&self) -> Closed {
+        let is_final = |(_, end): &(Incarnation, &End)| end.closed;
+        Closed {
+            ends: self.ends().filter(is_final).map(|(incarnation, end)| (incarnation, end.clone())).collect(),
+        }
+    }
+
+    /// Whether nothing has ended.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// 64 bits that two share only if the same is final in both, as far as chance can be trusted; 0 if nothing is.
+    pub fn digest(&self) -> u64 {
+        let mut hash = None;
+        for (incarnation, end) in self.ends.iter().filter(|(_, end)| end.closed) {
+            let hash = hash.get_or_insert_with(xxhash_rust::xxh3::Xxh3::new);
+            hash.update(&incarnation.0.to_le_bytes());
+            hash.update(&(end.set.runs().len() as u64).to_le_bytes());
+            for (lo, hi) in end.set.runs() {
+                hash.update(&lo.to_le_bytes());
+                hash.update(&hi.to_le_bytes());
+            }
+        }
+        hash.map_or(0, |hash| hash.digest())
     }
 
     /// Whether an incarnation's set is final.
@@ -125,7 +154,7 @@ pub fn union<'a>(rows: impl IntoIterator<Item = &'a SeenRow>) -> SeenRow {
 }
 
 /// The set at which an incarnation may be closed: what each of the homes has seen, if that is the same
-/// everywhere and nobody else has seen more.
+/// everywhere and nobody else has seen more. It may be empty: a clock can name what nobody has any more.
 pub fn agreed<'a>(
     homes: impl IntoIterator<Item = &'a SeenRow> + Clone,
     others: impl IntoIterator<Item = &'a SeenRow>,
@@ -135,7 +164,7 @@ pub fn agreed<'a>(
         set.join(&union(others));
     }
     let same = homes.into_iter().all(|row| *row == set);
-    (same && set.top() > 0).then_some(set)
+    same.then_some(set)
 }
 
 /// What a replica reports as its base once it is durable. Of a closed incarnation whose whole set it has seen
@@ -148,5 +177,48 @@ pub fn bases(seen: &Seen, closed: &Closed) -> Frontier {
         };
         (incarnation, n)
     };
-    Frontier::from_bases(seen.rows().map(base))
+    let is_empty = |(_, end): &(Incarnation, &End)| end.closed && end.set.top() == 0;
+    let never_seen = closed.ends().filter(is_empty).map(|(incarnation, _)| (incarnation, u64::MAX));
+    Frontier::from_bases(seen.rows().map(base).chain(never_seen))
 }
+
+/// Appends how one incarnation ends.
+pub fn write_end(w: &mut Writer, end: &End) {
+    w.u8(end.closed.into());
+    write_row(w, &end.set);
+}
+
+/// Reads [`write_end`] back.
+pub fn read_end(r: &mut Reader<'_>) -> Result<End, BadBytes> {
+    let closed = match r.u8()? {
+        0 => false,
+        1 => true,
+        _ => return Err(BadBytes::Malformed),
+    };
+    Ok(End { closed, set: read_row(r)? })
+}
+
+/// Appends all that have ended.
+pub fn write_closed(w: &mut Writer, closed: &Closed) {
+    w.varint(closed.ends.len() as u64);
+    for (incarnation, end) in &closed.ends {
+        w.u64(incarnation.0);
+        write_end(w, end);
+    }
+}
+
+/// Reads [`write_closed`] back.
+pub fn read_closed(r: &mut Reader<'_>) -> Result<Closed, BadBytes> {
+    let mut closed = Closed::new();
+    for _ in 0..r.count_of(END_BYTES_MIN)? {
+        let incarnation = Incarnation(r.u64()?);
+        if closed.ends.last_key_value().is_some_and(|(before, _)| *before >= incarnation) {
+            return Err(BadBytes::Malformed);
+        }
+        closed.set(incarnation, read_end(r)?);
+    }
+    Ok(closed)
+}
+
+/// The fewest bytes that one ended incarnation can take.
+const END_BYTES_MIN: usize = 10;

@@ -170,6 +170,13 @@ pub const MEND_RETRY_MS: u64 = 500;
 pub const RECLAIM_MS: u64 = 2000;
 /// Bytes that one slice of such a round reads.
 pub const RECLAIM_SLICE_BYTES: u64 = 256 << 10;
+/// Between two rounds in which a home looks for incarnations that have ended with a hole; jittered by a quarter either
+/// way. A hole is looked into only if it is still the same a round later.
+pub const CLOSING_MS: u64 = 4000;
+/// Incarnations that one round asks about.
+pub const SURVEY_MAX: usize = 256;
+/// The time that a question about ended incarnations may take, in milliseconds.
+pub const SURVEY_MS: u64 = 3000;
 /// Between two comparisons of seen clocks with every peer; jittered by a quarter either way.
 pub const EXCHANGE_MS: u64 = 2500;
 /// How long after a start a home waits for its co-homes to say what they remember of it, before it is

@@ -228,13 +228,18 @@ pub fn write_seen(w: &mut Writer, seen: &Seen) {
     w.varint(rows().count() as u64);
     for (incarnation, row) in rows() {
         w.u64(incarnation.0);
-        w.varint(row.runs.len() as u64);
-        let mut at = 0;
-        for &(lo, hi) in &row.runs {
-            w.varint(lo - at);
-            w.varint(hi - lo);
-            at = hi;
-        }
+        write_row(w, row);
+    }
+}
+
+/// Appends the row of one incarnation.
+pub fn write_row(w: &mut Writer, row: &SeenRow) {
+    w.varint(row.runs.len() as u64);
+    let mut at = 0;
+    for &(lo, hi) in &row.runs {
+        w.varint(lo - at);
+        w.varint(hi - lo);
+        at = hi;
     }
 }
 
@@ -248,25 +253,31 @@ pub fn read_seen(r: &mut Reader<'_>) -> Result<Seen, BadBytes> {
             return Err(BadBytes::Malformed);
         }
         before = Some(incarnation);
-        let count = r.count_of(RUN_BYTES_MIN)?;
-        let mut runs: Vec<(u64, u64)> = Vec::with_capacity(count);
-        let mut at = 0u64;
-        for _ in 0..count {
-            let gap = r.varint()?;
-            let lo = at.checked_add(gap).ok_or(BadBytes::Malformed)?;
-            let hi = lo.checked_add(r.varint()?).ok_or(BadBytes::Malformed)?;
-            if hi == lo || (gap == 0 && !runs.is_empty()) {
-                return Err(BadBytes::Malformed);
-            }
-            runs.push((lo, hi));
-            at = hi;
-        }
-        if runs.is_empty() {
+        let row = read_row(r)?;
+        if row.runs.is_empty() {
             return Err(BadBytes::Malformed);
         }
-        seen.rows.insert(incarnation, SeenRow { runs });
+        seen.rows.insert(incarnation, row);
     }
     Ok(seen)
+}
+
+/// Reads the row of one incarnation.
+pub fn read_row(r: &mut Reader<'_>) -> Result<SeenRow, BadBytes> {
+    let count = r.count_of(RUN_BYTES_MIN)?;
+    let mut runs: Vec<(u64, u64)> = Vec::with_capacity(count);
+    let mut at = 0u64;
+    for _ in 0..count {
+        let gap = r.varint()?;
+        let lo = at.checked_add(gap).ok_or(BadBytes::Malformed)?;
+        let hi = lo.checked_add(r.varint()?).ok_or(BadBytes::Malformed)?;
+        if hi == lo || (gap == 0 && !runs.is_empty()) {
+            return Err(BadBytes::Malformed);
+        }
+        runs.push((lo, hi));
+        at = hi;
+    }
+    Ok(SeenRow { runs })
 }
 
 /// The fewest bytes that the row of one incarnation, and one run of it, can take.

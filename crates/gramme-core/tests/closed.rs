@@ -4,7 +4,8 @@
 mod common;
 
 use common::{dot, sibling};
-use gramme_core::closed::{Closed, agreed, bases, holds_back, union};
+use gramme_core::closed::{Closed, agreed, bases, holds_back, read_closed, union, write_closed};
+use gramme_core::codec::{Reader, Writer};
 use gramme_core::seen::SeenRow;
 use gramme_core::{Context, Frontier, Incarnation, Record, Seen};
 
@@ -31,7 +32,6 @@ fn a_set_is_agreed_once_all_homes_have_it_and_nobody_has_more() {
     assert_eq!(agreed(&homes, &[row(&[3])]), Some(row(&[1, 3])));
     assert_eq!(agreed(&homes, &[row(&[4])]), None, "a hint holder has seen more: it must hand over first");
     assert_eq!(agreed(&[row(&[1]), row(&[1, 3])], &[]), None);
-    assert_eq!(agreed(&[row(&[]), row(&[])], &[]), None, "there is nothing to close");
     assert_eq!(union([&row(&[1]), &row(&[3])]), row(&[1, 3]));
 }
 
@@ -116,4 +116,36 @@ fn the_holes_of_a_closed_life_count_as_seen_once_its_set_is_here() {
         Frontier::from_bases([(LIFE, u64::MAX)]),
         "nothing of it is left to see"
     );
+}
+
+#[test]
+fn what_nobody_has_seen_and_a_clock_names_can_be_closed_too() {
+    let nothing = SeenRow::default();
+    assert_eq!(agreed([&nothing, &nothing], [&nothing]), Some(nothing.clone()));
+    assert_eq!(agreed([&nothing, &nothing], [&row(&[1])]), None, "a hint store has it");
+    let mut closed = Closed::new();
+    assert!(closed.freeze(LIFE, &nothing, &nothing));
+    assert!(bases(&Seen::new(), &closed).is_none());
+    assert!(closed.close(LIFE, &nothing));
+    assert_eq!(bases(&Seen::new(), &closed), Frontier::from_bases([(LIFE, u64::MAX)]));
+}
+
+#[test]
+fn it_reads_as_it_was_written_and_its_digest_is_of_what_is_final() {
+    let mut closed = Closed::new();
+    assert!(closed.freeze(LIFE, &row(&[1, 3]), &row(&[1])));
+    assert_eq!((closed.digest(), closed.finals().is_empty()), (0, true), "frozen is not final");
+    assert!(closed.close(LIFE, &row(&[1, 3])));
+    let alone = closed.digest();
+    assert_ne!(alone, 0);
+    assert!(closed.freeze(Incarnation(LIFE.0 + 1), &row(&[2]), &row(&[])));
+    assert_eq!(closed.digest(), alone);
+    assert_eq!(closed.finals().ends().count(), 1);
+    let mut w = Writer::new();
+    write_closed(&mut w, &closed);
+    let bytes = w.into_bytes();
+    assert_eq!(read_closed(&mut Reader::new(&bytes)), Ok(closed));
+    for cut in 0..bytes.len() {
+        assert!(read_closed(&mut Reader::new(&bytes[..cut])).is_err(), "cut at {cut}");
+    }
 }

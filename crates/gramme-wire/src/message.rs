@@ -7,8 +7,10 @@
 
 use bytes::Bytes;
 use gramme_core::bucket::{BucketFact, Level};
+use gramme_core::closed::Closed;
 use gramme_core::record::Content;
-use gramme_core::{Context, Dot, Frontier, Key, NodeId, Outcome, PartitionId, RequestId, Seen};
+use gramme_core::seen::SeenRow;
+use gramme_core::{Context, Dot, Frontier, Incarnation, Key, NodeId, Outcome, PartitionId, RequestId, Seen};
 use std::fmt;
 
 /// One frame between two nodes.
@@ -278,6 +280,43 @@ pub enum Body {
         /// All of it.
         seen: Seen,
     },
+    /// The leading home of a partition to every node, about incarnations that seem to have ended and left a hole
+    /// in what was seen; a home that is refilled to another, about none: how do they stand with you?
+    Survey {
+        /// Which.
+        about: Vec<Incarnation>,
+    },
+    /// The answer to `Survey`.
+    SurveyReply {
+        /// Who says so, if the node is a home of the partition.
+        home: Option<Life>,
+        /// The incarnation that lives there, as a home or in a hint store.
+        live: Option<Incarnation>,
+        /// What is durably seen there of the incarnations asked about.
+        seen: Seen,
+        /// How incarnations have ended there, all of them.
+        ends: Closed,
+    },
+    /// The leading home to every node: from now on take nothing of this incarnation that you have not seen and
+    /// that lies outside this set (correctness.md 2.4).
+    Freeze {
+        /// Which.
+        incarnation: Incarnation,
+        /// What of it was seen by anyone.
+        set: SeenRow,
+    },
+    /// The answer to `Freeze`, durable.
+    FreezeReply {
+        /// Whether it is frozen there at exactly this set.
+        frozen: bool,
+        /// What was seen or frozen there: if that is more than the set, the set must grow.
+        seen: SeenRow,
+    },
+    /// To whoever may not know: these sets are final. Not answered.
+    Ends {
+        /// Which, and how.
+        ends: Closed,
+    },
 }
 
 /// Who speaks for a partition replica: a replica that has lost, or mistrusts, what it had begins a new life
@@ -297,7 +336,7 @@ pub struct Digest {
     pub partition: PartitionId,
     /// Who has seen it.
     pub life: Life,
-    /// [`Seen::digest`] of its durable seen clock.
+    /// [`Seen::digest`] of its durable seen clock, exclusive-or [`Closed::digest`] of what it knows to be closed.
     pub seen: u64,
 }
 
@@ -317,6 +356,9 @@ pub struct Compared {
 pub struct Difference {
     /// What it has durably seen.
     pub seen: Seen,
+    /// [`Closed::digest`] of the incarnations that it knows to be closed: should that be another than the sender's,
+    /// the sender tells it its own.
+    pub closed: u64,
     /// What the sender of the digest has once told it, if it ever did: should that be more than the sender
     /// knows of itself, the sender has lost something.
     pub remembered: Option<Remembered>,
@@ -356,6 +398,8 @@ impl Body {
             | Body::DigestsReply { .. }
             | Body::PullReply { .. }
             | Body::SeenReply { .. }
+            | Body::SurveyReply { .. }
+            | Body::FreezeReply { .. }
             | Body::OfferReply { .. } => true,
             Body::Read { .. }
             | Body::Merge { .. }
@@ -373,6 +417,9 @@ impl Body {
             | Body::Pull { .. }
             | Body::PullMore { .. }
             | Body::AskSeen
+            | Body::Survey { .. }
+            | Body::Freeze { .. }
+            | Body::Ends { .. }
             | Body::Offer { .. } => false,
         }
     }
@@ -557,6 +604,8 @@ pub enum Reason {
     Unexpected,
     /// This node keeps as much for others as it may: the next fallback is to be asked.
     HintsFull,
+    /// The state bears a write of an incarnation that has ended, or is about to, without it.
+    Void,
 }
 
 impl Reason {
@@ -570,7 +619,8 @@ impl Reason {
             | Reason::TooLate
             | Reason::Disk(_)
             | Reason::Unsuitable
-            | Reason::HintsFull => true,
+            | Reason::HintsFull
+            | Reason::Void => true,
             Reason::TooManySiblings(_)
             | Reason::ContextRequired
             | Reason::ValueTooLarge { .. }
@@ -595,6 +645,7 @@ impl Reason {
             Reason::Unsuitable => "unsuitable",
             Reason::Unexpected => "precondition_failed",
             Reason::HintsFull => "hints_full",
+            Reason::Void => "void",
         }
     }
 }
@@ -636,6 +687,10 @@ impl fmt::Display for Reason {
             Reason::HintsFull => write!(
                 f,
                 "this node's hint store is full: it keeps as much for other nodes as `storage.hints_mb` allows"
+            ),
+            Reason::Void => write!(
+                f,
+                "the key still shows a write that was never finished and that no other node has: try again, that node will give it up"
             ),
         }
     }

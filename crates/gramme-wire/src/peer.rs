@@ -13,16 +13,17 @@ use crate::message::{Compared, Difference, Digest, Life, Pulled, Remembered, Tre
 use crate::outgoing::{FrameWriter, Outgoing};
 use bytes::{Bytes, BytesMut};
 use gramme_core::bucket::{Level, read_bucket_fact, write_bucket_fact};
+use gramme_core::closed::{read_closed, write_closed};
 use gramme_core::codec::{BadBytes, Reader, read_clock, write_clock};
 use gramme_core::frontier::{Frontier, read_frontier, write_frontier};
 use gramme_core::hlc::Stamp;
 use gramme_core::limits::{
-    AUDIT_LEAVES_MAX, PARTITIONS_MAX, PULL_PAGE_RECORDS_MAX, TREE_KEYS_MAX, TREE_NODES_MAX,
+    AUDIT_LEAVES_MAX, PARTITIONS_MAX, PULL_PAGE_RECORDS_MAX, SURVEY_MAX, TREE_KEYS_MAX, TREE_NODES_MAX,
 };
 use gramme_core::limits::{BUCKETS_MAX, EXPLAIN_LINES_MAX, LIST_PAGE_KEYS_MAX, META_ENTRIES_MAX, SPENT_MAX};
 use gramme_core::merkle::FAN_OUT;
 use gramme_core::record::{Content, Spent};
-use gramme_core::seen::{Seen, read_seen, write_seen};
+use gramme_core::seen::{Seen, read_row, read_seen, write_row, write_seen};
 use gramme_core::{Context, Dot, Incarnation, Key, NodeId, Outcome, PartitionId, RequestId};
 
 /// Appends the message as one whole frame; values are copied. `Err(TooLarge)` appends nothing.
@@ -90,6 +91,11 @@ fn tag_of(body: &Body) -> u8 {
         Body::Offer { .. } => OFFER,
         Body::OfferReply { .. } => OFFER_REPLY,
         Body::SeenReply { .. } => SEEN_REPLY,
+        Body::Survey { .. } => SURVEY,
+        Body::SurveyReply { .. } => SURVEY_REPLY,
+        Body::Freeze { .. } => FREEZE,
+        Body::FreezeReply { .. } => FREEZE_REPLY,
+        Body::Ends { .. } => ENDS,
     }
 }
 
@@ -225,6 +231,33 @@ fn write_fields(w: &mut FrameWriter<'_>, body: &Body) {
             write_life(w, *life);
             w.core(|w| write_seen(w, seen));
         }
+        Body::Survey { about } => {
+            w.varint(about.len() as u64);
+            about.iter().for_each(|incarnation| w.u64(incarnation.0));
+        }
+        Body::SurveyReply { home, live, seen, ends } => {
+            w.u8(home.is_some().into());
+            if let Some(life) = home {
+                write_life(w, *life);
+            }
+            w.u8(live.is_some().into());
+            if let Some(incarnation) = live {
+                w.u64(incarnation.0);
+            }
+            w.core(|w| {
+                write_seen(w, seen);
+                write_closed(w, ends);
+            });
+        }
+        Body::Freeze { incarnation, set } => {
+            w.u64(incarnation.0);
+            w.core(|w| write_row(w, set));
+        }
+        Body::FreezeReply { frozen, seen } => {
+            w.u8((*frozen).into());
+            w.core(|w| write_row(w, seen));
+        }
+        Body::Ends { ends } => w.core(|w| write_closed(w, ends)),
     }
 }
 
@@ -237,8 +270,9 @@ fn write_compared(w: &mut FrameWriter<'_>, compared: &Compared) {
     w.u16(compared.partition.0);
     write_life(w, compared.life);
     w.u8(compared.difference.is_some().into());
-    let Some(Difference { seen, remembered }) = &compared.difference else { return };
+    let Some(Difference { seen, closed, remembered }) = &compared.difference else { return };
     w.core(|w| write_seen(w, seen));
+    w.u64(*closed);
     w.u8(remembered.is_some().into());
     if let Some(Remembered { life, bases }) = remembered {
         w.u64(*life);
@@ -346,6 +380,20 @@ fn read_fields(r: &mut Source<'_>, tag: u8) -> Result<Body, WireError> {
         OFFER => Body::Offer { seen: r.seen()? },
         OFFER_REPLY => Body::OfferReply { covered: r.flag()? },
         SEEN_REPLY => Body::SeenReply { life: r.life()?, seen: r.seen()? },
+        SURVEY => {
+            let count = r.r.count(SURVEY_MAX)?;
+            let about = (0..count).map(|_| r.r.u64().map(Incarnation)).collect::<Result<_, _>>()?;
+            Body::Survey { about }
+        }
+        SURVEY_REPLY => Body::SurveyReply {
+            home: if r.flag()? { Some(r.life()?) } else { None },
+            live: if r.flag()? { Some(Incarnation(r.r.u64()?)) } else { None },
+            seen: r.seen()?,
+            ends: read_closed(&mut r.r)?,
+        },
+        FREEZE => Body::Freeze { incarnation: Incarnation(r.r.u64()?), set: read_row(&mut r.r)? },
+        FREEZE_REPLY => Body::FreezeReply { frozen: r.flag()?, seen: read_row(&mut r.r)? },
+        ENDS => Body::Ends { ends: read_closed(&mut r.r)? },
         unknown => return Err(WireError::UnknownMessage(unknown)),
     })
 }
@@ -382,10 +430,10 @@ fn read_page(r: &mut Source<'_>) -> Result<(Standing, Vec<Entry>, bool, Frontier
 fn read_compared(r: &mut Source<'_>) -> Result<Compared, BadBytes> {
     let (partition, life) = (PartitionId(r.u16()?), r.life()?);
     let difference = if r.flag()? {
-        let seen = r.seen()?;
+        let (seen, closed) = (r.seen()?, r.r.u64()?);
         let remembered =
             if r.flag()? { Some(Remembered { life: r.r.u64()?, bases: r.frontier()? }) } else { None };
-        Some(Difference { seen, remembered })
+        Some(Difference { seen, closed, remembered })
     } else {
         None
     };
@@ -596,6 +644,7 @@ fn write_reason(w: &mut FrameWriter<'_>, reason: &Reason) {
         Reason::Unsuitable => plain(w, 11),
         Reason::Unexpected => plain(w, 12),
         Reason::HintsFull => plain(w, 13),
+        Reason::Void => plain(w, 14),
     }
 }
 
@@ -621,6 +670,7 @@ fn read_reason(r: &mut Source<'_>) -> Result<Reason, WireError> {
         11 => Reason::Unsuitable,
         12 => Reason::Unexpected,
         13 => Reason::HintsFull,
+        14 => Reason::Void,
         _ => Reason::Unavailable,
     })
 }
@@ -793,6 +843,11 @@ const ASK_SEEN: u8 = 19;
 const OFFER: u8 = 22;
 const OFFER_REPLY: u8 = 23;
 const SEEN_REPLY: u8 = 20;
+const SURVEY: u8 = 34;
+const SURVEY_REPLY: u8 = 35;
+const FREEZE: u8 = 36;
+const FREEZE_REPLY: u8 = 37;
+const ENDS: u8 = 38;
 const COPY: u8 = 40;
 const COPY_REPLY: u8 = 41;
 

@@ -71,7 +71,7 @@ impl World<'_> {
         }
         let rows: Vec<SeenRow> = (0..NODES).map(|at| self.nodes[at].durable.row(incarnation)).collect();
         let (homes, others) = rows.split_at(HOMES.len());
-        if let Some(set) = agreed(homes, others) {
+        if let Some(set) = agreed(homes, others).filter(|set| set.top() > 0) {
             return Some(Proposal { incarnation, set, frozen_by: 0, widens: false });
         }
         let is_frozen = (0..NODES).any(|at| self.nodes[at].live.closed.end(incarnation).is_some());

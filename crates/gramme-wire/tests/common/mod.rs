@@ -3,7 +3,9 @@
 
 use bytes::{Bytes, BytesMut};
 use gramme_core::bucket::{BucketFact, BucketSettings, Level, Mode};
+use gramme_core::closed::{Closed, End};
 use gramme_core::record::{Content, Spent};
+use gramme_core::seen::SeenRow;
 use gramme_core::{
     Clock, Context, Dot, Frontier, Incarnation, Interval, Key, NodeId, Outcome, PartitionId, RequestId, Seen,
     Stamp,
@@ -274,13 +276,14 @@ pub(crate) fn one_of_each() -> Vec<(String, Message)> {
                     Compared {
                         partition: PartitionId(8),
                         life: unproven,
-                        difference: Some(Difference { seen: seen.clone(), remembered: None }),
+                        difference: Some(Difference { seen: seen.clone(), closed: 0, remembered: None }),
                     },
                     Compared {
                         partition: PartitionId(300),
                         life,
                         difference: Some(Difference {
                             seen: Seen::new(),
+                            closed: 0xc105,
                             remembered: Some(Remembered { life: 0x99, bases: frontier.clone() }),
                         }),
                     },
@@ -333,8 +336,29 @@ pub(crate) fn one_of_each() -> Vec<(String, Message)> {
         ("tree_keys", Body::TreeKeys { depth: 2, leaves: vec![7, 255], after: Some(other_key.clone()) }),
         ("tree_keys_reply", Body::TreeKeysReply { keys: vec![(other_key, 5)], next: None, unreadable: 1 }),
         ("audit_done", Body::AuditDone),
-        ("offer", Body::Offer { seen }),
+        ("offer", Body::Offer { seen: seen.clone() }),
         ("offer_reply", Body::OfferReply { covered: true }),
+        ("refused_void", Body::Refused { failure: failure(Reason::Void) }),
+        ("survey", Body::Survey { about: vec![Incarnation(0xa1), Incarnation(0xb2)] }),
+        (
+            "survey_reply",
+            Body::SurveyReply {
+                home: Some(life),
+                live: Some(Incarnation(0xcc)),
+                seen,
+                ends: closed_of([(0xa1, false, (0, 7)), (0xd4, true, (1, 2))]),
+            },
+        ),
+        (
+            "survey_reply_nothing",
+            Body::SurveyReply { home: None, live: None, seen: Seen::new(), ends: Closed::new() },
+        ),
+        (
+            "freeze",
+            Body::Freeze { incarnation: Incarnation(0xa1), set: SeenRow::from_runs([(0, 7), (9, 300)]) },
+        ),
+        ("freeze_reply", Body::FreezeReply { frozen: true, seen: SeenRow::from_runs([(0, 7)]) }),
+        ("ends", Body::Ends { ends: closed_of([(0xd4, true, (1, 2))]) }),
     ];
     bodies
         .into_iter()
@@ -429,8 +453,8 @@ fn exchange() -> impl Strategy<Value = Body> {
         seen,
     });
     let remembered = (any::<u64>(), frontier()).prop_map(|(life, bases)| Remembered { life, bases });
-    let difference =
-        (seen(), option::of(remembered)).prop_map(|(seen, remembered)| Difference { seen, remembered });
+    let difference = (seen(), any::<u64>(), option::of(remembered))
+        .prop_map(|(seen, closed, remembered)| Difference { seen, closed, remembered });
     let compared =
         (any::<u16>(), life(), option::of(difference)).prop_map(|(partition, life, difference)| Compared {
             partition: PartitionId(partition),
@@ -457,7 +481,21 @@ fn exchange() -> impl Strategy<Value = Body> {
         ),
         Just(Body::AskSeen),
         (life(), seen()).prop_map(|(life, seen)| Body::SeenReply { life, seen }),
+        vec(any::<u64>(), 0..9)
+            .prop_map(|about| Body::Survey { about: about.into_iter().map(Incarnation).collect() }),
+        (option::of(life()), option::of(any::<u64>()), seen(), closed()).prop_map(
+            |(home, live, seen, ends)| Body::SurveyReply { home, live: live.map(Incarnation), seen, ends }
+        ),
+        (any::<u64>(), row())
+            .prop_map(|(incarnation, set)| Body::Freeze { incarnation: Incarnation(incarnation), set }),
+        (any::<bool>(), row()).prop_map(|(frozen, seen)| Body::FreezeReply { frozen, seen }),
+        closed().prop_map(|ends| Body::Ends { ends }),
     ]
+}
+
+fn row() -> impl Strategy<Value = SeenRow> {
+    vec((0..1000u64, 1..20u64), 0..5)
+        .prop_map(|runs| SeenRow::from_runs(runs.into_iter().map(|(lo, len)| (lo, lo + len))))
 }
 
 fn life() -> impl Strategy<Value = Life> {
@@ -471,6 +509,20 @@ fn seen() -> impl Strategy<Value = Seen> {
 }
 
 /// A seen clock of these runs.
+fn closed_of(ends: impl IntoIterator<Item = (u64, bool, (u64, u64))>) -> Closed {
+    let mut all = Closed::new();
+    for (incarnation, closed, run) in ends {
+        all.set(Incarnation(incarnation), End { closed, set: SeenRow::from_runs([run]) });
+    }
+    all
+}
+
+fn closed() -> impl Strategy<Value = Closed> {
+    vec((any::<u64>(), any::<bool>(), (0..1u64 << 40, 1..99u64)), 0..5).prop_map(|ends| {
+        closed_of(ends.into_iter().map(|(incarnation, closed, (lo, n))| (incarnation, closed, (lo, lo + n))))
+    })
+}
+
 pub(crate) fn seen_of(runs: impl IntoIterator<Item = (u64, (u64, u64))>) -> Seen {
     let mut seen = Seen::new();
     for (incarnation, (lo, hi)) in runs {
@@ -542,6 +594,7 @@ fn failure() -> impl Strategy<Value = Failure> {
         ".{0,30}".prop_map(Reason::Invalid),
         Just(Reason::Unsuitable),
         Just(Reason::HintsFull),
+        Just(Reason::Void),
     ];
     let outcome = prop_oneof![Just(Outcome::NotApplied), Just(Outcome::MaybeApplied), Just(Outcome::Applied)];
     (reason, outcome, acks(), any::<u8>(), lines()).prop_map(|(reason, outcome, acks, needed, explain)| {

@@ -109,7 +109,8 @@ impl From<Failure> for Problem {
             | Reason::TooLate
             | Reason::Disk(_)
             | Reason::Unsuitable
-            | Reason::HintsFull => StatusCode::SERVICE_UNAVAILABLE,
+            | Reason::HintsFull
+            | Reason::Void => StatusCode::SERVICE_UNAVAILABLE,
         };
         Problem {
             status,
