@@ -108,6 +108,8 @@ pub enum Bug {
     BufferedHint,
     /// A conditional write is held against the local copy alone.
     ConditionLocal,
+    /// An incarnation is closed although the last home has not frozen it.
+    CloseWithoutLastHome,
 }
 
 /// Every planted fault, for the budget tables of the simulator.
@@ -163,6 +165,7 @@ pub const ALL: &[Bug] = &[
     Bug::ExpiryByWall,
     Bug::BufferedHint,
     Bug::ConditionLocal,
+    Bug::CloseWithoutLastHome,
 ];
 
 #[cfg(feature = "planted")]

@@ -8,6 +8,7 @@
 
 pub mod admission;
 mod cache;
+mod closing;
 mod coordinate;
 mod detector;
 mod disk_pulse;

@@ -4,6 +4,7 @@
 //! this node acknowledges is durable before the acknowledgement leaves.
 
 use crate::admission::Admission;
+use crate::closing::{self, AllEnds, Closing, Ends};
 use crate::coordinate;
 use crate::coordinate::Repairs;
 use crate::detector::{Detector, Question};
@@ -85,6 +86,8 @@ pub(crate) struct Inner<E: Env> {
     pub(crate) trees: Rc<Trees>,
     pub(crate) hlc: Rc<RefCell<Hlc>>,
     pub(crate) homes: BTreeMap<PartitionId, Rc<Replica<E>>>,
+    pub(crate) ends: Rc<AllEnds>,
+    pub(crate) closing: Closing,
     pub(crate) hints: HintStores<E>,
     pub(crate) buckets: RefCell<Buckets>,
     pub(crate) detector: Rc<RefCell<Detector>>,
@@ -117,14 +120,26 @@ impl<E: Env> Node<E> {
         env.spawn("admission", admission.clone().hand_out_for_ever());
         let hlc = Rc::new(RefCell::new(Hlc::default()));
         let mut homes = BTreeMap::new();
-        let hints =
-            HintStores::new(env.clone(), options.id, store.clone(), hlc.clone(), options.hint_bytes_max);
+        let mut ends = AllEnds::new();
+        for partition in own_partitions(&options) {
+            ends.insert(partition, Rc::new(Ends::load(&env, partition).await?));
+        }
+        let ends = Rc::new(ends);
+        let hints = HintStores::new(
+            env.clone(),
+            options.id,
+            store.clone(),
+            hlc.clone(),
+            ends.clone(),
+            options.hint_bytes_max,
+        );
         let trees = Rc::new(Trees::new(&options.upkeep));
         for partition in own_partitions(&options) {
             if options.layout.is_home(partition, options.id) {
                 let (env, store, hlc) = (env.clone(), store.clone(), hlc.clone());
                 trees.watch(&env, partition).await?;
-                let home = Replica::open(env, options.id, store, hlc, partition).await?;
+                let ends = ends[&partition].clone();
+                let home = Replica::open(env, options.id, store, hlc, partition, ends).await?;
                 home.watched_by(trees.clone());
                 if options.trust == Trust::Lost {
                     home.lost_unless_refilled()?;
@@ -152,6 +167,8 @@ impl<E: Env> Node<E> {
             hlc,
             trees,
             homes,
+            ends,
+            closing: Closing::default(),
             hints,
             buckets: RefCell::new(buckets),
             detector,
@@ -182,6 +199,7 @@ impl<E: Env> Node<E> {
         }
         if self.0.options.reclaim {
             self.0.env.spawn("reclaim", reclaim::for_ever(self.clone()));
+            self.0.env.spawn("closing", closing::for_ever(self.clone()));
         }
         if self.0.options.shard == 0 {
             self.0.env.spawn("gossip", gossip::for_ever(self.clone()));
@@ -375,6 +393,7 @@ impl<E: Env> Node<E> {
             damaged: inner.store.damaged_count(),
             tombstones: inner.homes.values().map(|replica| replica.reclaim().tombstones()).sum(),
             reclaim_blocked_by: reclaim::all_blocked_by(self),
+            holes: inner.closing.holes(),
         }
     }
 

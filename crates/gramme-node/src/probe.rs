@@ -139,6 +139,14 @@ pub enum Probe {
     Stripped,
     /// A late state was ignored: what it shows had been overwritten or reclaimed.
     StaleIgnored,
+    /// This home has led the close of an incarnation that had ended with a hole.
+    IncarnationClosed,
+    /// An incarnation could not be closed: not every node has said that it may be.
+    ClosingWaits,
+    /// A state was refused because it bears a dot of an ended incarnation that lies outside its set.
+    VoidRefused,
+    /// A record that bears such a dot was given up here.
+    VoidDropped,
     /// A home lacks a value that another shows, and knows it to have been everywhere: one of them has lost it
     /// without notice.
     Conflict,

@@ -15,6 +15,7 @@
 //! would take what it was not sent for what was never there.
 
 use crate::admission::Work;
+use crate::closing;
 use crate::env::Env;
 use crate::node::Node;
 use crate::probe::Probe;
@@ -23,13 +24,14 @@ use crate::rows::{self, KIND_DATA, KIND_FRONTIER};
 use crate::store::Kept;
 use bytes::Bytes;
 use gramme_core::codec::decode_record;
-use gramme_core::limits::{RECLAIM_MS, RECLAIM_SLICE_BYTES};
+use gramme_core::limits::{RECLAIM_MS, RECLAIM_SLICE_BYTES, SURVEY_MAX};
 use gramme_core::planted::{self, Bug};
 use gramme_core::reclaim::{is_dead, reclaimable, stable, strip};
-use gramme_core::{Frontier, NodeId, PartitionId, Record};
+use gramme_core::{Frontier, Incarnation, NodeId, PartitionId, Record};
 use gramme_storage::{Engine, EngineError, Scan};
 use gramme_wire::Standing;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -42,6 +44,8 @@ pub(crate) struct Reclaim {
     tombstones: Cell<Option<u64>>,
     /// The frontier of the last walk that came to its end.
     walked: RefCell<Option<Frontier>>,
+    /// Incarnations of which a tombstone that had to stay in the last walk names more than was seen.
+    named: RefCell<BTreeSet<Incarnation>>,
 }
 
 impl Reclaim {
@@ -70,10 +74,16 @@ impl Reclaim {
         self.tombstones.get().unwrap_or(0)
     }
 
+    /// Incarnations of which a tombstone that had to stay in the last walk names more than was seen.
+    pub(crate) fn named(&self) -> Vec<Incarnation> {
+        self.named.borrow().iter().copied().collect()
+    }
+
     /// The frontier of a replica that has lost what it had.
     pub(crate) fn forget(&self) {
         *self.frontier.borrow_mut() = Frontier::none();
         *self.walked.borrow_mut() = None;
+        self.named.borrow_mut().clear();
     }
 }
 
@@ -91,7 +101,8 @@ pub(crate) async fn for_ever<E: Env>(node: Node<E>) {
 }
 
 /// The homes that hold a partition's frontier back, as this one sees it: those that have reported nothing in
-/// their present life, and those that are not connected while tombstones wait.
+/// their present life, and those that are not connected while tombstones wait; and whoever must be there before a
+/// hole is closed.
 pub(crate) fn blocked_by<E: Env>(
     node: &Node<E>,
     partition: PartitionId,
@@ -108,6 +119,7 @@ pub(crate) fn blocked_by<E: Env>(
     if node.standing_of(replica) != Standing::Continuous {
         blocking.push(node.id());
     }
+    blocking.extend(closing::waits_for(node, partition));
     blocking
 }
 
@@ -117,7 +129,7 @@ pub(crate) fn all_blocked_by<E: Env>(node: &Node<E>) -> Vec<NodeId> {
         return Vec::new();
     }
     let of = |(&partition, replica): (&PartitionId, &Rc<Replica<E>>)| blocked_by(node, partition, replica);
-    let members: std::collections::BTreeSet<NodeId> = node.0.homes.iter().flat_map(of).collect();
+    let members: BTreeSet<NodeId> = node.0.homes.iter().flat_map(of).collect();
     members.into_iter().collect()
 }
 
@@ -132,7 +144,7 @@ async fn seen_by_all<E: Env>(
     if life.standing != Standing::Continuous {
         return Ok(Frontier::none());
     }
-    let own = seen.bases();
+    let own = replica.bases_of(&seen);
     if planted::on(Bug::ReclaimOnOwnBase) {
         return Ok(own);
     }
@@ -175,6 +187,7 @@ async fn walk<E: Env>(
 ) -> Result<(), EngineError> {
     let mut after = None;
     let mut left = 0;
+    let mut named = BTreeSet::new();
     loop {
         node.admission().slice(Work::Reclaim, RECLAIM_SLICE_BYTES).await;
         let prefix = rows::row(partition.0, KIND_DATA, &[]);
@@ -185,7 +198,13 @@ async fn walk<E: Env>(
             let Ok(record) = decode_record(shown) else { continue };
             let goes = reclaimable(&record, frontier) || strip(&record, frontier).is_some();
             let stays = if goes { !replica.let_go(row, node.0.env.now()).await? } else { is_dead(&record) };
-            left += u64::from(stays && is_dead(&record));
+            if stays && is_dead(&record) {
+                left += 1;
+                let beyond =
+                    record.clock.intervals().iter().filter(|run| run.hi > frontier.base(run.incarnation));
+                named
+                    .extend(beyond.map(|run| run.incarnation).take(SURVEY_MAX - SURVEY_MAX.min(named.len())));
+            }
         }
         after = page.rows.last().map(|(row, _)| row.clone());
         if !page.more {
@@ -193,6 +212,7 @@ async fn walk<E: Env>(
         }
     }
     replica.reclaim().tombstones.set(Some(left));
+    *replica.reclaim().named.borrow_mut() = named;
     let interrupted = replica.is_serving_session(node.0.env.now()) || replica.frontier() != *frontier;
     *replica.reclaim().walked.borrow_mut() = (!interrupted).then(|| frontier.clone());
     Ok(())

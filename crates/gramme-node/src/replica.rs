@@ -11,6 +11,7 @@
 
 mod load;
 
+use crate::closing::Ends;
 use crate::env::Env;
 use crate::exchange::{Continuity, Members, Past};
 use crate::probe::Probe;
@@ -59,6 +60,7 @@ pub(crate) struct Replica<E: Env> {
     pub(crate) reclaim: Reclaim,
     pub(crate) continuity: RefCell<Continuity>,
     pub(crate) members: RefCell<Members>,
+    pub(crate) ends: Rc<Ends>,
     /// What the rows of a fallback take.
     held: Cell<Held>,
     /// The hash trees; set for homes.
@@ -108,8 +110,9 @@ impl<E: Env> Replica<E> {
         store: Rc<Store<E>>,
         hlc: Rc<RefCell<Hlc>>,
         partition: PartitionId,
+        ends: Rc<Ends>,
     ) -> Result<Replica<E>, EngineError> {
-        let replica = Replica::blank(env, node, store, hlc, partition, Role::Fallback);
+        let replica = Replica::blank(env, node, store, hlc, partition, ends, Role::Fallback);
         replica.renew()?;
         Ok(replica)
     }
@@ -120,6 +123,7 @@ impl<E: Env> Replica<E> {
         store: Rc<Store<E>>,
         hlc: Rc<RefCell<Hlc>>,
         partition: PartitionId,
+        ends: Rc<Ends>,
         role: Role,
     ) -> Replica<E> {
         let born = hlc.borrow_mut().next(env.wall_ms()).0;
@@ -133,6 +137,7 @@ impl<E: Env> Replica<E> {
             held: Cell::default(),
             trees: OnceCell::new(),
             reclaim: Reclaim::default(),
+            ends,
             env,
             node,
             store,
@@ -163,6 +168,15 @@ impl<E: Env> Replica<E> {
     /// What a fallback's rows take.
     pub(crate) fn held(&self) -> Held {
         self.held.get()
+    }
+
+    /// Makes the removal of one hint part of the batch being filled.
+    pub(crate) fn drop_hint(&self, row: &Bytes, before: &Kept) -> Result<BatchId, EngineError> {
+        let batch = self.store.remove(row.clone(), [])?;
+        let Held { rows, bytes, changes } = self.held.get();
+        let bytes = bytes.saturating_sub(before.row_bytes(row) as u64);
+        self.held.set(Held { rows: rows.saturating_sub(1), bytes, changes: changes + 1 });
+        Ok(batch)
     }
 
     /// A planted fault removes its rows and nothing else.
@@ -238,6 +252,7 @@ impl<E: Env> Replica<E> {
         let row = self.row(&put.key);
         let _lock = self.store.lock(&row).await;
         let local = self.store.latest(&row).await.map_err(disk)?;
+        let local = self.rid_of_void(&row, local).await.map_err(disk)?;
         may()?;
         if let Some(minted) = self.adopt(put, &row, &local) {
             self.env.probe(Probe::RetryAdopted);
@@ -327,11 +342,16 @@ impl<E: Env> Replica<E> {
         let row = self.row(key);
         let _lock = self.store.lock(&row).await;
         let local = self.store.latest(&row).await.map_err(disk)?;
+        let local = self.rid_of_void(&row, local).await.map_err(disk)?;
+        let Some(real) = self.ends.admit(&incoming.record) else {
+            self.env.probe(Probe::VoidRefused);
+            return Err(Reason::Void);
+        };
         self.trip_if_amnesiac(&local.record, &incoming.record)?;
         self.follow(&incoming.record);
         let frontier =
             if planted::on(Bug::StaleBySeen) { self.seen.borrow().bases() } else { self.frontier() };
-        let admitted = match admit(&local.record, &incoming.record, &frontier, stamp) {
+        let admitted = match admit(&local.record, &real, &frontier, stamp) {
             Arrival::Join(admitted) => admitted,
             Arrival::Stale => {
                 self.env.probe(Probe::StaleIgnored);
@@ -431,6 +451,9 @@ impl<E: Env> Replica<E> {
     /// which a later clock must not claim to have seen.
     pub(crate) async fn mend(&self, key: &Key, record: &Record) -> Result<(), Reason> {
         self.check_room()?;
+        if self.ends.bears_void(record) {
+            return Err(Reason::Void);
+        }
         let row = self.row(key);
         let _lock = self.store.lock(&row).await;
         match self.store.latest(&row).await {

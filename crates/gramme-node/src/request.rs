@@ -243,6 +243,9 @@ pub struct Status {
     pub tombstones: u64,
     /// Members for which they wait: down, silent or being refilled. Nobody while reclaim is off.
     pub reclaim_blocked_by: Vec<NodeId>,
+    /// Holes that crashes have left in what homes here have seen, under which tombstones wait until they are
+    /// closed: each an ended incarnation in one partition.
+    pub holes: usize,
 }
 
 /// A home replica that is being refilled.

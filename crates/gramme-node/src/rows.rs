@@ -5,6 +5,7 @@
 
 use crate::exchange::Past;
 use bytes::Bytes;
+use gramme_core::closed::{End, read_end, write_end};
 use gramme_core::codec::{BadBytes, Reader, Writer, decode_record, seal, unseal};
 use gramme_core::frontier::{read_frontier, write_frontier};
 use gramme_core::merkle::{Tombstones, Tree, read_tree, write_tree};
@@ -39,6 +40,8 @@ pub const KIND_HINTS_SINCE: u8 = 0x1a;
 pub const KIND_TREE: u8 = 0x1b;
 /// A home's reclaim frontier: `rest` empty.
 pub const KIND_FRONTIER: u8 = 0x1d;
+/// How an incarnation ends, on every node: `rest` = incarnation.
+pub const KIND_END: u8 = 0x1e;
 
 /// The row of a key.
 pub fn key_row(partition: PartitionId, kind: u8, key: &Key) -> Bytes {
@@ -177,6 +180,22 @@ pub(crate) fn decode_frontier(bytes: &[u8]) -> Result<Frontier, BadBytes> {
     let frontier = read_frontier(&mut r)?;
     r.end()?;
     Ok(frontier)
+}
+
+/// How an incarnation ends.
+pub fn encode_end(end: &End) -> Bytes {
+    let mut w = Writer::new();
+    w.u8(VERSION);
+    write_end(&mut w, end);
+    close(w)
+}
+
+/// Reads [`encode_end`] back.
+pub fn decode_end(bytes: &[u8]) -> Result<End, BadBytes> {
+    let mut r = unseal(bytes, VERSION)?;
+    let end = read_end(&mut r)?;
+    r.end()?;
+    Ok(end)
 }
 
 /// A live incarnation.
@@ -330,6 +349,19 @@ mod tests {
         assert_eq!((homes, record, again), (vec![NodeId(3), NodeId(9)], Record::new(), encoded));
         for cut in 0..stored.len() {
             assert!(decode_hint(&stored.slice(..cut)).is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn an_end_is_read_as_it_was_written_or_not_at_all() {
+        let end = End { closed: true, set: SeenRow::from_runs([(0, 5), (9, 10)]) };
+        let stored = encode_end(&end);
+        assert_eq!(decode_end(&stored), Ok(end));
+        for at in 0..stored.len() {
+            let mut altered = stored.to_vec();
+            altered[at] ^= 0x40;
+            assert!(decode_end(&altered).is_err(), "byte {at}");
+            assert!(decode_end(&stored[..at]).is_err(), "cut at {at}");
         }
     }
 

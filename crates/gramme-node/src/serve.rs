@@ -3,6 +3,7 @@
 //!
 //! A late replica merge is always taken; late coordination is refused (design section 5).
 
+use crate::closing;
 use crate::env::{Env, Fact, Mono};
 use crate::exchange;
 use crate::gossip;
@@ -46,6 +47,8 @@ pub(crate) fn serve<E: Env>(node: &Node<E>, from: NodeId, message: Message, dead
         | Body::PullMore { .. }
         | Body::Copy { .. }
         | Body::AskSeen
+        | Body::Survey { .. }
+        | Body::Freeze { .. }
         | Body::TreeKeys { .. }
         | Body::Offer { .. }
             if node.0.served.get() >= SERVED_MAX =>
@@ -61,6 +64,7 @@ pub(crate) fn serve<E: Env>(node: &Node<E>, from: NodeId, message: Message, dead
             let node = node.clone();
             now_or_later(&node.clone(), "merge", async move {
                 let arriving = Arriving { key, record, hint_for, stamp, buffered };
+                let answer = closing::taught(&node, from, partition, answer);
                 merge(&node, partition, arriving, answer).await;
             });
         }
@@ -103,6 +107,19 @@ pub(crate) fn serve<E: Env>(node: &Node<E>, from: NodeId, message: Message, dead
                 answer(exchange::ask_seen(&node, partition).await);
             });
         }
+        Body::Survey { about } => {
+            let node = node.clone();
+            now_or_later(&node.clone(), "survey", async move {
+                answer(closing::survey(&node, partition, &about).await);
+            });
+        }
+        Body::Freeze { incarnation, set } => {
+            let node = node.clone();
+            now_or_later(&node.clone(), "freeze", async move {
+                answer(closing::freeze(&node, partition, incarnation, &set).await);
+            });
+        }
+        Body::Ends { ends } => closing::learn_all(node, partition, &ends),
         Body::TreeRoots { skips_tombstones, reply, roots } => {
             let roots: Arc<[TreeRoot]> = roots.into();
             node.0.env.tell_shards(Fact::Roots { from, skips_tombstones, reply, roots: roots.clone() });
@@ -134,6 +151,8 @@ pub(crate) fn serve<E: Env>(node: &Node<E>, from: NodeId, message: Message, dead
         | Body::DigestsReply { .. }
         | Body::PullReply { .. }
         | Body::SeenReply { .. }
+        | Body::SurveyReply { .. }
+        | Body::FreezeReply { .. }
         | Body::OfferReply { .. } => {}
     }
 }

@@ -10,6 +10,7 @@
 //! source at a time, a few per shard; each page waits for a slice of background work.
 
 use crate::admission::Work;
+use crate::closing;
 use crate::env::Env;
 use crate::exchange::refill;
 use crate::fan_out::{Answer, Step};
@@ -127,6 +128,8 @@ struct Asking<'a, E: Env> {
     sigma: Seen,
     /// Whether nothing is known of what was broken, so that nothing of `sigma` may be believed.
     blind: bool,
+    /// Whether something was refused as void.
+    void: bool,
     brought: Brought,
 }
 
@@ -138,6 +141,10 @@ async fn run<E: Env>(
     source: Source,
     full: bool,
 ) -> Result<Brought, Reason> {
+    if full {
+        // What is void must be known before this replica's silence counts again.
+        closing::learn_from(node, partition, peer).await?;
+    }
     let (life, seen) = replica.durably_seen(node.0.trust.get().standing()).await.map_err(disk)?;
     let mut asking = Asking {
         node,
@@ -147,6 +154,7 @@ async fn run<E: Env>(
         work: if source == Source::HintStore { Work::Handoff } else { Work::Exchange },
         sigma: Seen::new(),
         blind: false,
+        void: false,
         brought: Brought::default(),
     };
     let hints = source == Source::HintStore;
@@ -160,7 +168,7 @@ async fn run<E: Env>(
             }
             asking.sigma = *sigma;
             if !hints {
-                replica.note_member(peer, page.life, asking.sigma.bases());
+                replica.note_member(peer, page.life, replica.bases_of(&asking.sigma));
             }
         }
         asking.blind |= page.unreadable > 0;
@@ -186,6 +194,13 @@ async fn run<E: Env>(
     }
     if !replica.join_seen(&asking.sigma, life.number).await.map_err(disk)? {
         return Err(Reason::Unsuitable);
+    }
+    if asking.void {
+        closing::teach(node, peer, partition);
+    }
+    if asking.void && full {
+        // What else the refused records hold is still to come.
+        return Err(Reason::Void);
     }
     if full {
         // What the sender has reclaimed is as gone here as there, and must not come back here either.
@@ -238,6 +253,7 @@ impl<E: Env> Asking<'_, E> {
             }
             let decoded = decode_record(record).ok();
             let merged = self.merge(&key, record, frontier).await;
+            self.void |= matches!(merged, Err(Reason::Void));
             match (merged, &decoded) {
                 (Ok(()), _) => {
                     self.brought.records += 1;
@@ -245,7 +261,7 @@ impl<E: Env> Asking<'_, E> {
                 }
                 (Err(Reason::Overloaded), _) => return Err(Reason::Overloaded),
                 (Err(cause), _) if self.node.0.store.broken().is_some() => return Err(cause),
-                // Broken there, on the way or here: nothing that it would have shown is claimed.
+                // Broken there, on the way or here, or void: nothing that it would have shown is claimed.
                 (Err(_), Some(broken)) => {
                     self.brought.broken += 1;
                     broken.clock.intervals().iter().for_each(|run| self.sigma.remove(*run));

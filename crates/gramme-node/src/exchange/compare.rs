@@ -6,6 +6,7 @@
 //! Under load two clocks are seldom equal: writes are on their way. Only what was missing in the round before
 //! and still is, is pulled, or everything at once when a connection begins to stand.
 
+use crate::closing;
 use crate::env::{Env, Mono};
 use crate::exchange::{ask, refill};
 use crate::node::Node;
@@ -42,9 +43,9 @@ pub(crate) async fn compare<E: Env>(node: &Node<E>, peers: &[NodeId], first: boo
         .homes
         .iter()
         .map(|(&partition, replica)| {
-            let seen = replica.seen();
             let life = node.life_of(replica);
-            (Digest { partition, life, seen: seen.digest() }, seen.bases())
+            let seen = replica.compared_digest();
+            (Digest { partition, life, seen }, replica.bases_of(&replica.seen()))
         })
         .collect();
     let hopeless = node.0.store.is_full() || node.0.served.get() >= SERVED_MAX;
@@ -98,13 +99,16 @@ fn look<E: Env>(node: &Node<E>, from: NodeId, digest: Digest) -> Option<Compared
     let replica = co_home(node, partition, from)?;
     let life = node.life_of(replica);
     let mine = replica.seen();
-    let equal = mine.digest() == seen;
+    let equal = replica.compared_digest() == seen;
+    let bases = replica.bases_of(&mine);
     let members = replica.members();
-    let forgot = members.is_more_than(from, theirs, &mine);
+    let forgot = members.is_more_than(from, theirs, &bases);
+    let closed = replica.ends().closed().digest();
+    let remembered = || members.of(from).cloned();
     let difference =
-        (!equal || forgot).then(|| Difference { seen: mine.clone(), remembered: members.of(from).cloned() });
+        (!equal || forgot).then(|| Difference { seen: mine.clone(), closed, remembered: remembered() });
     drop(members);
-    let bases = if equal { mine.bases() } else { Frontier::none() };
+    let bases = if equal { bases } else { Frontier::none() };
     replica.note_member(from, theirs, bases);
     Some(Compared { partition, life, difference })
 }
@@ -126,12 +130,14 @@ pub(crate) fn answered<E: Env>(node: &Node<E>, from: NodeId, correlation: u64, c
         if node.life_of(replica).number != my_life {
             continue;
         }
+        let mut told = true;
         match difference {
             None => {
                 replica.note_member(from, life, bases);
                 exchange.behind.borrow_mut().remove(&(partition, from));
             }
             Some(difference) => {
+                told = difference.remembered.as_ref().is_none_or(|remembered| replica.can_judge(remembered));
                 if let Some(remembered) = &difference.remembered
                     && replica.has_forgotten(remembered)
                 {
@@ -139,13 +145,18 @@ pub(crate) fn answered<E: Env>(node: &Node<E>, from: NodeId, correlation: u64, c
                     let _ = replica.mistrust(remembered.life);
                     mistrusted = true;
                 }
-                replica.note_member(from, life, difference.seen.bases());
+                replica.note_member(from, life, replica.bases_of(&difference.seen));
+                if difference.closed != replica.ends().closed().digest() {
+                    learn(node, partition, from);
+                }
                 if fall_behind(node, replica, partition, from, difference.seen) || first {
                     ask::want(node, partition, from);
                 }
             }
         }
-        replica.was_compared(from);
+        if told {
+            replica.was_compared(from);
+        }
     }
     if let Some(round) = exchange.rounds.borrow_mut().get_mut(&from) {
         round.first = false;
@@ -175,6 +186,15 @@ fn fall_behind<E: Env>(
     let still = before.is_some();
     behind.insert((partition, peer), Behind { theirs, since });
     still
+}
+
+/// What a peer knows to be closed, and this node perhaps does not.
+fn learn<E: Env>(node: &Node<E>, partition: PartitionId, peer: NodeId) {
+    let node = node.clone();
+    node.0.env.clone().spawn("learn what has ended", async move {
+        // The next round tries again.
+        let _ = closing::learn_from(&node, partition, peer).await;
+    });
 }
 
 fn co_home<E: Env>(node: &Node<E>, partition: PartitionId, peer: NodeId) -> Option<&Rc<Replica<E>>> {

@@ -76,7 +76,7 @@ pub(crate) async fn begin<E: Env>(node: &Node<E>, from: NodeId, partition: Parti
     }
     replica.serve_session(now);
     if !hints {
-        replica.note_member(from, theirs, seen.bases());
+        replica.note_member(from, theirs, replica.bases_of(&seen));
     }
     let frontier = if hints { Frontier::none() } else { node.vouched(&replica) };
     let standing = if hints { Standing::Unproven } else { node.0.trust.get().standing() };

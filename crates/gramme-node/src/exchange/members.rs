@@ -5,7 +5,7 @@
 
 use crate::rows;
 use bytes::Bytes;
-use gramme_core::{Frontier, NodeId, Seen};
+use gramme_core::{Frontier, NodeId};
 use gramme_wire::{Life, Remembered, Standing};
 use std::collections::BTreeMap;
 
@@ -42,10 +42,10 @@ impl Members {
         self.known.get(&member)
     }
 
-    /// Whether this is more than a co-home shows which says that it has seen exactly `seen`.
-    pub(crate) fn is_more_than(&self, member: NodeId, life: Life, seen: &Seen) -> bool {
+    /// Whether this is more than a co-home shows which says that it has seen exactly so much.
+    pub(crate) fn is_more_than(&self, member: NodeId, life: Life, bases: &Frontier) -> bool {
         self.known.get(&member).is_some_and(|known| {
-            known.life != life.number || life.standing == Standing::Continuous && !seen.reaches(&known.bases)
+            known.life != life.number || life.standing == Standing::Continuous && !bases.reaches(&known.bases)
         })
     }
 

@@ -129,7 +129,7 @@ impl<E: Env> Replica<E> {
     pub(crate) fn has_forgotten(&self, remembered: &Remembered) -> bool {
         let continuity = self.continuity.borrow();
         if remembered.life == continuity.life {
-            return !self.seen.borrow().reaches(&remembered.bases);
+            return !self.reaches(&remembered.bases);
         }
         remembered.life > continuity.life || continuity.past == Past::Original
     }
@@ -200,6 +200,7 @@ impl<E: Env> Replica<E> {
     ) -> Result<(), Reason> {
         let _lock = self.store.lock(row).await;
         let local = self.store.latest(row).await.map_err(disk)?;
+        let local = self.rid_of_void(row, local).await.map_err(disk)?;
         let mine = self.frontier();
         let nothing = Record::new();
         let purged = reclaim::purge(&local.record, theirs.unwrap_or(&nothing), their_frontier, &mine);
@@ -230,6 +231,7 @@ impl<E: Env> Replica<E> {
         if self.continuity.borrow().life != life {
             return Ok(false);
         }
+        let sigma = &*self.ends().without_void(sigma);
         let changed: Vec<Incarnation> = {
             let seen = self.seen.borrow();
             let mut changed: Vec<Incarnation> = seen.lacking(sigma).map(|run| run.incarnation).collect();

@@ -14,6 +14,7 @@
 //! It never waits for idleness, and a store is never dropped for the word of some homes.
 
 use crate::admission::Work;
+use crate::closing;
 use crate::env::Env;
 use crate::exchange::{self, Source};
 use crate::fan_out::{Answer, Step};
@@ -153,7 +154,11 @@ async fn take<E: Env>(
         return Err(Reason::Overloaded);
     }
     exchange::pull(node, partition, from, Source::HintStore).await?;
-    Ok(replica.durably_seen(standing).await.map_err(disk)?.1.contains(theirs))
+    let covered = replica.durably_seen(standing).await.map_err(disk)?.1.contains(theirs);
+    if !covered && replica.ends().has_void(theirs) {
+        closing::teach(node, from, partition);
+    }
+    Ok(covered)
 }
 
 fn spawn_destroy<E: Env>(node: &Node<E>, partition: PartitionId, store: &Rc<HintStore<E>>) {

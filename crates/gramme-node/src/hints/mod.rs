@@ -16,6 +16,7 @@ mod hint_store;
 
 pub(crate) use hint_store::{HintStore, Keeping};
 
+use crate::closing::AllEnds;
 use crate::env::Env;
 use crate::probe::Probe;
 use crate::replica::{Replica, disk};
@@ -37,6 +38,7 @@ pub(crate) struct HintStores<E: Env> {
     node: NodeId,
     store: Rc<Store<E>>,
     hlc: Rc<RefCell<Hlc>>,
+    ends: Rc<AllEnds>,
     /// All of them together, in bytes.
     bytes_max: u64,
     stores: RefCell<BTreeMap<PartitionId, Rc<HintStore<E>>>>,
@@ -77,6 +79,7 @@ impl<E: Env> HintStores<E> {
         node: NodeId,
         store: Rc<Store<E>>,
         hlc: Rc<RefCell<Hlc>>,
+        ends: Rc<AllEnds>,
         bytes_max: u64,
     ) -> HintStores<E> {
         let stores = RefCell::default();
@@ -85,6 +88,7 @@ impl<E: Env> HintStores<E> {
             node,
             store,
             hlc,
+            ends,
             bytes_max,
             stores,
             alarm: Cell::new(0),
@@ -231,8 +235,8 @@ impl<E: Env> HintStores<E> {
     }
 
     fn create(&self, partition: PartitionId, since: Option<&[u8]>) -> Result<Rc<HintStore<E>>, EngineError> {
-        let (store, hlc) = (self.store.clone(), self.hlc.clone());
-        let replica = Replica::fallback(self.env.clone(), self.node, store, hlc, partition)?;
+        let (store, hlc, ends) = (self.store.clone(), self.hlc.clone(), self.ends[&partition].clone());
+        let replica = Replica::fallback(self.env.clone(), self.node, store, hlc, partition, ends)?;
         let since_ms = since.and_then(|bytes| rows::decode_since(bytes).ok());
         let since_ms = match since_ms {
             Some(since_ms) => since_ms,

@@ -5,6 +5,7 @@
 //! It refuses to take a failing disk for an empty one.
 
 use super::{Replica, Role};
+use crate::closing::Ends;
 use crate::env::Env;
 use crate::exchange::{Continuity, Members};
 use crate::probe::Probe;
@@ -25,6 +26,7 @@ impl<E: Env> Replica<E> {
         store: Rc<Store<E>>,
         hlc: Rc<RefCell<Hlc>>,
         partition: PartitionId,
+        ends: Rc<Ends>,
     ) -> Result<Replica<E>, EngineError> {
         let (seen, last_stamp, garbled) = load_seen(&env, partition).await?;
         let row = load_row(&env, partition).await?;
@@ -37,9 +39,10 @@ impl<E: Env> Replica<E> {
         }
         let mistrusted = !garbled.is_empty()
             || lost_frontier
+            || ends.garbled()
             || matches!(row, Loaded::Garbled)
             || matches!(row, Loaded::Nothing) && !seen.is_empty();
-        let replica = Replica::blank(env, node, store, hlc, partition, Role::Home);
+        let replica = Replica::blank(env, node, store, hlc, partition, ends, Role::Home);
         if let Loaded::Row(row) = row {
             let known = Continuity::new(row.life, row.past, row.refilled, replica.env.now());
             *replica.continuity.borrow_mut() = known;

@@ -2,8 +2,9 @@
 
 use crate::world::*;
 use bytes::Bytes;
+use gramme_core::closed::Closed;
 use gramme_core::codec::{decode_record, encode_record};
-use gramme_core::limits::{CHECK_MS, EXCHANGE_MS, PULL_LEASE_MS, PULL_PAGE_MS, PULL_PAGE_RECORDS_MAX};
+use gramme_core::limits::{CHECK_MS, EXCHANGE_MS, PULL_LEASE_MS, PULL_PAGE_RECORDS_MAX, SURVEY_MS};
 use gramme_core::seen::SeenRow;
 use gramme_core::{Frontier, Incarnation, Record, Seen};
 use gramme_node::rows::{KIND_SEEN, seen_row};
@@ -26,7 +27,7 @@ fn life(number: u64) -> Life {
 /// A peer answers digests: it has seen this, and remembers that of the node.
 fn differs(said: &Said, seen: Seen, remembered: Option<Remembered>) -> Body {
     let Body::Digests { digests } = &said.body else { panic!("digests were expected: {said:?}") };
-    let difference = Some(Difference { seen, remembered });
+    let difference = Some(Difference { seen, closed: 0, remembered });
     Body::DigestsReply {
         compared: vec![Compared { partition: digests[0].partition, life: life(5), difference }],
     }
@@ -245,9 +246,18 @@ fn fills(story: &Story, pull: &Said, pulled: Vec<Pulled>, frontier: Frontier) {
     story.answers(pull, body);
 }
 
+/// The refills that it begins, once it is told that nothing has ended.
 fn full_pulls(story: &Story) -> Vec<Said> {
-    let said = story.heard().into_iter();
-    said.filter(|said| matches!(said.body, Body::Pull { full: true, .. })).collect()
+    let mut said = story.heard();
+    for asked in said.iter().filter(|said| word(&said.body) == "survey") {
+        story.answers(asked, nothing_ended());
+    }
+    said.extend(story.heard());
+    said.into_iter().filter(|said| matches!(said.body, Body::Pull { full: true, .. })).collect()
+}
+
+fn nothing_ended() -> Body {
+    Body::SurveyReply { home: Some(life(5)), live: None, seen: Seen::new(), ends: Closed::new() }
 }
 
 #[test]
@@ -294,7 +304,7 @@ fn a_restart_in_the_middle_goes_on_with_whoever_is_missing() {
     assert_eq!(story.seen().0, life, "a life goes on over restarts");
     assert_eq!(story.node.status().refilling[0].from, story.list[2..3]);
     // It has been asked, did not answer, and is asked again.
-    story.pass_ms(PULL_PAGE_MS + EXCHANGE_MS * 5 / 4);
+    story.pass_ms(SURVEY_MS + EXCHANGE_MS * 5 / 4);
     let pulls = full_pulls(&story);
     assert!(pulls.iter().all(|said| said.to == story.list[2]), "{pulls:?}");
     fills(&story, pulls.last().expect("again"), vec![], Frontier::none());

@@ -329,6 +329,11 @@ pub fn word(body: &Body) -> &'static str {
         Body::Offer { .. } => "offer",
         Body::OfferReply { .. } => "offer reply",
         Body::SeenReply { .. } => "seen reply",
+        Body::Survey { .. } => "survey",
+        Body::SurveyReply { .. } => "survey reply",
+        Body::Freeze { .. } => "freeze",
+        Body::FreezeReply { .. } => "freeze reply",
+        Body::Ends { .. } => "ends",
     }
 }
 

@@ -88,6 +88,7 @@ pub(super) async fn status(
             "damaged_rows": shards.iter().map(|shard| shard.damaged).sum::<usize>(),
             "tombstones": shards.iter().map(|shard| shard.tombstones).sum::<u64>(),
             "reclaim_blocked_by": blocking,
+            "holes": shards.iter().map(|shard| shard.holes).sum::<usize>(),
         },
     })))
 }

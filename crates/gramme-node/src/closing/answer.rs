@@ -1,0 +1,180 @@
+//! What every node does when it is asked about ended incarnations: homes answer with their seen clock, a fallback
+//! with its hint store's, and whoever keeps nothing of the partition promises all the same.
+//!
+//! Invariant: a promise is durable before it is given, and covers whatever was taken before it.
+
+use crate::closing::ends::beyond;
+use crate::env::Env;
+use crate::hints::HintStore;
+use crate::node::Node;
+use crate::replica::disk;
+use crate::rows::{self, KIND_HINT};
+use crate::serve::refused;
+use gramme_core::closed::Closed;
+use gramme_core::limits::{CLOSING_MS, SEEN_RUNS_MAX};
+use gramme_core::seen::SeenRow;
+use gramme_core::{Incarnation, NodeId, PartitionId, Seen};
+use gramme_storage::{Engine, EngineError, Scan};
+use gramme_wire::{Body, Failure, Life, Reason, Standing};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Who lives here, what was durably seen of these incarnations, and how others have ended.
+pub(crate) async fn survey<E: Env>(node: &Node<E>, partition: PartitionId, about: &[Incarnation]) -> Body {
+    let Some(ends) = node.0.ends.get(&partition) else { return refused(Reason::Unsuitable) };
+    let (home, live, all) = here(node, partition);
+    let mut seen = Seen::new();
+    for &incarnation in about {
+        if let Some(row) = all.row(incarnation) {
+            seen.set_row(incarnation, row.clone());
+        }
+    }
+    let ends = ends.closed().clone();
+    match node.0.store.wait_all().await {
+        Ok(()) => Body::SurveyReply { home, live, seen, ends },
+        Err(cause) => refused(disk(cause)),
+    }
+}
+
+/// Takes nothing unseen of this incarnation outside this set from now on; the answer, once that is durable.
+pub(crate) async fn freeze<E: Env>(
+    node: &Node<E>,
+    partition: PartitionId,
+    incarnation: Incarnation,
+    set: &SeenRow,
+) -> Body {
+    let Some(ends) = node.0.ends.get(&partition) else { return refused(Reason::Unsuitable) };
+    let (home, live, seen) = here(node, partition);
+    let row = seen.row(incarnation).cloned().unwrap_or_default();
+    let proves = home.is_none_or(|life| life.standing == Standing::Continuous);
+    // A home whose row is near its bound may have forgotten what it has seen above the holes.
+    let knows = home.is_none() || row.runs().len() <= SEEN_RUNS_MAX / 2;
+    if live == Some(incarnation) || !proves || !knows {
+        return refused(Reason::Unsuitable);
+    }
+    let promise = ends.freeze(incarnation, set, &row);
+    let frozen = promise.is_some();
+    if let Some(promise) = promise {
+        let kept = match node.0.store.append_plain([promise]) {
+            Ok(batch) => node.0.store.wait(batch).await,
+            Err(cause) => Err(cause),
+        };
+        if let Err(cause) = kept {
+            return refused(disk(cause));
+        }
+    }
+    let mut all = row;
+    if let Some(end) = ends.closed().end(incarnation) {
+        all.join(&end.set);
+    }
+    Body::FreezeReply { frozen, seen: all }
+}
+
+/// Somebody says that these sets are final.
+pub(crate) fn learn_all<E: Env>(node: &Node<E>, partition: PartitionId, ends: &Closed) {
+    for (incarnation, end) in ends.ends().filter(|(_, end)| end.closed) {
+        // A store that refuses takes no writes either; whoever differs is told again.
+        let _ = learn(node, partition, incarnation, &end.set);
+    }
+}
+
+/// A set is final. Only a replica that lost its promise can hold what is void: a home begins a new life and is
+/// refilled, a hint store gives up the whole records.
+fn learn<E: Env>(
+    node: &Node<E>,
+    partition: PartitionId,
+    incarnation: Incarnation,
+    set: &SeenRow,
+) -> Result<(), EngineError> {
+    let Some(ends) = node.0.ends.get(&partition) else { return Ok(()) };
+    let (home, live, seen) = here(node, partition);
+    if live == Some(incarnation) {
+        return Ok(());
+    }
+    let void = beyond(&seen, incarnation, set);
+    let is_new = !ends.closed().is_closed(incarnation);
+    let row = is_new.then(|| ends.close(incarnation, set.clone()));
+    if !void.is_empty() {
+        if let Some(replica) = node.home(partition).filter(|_| home.is_some() && is_new) {
+            replica.mistrust(0)?;
+        } else if let Some(store) = node.0.hints.get(partition) {
+            void.into_iter().for_each(|run| store.replica().seen.borrow_mut().remove(run));
+            drop_void_hints(node, partition, &store);
+        }
+    }
+    if let Some(row) = row {
+        node.0.store.append_plain([row])?;
+    }
+    Ok(())
+}
+
+fn drop_void_hints<E: Env>(node: &Node<E>, partition: PartitionId, store: &Rc<HintStore<E>>) {
+    let (node, store) = (node.clone(), store.clone());
+    node.0.env.clone().spawn("drop void hints", async move {
+        // What is left of them is found again when the store is next offered, or read back.
+        let _ = drop_all_void(&node, partition, &store).await;
+    });
+}
+
+async fn drop_all_void<E: Env>(
+    node: &Node<E>,
+    partition: PartitionId,
+    store: &HintStore<E>,
+) -> Result<(), EngineError> {
+    let mut after = None;
+    loop {
+        let prefix = rows::row(partition.0, KIND_HINT, &[]);
+        let page =
+            node.0.env.engine().scan(Scan { prefix, after, rows_max: 256, bytes_max: 1 << 20 }).await?;
+        for (row, _) in &page.rows {
+            let _lock = node.0.store.lock(row).await;
+            let local = node.0.store.latest(row).await?;
+            store.replica().rid_of_void(row, local).await?;
+        }
+        after = page.rows.last().map(|(row, _)| row.clone());
+        if !page.more {
+            return Ok(());
+        }
+    }
+}
+
+/// An answer to this peer that also teaches it what is closed, if it was refused for that.
+pub(crate) fn taught<E: Env>(
+    node: &Node<E>,
+    peer: NodeId,
+    partition: PartitionId,
+    answer: impl FnOnce(Body) + 'static,
+) -> impl FnOnce(Body) + 'static {
+    let node = node.clone();
+    move |body: Body| {
+        let is_void = |failure: &Failure| failure.reason == Reason::Void;
+        if matches!(&body, Body::Refused { failure } if is_void(failure)) {
+            teach(&node, peer, partition);
+        }
+        answer(body);
+    }
+}
+
+/// Tells a peer what is closed of a partition.
+pub(crate) fn teach<E: Env>(node: &Node<E>, peer: NodeId, partition: PartitionId) {
+    let Some(ends) = node.0.ends.get(&partition).map(|ends| ends.closed().finals()) else { return };
+    if !ends.is_empty() {
+        let deadline = node.0.env.now() + Duration::from_millis(CLOSING_MS);
+        node.0.routes.tell(peer, partition, Body::Ends { ends }, deadline);
+    }
+}
+
+/// Who speaks for a partition here, which incarnation lives here, and what it has seen.
+fn here<E: Env>(node: &Node<E>, partition: PartitionId) -> (Option<Life>, Option<Incarnation>, Seen) {
+    if let Some(replica) = node.home(partition) {
+        let life = Life { standing: node.standing_of(replica), ..node.life_of(replica) };
+        return (Some(life), Some(replica.incarnation.get()), replica.seen().clone());
+    }
+    match node.0.hints.get(partition) {
+        Some(store) => {
+            let replica = store.replica();
+            (None, Some(replica.incarnation.get()), replica.seen().clone())
+        }
+        None => (None, None, Seen::new()),
+    }
+}
