@@ -7,7 +7,7 @@
 //! nodes     of two homes that differ the lesser by id asks, level by level, down to the leaves
 //! again     after a pause the same leaves: what was only on its way is the same by then
 //! keys      the keys on those leaves, a page at a time, with their items
-//! exchange  each key that differs is read there, merged here, and sent back merged if they lack it
+//! exchange  each key that differs is read at every other home, merged here, and sent to those who lack some of it
 //! ```
 //!
 //! Every record is verified before it is stored or sent, and bears its sender's frontier: what was reclaimed is not
@@ -23,7 +23,9 @@ use crate::fan_out::{Answer, Step};
 use crate::node::Node;
 use crate::probe::Probe;
 use crate::replica::Replica;
+use crate::request::Health;
 use crate::rows::{self, KIND_DATA};
+use crate::store::Kept;
 use crate::trees::scan;
 use bytes::Bytes;
 use gramme_core::codec::decode_record;
@@ -170,6 +172,8 @@ struct Audit<'a, E: Env> {
     replica: Rc<Replica<E>>,
     partition: PartitionId,
     peer: NodeId,
+    /// The partition's other homes, as long as they answer.
+    others: Vec<NodeId>,
     /// The lesser of both trees' depths.
     depth: u8,
     /// Whether something was left for the next audit.
@@ -181,7 +185,9 @@ struct BrokenOff;
 
 async fn audit<E: Env>(node: &Node<E>, partition: PartitionId, peer: NodeId) {
     let Some(replica) = node.home(partition).cloned() else { return };
-    let mut audit = Audit { node, replica, partition, peer, depth: u8::MAX, is_partial: false };
+    let is_other = |&home: &NodeId| home != peer && node.health(home) != Health::Down && !node.is_silent(home);
+    let others = node.co_homes(partition).into_iter().filter(is_other).collect();
+    let mut audit = Audit { node, replica, partition, peer, others, depth: u8::MAX, is_partial: false };
     let finished = audit.converse().await;
     if finished.is_ok() && !audit.is_partial {
         verified(node, partition, peer);
@@ -322,11 +328,35 @@ impl<E: Env> Audit<'_, E> {
         }
     }
 
-    async fn try_exchange(&self, key: &Key) -> Option<()> {
-        let Ok(Body::ReadReply { record, frontier, .. }) = self.ask(Body::Read { key: key.clone() }).await
-        else {
+    /// What the peer holds is joined in here, then what every other home holds, and the peer and whoever else lacks
+    /// some of that are sent the whole. Of two homes alone one might teach the other what the third knows to be gone.
+    async fn try_exchange(&mut self, key: &Key) -> Option<()> {
+        let theirs = self.take(self.peer, key).await?;
+        let mut others = BTreeMap::new();
+        for home in std::mem::take(&mut self.others) {
+            if let Some(held) = self.take(home, key).await {
+                others.insert(home, held);
+            }
+        }
+        // Who has not answered once is not waited for again.
+        self.others.extend(others.keys());
+        // From before the record is read: a later one would vouch for what it does not yet show.
+        let stamp = self.node.vouched(&self.replica);
+        let mine = self.replica.read(key).await.ok()?;
+        if !is_sound(&mine.record) {
             return None;
-        };
+        }
+        for (home, held) in others {
+            // It is at the next audit with that one that this is looked at again.
+            let _ = self.give(home, key, &held, &mine, &stamp).await;
+        }
+        self.give(self.peer, key, &theirs, &mine, &stamp).await
+    }
+
+    /// What a home holds of a key, joined in here unless it is unsound.
+    async fn take(&self, home: NodeId, key: &Key) -> Option<Record> {
+        let answer = self.ask_of(home, Body::Read { key: key.clone() }).await.ok()?;
+        let Body::ReadReply { standing: Standing::Continuous, record, frontier } = answer else { return None };
         let encoded = record.unwrap_or_default();
         self.slice(encoded.len() as u64).await;
         let theirs = if encoded.is_empty() { Record::new() } else { decode_record(&encoded).ok()? };
@@ -336,26 +366,20 @@ impl<E: Env> Audit<'_, E> {
             let merged = self.replica.merge(key, &encoded, &frontier, &[]).await.ok()?;
             self.node.0.store.wait(merged.batch).await.ok()?;
         }
-        // From before the record is read: a later one would vouch for what it does not yet show.
-        let stamp = self.node.vouched(&self.replica);
-        let mine = self.replica.read(key).await.ok()?;
-        if !is_sound(&mine.record) {
-            return None;
-        }
-        if is_sound(&theirs) && !theirs.lacks(&mine.record) {
+        Some(theirs)
+    }
+
+    /// Sends a home what this one holds of a key, if it lacks any of that.
+    async fn give(&self, home: NodeId, key: &Key, held: &Record, mine: &Kept, stamp: &Frontier) -> Option<()> {
+        if is_sound(held) && !held.lacks(&mine.record) {
             return Some(());
         }
         if mine.record.is_empty() {
             return None;
         }
-        let body = Body::Merge {
-            key: key.clone(),
-            record: mine.encoded.clone(),
-            hint_for: None,
-            stamp,
-            buffered: false,
-        };
-        match self.ask(body).await {
+        let (key, record) = (key.clone(), mine.encoded.clone());
+        let body = Body::Merge { key, record, hint_for: None, stamp: stamp.clone(), buffered: false };
+        match self.ask_of(home, body).await {
             Ok(Body::MergeReply) => Some(()),
             _ => None,
         }
@@ -397,8 +421,12 @@ impl<E: Env> Audit<'_, E> {
     }
 
     async fn ask(&self, body: Body) -> Result<Body, BrokenOff> {
+        self.ask_of(self.peer, body).await
+    }
+
+    async fn ask_of(&self, home: NodeId, body: Body) -> Result<Body, BrokenOff> {
         let deadline = self.node.0.env.now() + ASK;
-        let mut asked = self.node.0.routes.fan_out(&[self.peer], self.partition, body, deadline);
+        let mut asked = self.node.0.routes.fan_out(&[home], self.partition, body, deadline);
         match asked.next(deadline).await {
             Step::Answer(_, Answer::Said(body)) => Ok(body),
             Step::Answer(..) | Step::Time | Step::Exhausted => Err(BrokenOff),

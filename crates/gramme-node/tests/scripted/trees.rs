@@ -172,6 +172,33 @@ fn a_difference_that_no_clock_shows_is_made_the_same() {
     assert_eq!(held(&story, other.id, "k").siblings(), once.siblings());
 }
 
+/// An audit of two homes alone would carry the second sibling on to a home that did not have it.
+#[test]
+fn what_a_third_home_knows_to_be_gone_is_not_taught_by_the_second() {
+    let overwritten = foreign(77, 1, "overwritten");
+    let left = foreign(78, 1, "left");
+    let (story, other) = least_home(&[("k", left.clone())]);
+    let third = story.list[..3].iter().filter(|home| **home != other).max().copied().unwrap();
+    let mut knows = left.clone();
+    knows.clock.join(&overwritten.clock);
+    let mut other = Other::new(other, &[("k", left.join(&overwritten))]);
+    let mut third = Other::new(third, &[("k", knows.clone())]);
+    story.peer_says(other.id, 1, 0, other.roots());
+    for _ in 0..200 {
+        for said in story.heard() {
+            let asked = [&mut other, &mut third].into_iter().find(|home| home.id == said.to);
+            if let Some(answer) = asked.and_then(|home| home.answer(&said.body)) {
+                story.answers(&said, answer);
+            }
+        }
+        story.pass_ms(50);
+    }
+    assert_eq!(held(&story, other.id, "k"), knows);
+    assert_eq!(other.records[&key("k")], knows);
+    assert_eq!(third.records[&key("k")], knows);
+    assert!(counted(&story, Probe::AuditVerified) > 0);
+}
+
 #[test]
 fn a_corrupt_record_is_not_spread_and_holds_up_nothing() {
     let sound = foreign(77, 2, "sound");
