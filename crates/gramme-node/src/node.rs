@@ -391,6 +391,7 @@ impl<E: Env> Node<E> {
             admission: inner.admission.status(),
             full: inner.store.is_full(),
             damaged: inner.store.damaged_count(),
+            damaged_partitions: inner.store.damaged_partitions(),
             tombstones: inner.homes.values().map(|replica| replica.reclaim().tombstones()).sum(),
             reclaim_blocked_by: reclaim::all_blocked_by(self),
             holes: inner.closing.holes(),

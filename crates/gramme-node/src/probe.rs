@@ -133,6 +133,8 @@ pub enum Probe {
     Damaged,
     /// Such a row was overwritten with what all its other homes hold.
     Mended,
+    /// Stored bytes of a home partition could not be read in a scan: rows are missing from it that nobody can name.
+    PageDamaged,
     /// A record of nothing but tombstones was deleted: everyone had seen all of it.
     Reclaimed,
     /// A clock that everyone had seen all of was cut down to its siblings.

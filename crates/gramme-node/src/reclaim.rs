@@ -28,7 +28,7 @@ use gramme_core::limits::{RECLAIM_MS, RECLAIM_SLICE_BYTES, SURVEY_MAX};
 use gramme_core::planted::{self, Bug};
 use gramme_core::reclaim::{is_dead, reclaimable, stable, strip};
 use gramme_core::{Frontier, Incarnation, NodeId, PartitionId, Record};
-use gramme_storage::{Engine, EngineError, Scan};
+use gramme_storage::{EngineError, Scan};
 use gramme_wire::Standing;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -192,7 +192,7 @@ async fn walk<E: Env>(
         node.admission().slice(Work::Reclaim, RECLAIM_SLICE_BYTES).await;
         let prefix = rows::row(partition.0, KIND_DATA, &[]);
         let scan = Scan { prefix, after, rows_max: 256, bytes_max: RECLAIM_SLICE_BYTES as usize };
-        let page = node.0.env.engine().scan(scan).await?;
+        let page = node.0.store.scan(scan).await?;
         for (row, shown) in &page.rows {
             // A record that cannot be read says nothing, and is mended by others.
             let Ok(record) = decode_record(shown) else { continue };

@@ -31,7 +31,7 @@ use gramme_core::{
     Content, Context, Dot, Frontier, Hlc, Incarnation, Key, NodeId, PartitionId, Record, RequestId, Seen,
     Sibling,
 };
-use gramme_storage::{Engine, EngineError, Scan};
+use gramme_storage::{EngineError, Scan};
 use gramme_wire::{Put, Reason};
 use std::cell::{Cell, OnceCell, Ref, RefCell};
 use std::collections::BTreeSet;
@@ -483,7 +483,7 @@ impl<E: Env> Replica<E> {
         let mut found = Found { rows: Vec::new(), more: true, whole: true };
         // A page of damaged rows alone would leave the next one nowhere to begin.
         while found.rows.is_empty() && found.more {
-            let page = self.env.engine().scan(scan.clone()).await?;
+            let page = self.store.scan(scan.clone()).await?;
             found.more = page.more;
             found.whole &= !page.damaged;
             scan.after = page.rows.last().map(|(row, _)| row.clone());

@@ -239,6 +239,9 @@ pub struct Status {
     pub full: bool,
     /// Rows whose stored bytes cannot be read, and that wait to be mended from their other homes.
     pub damaged: usize,
+    /// Home partitions of which some page could not be read: rows are missing from scans of them, and whoever wants
+    /// all of them from here waits.
+    pub damaged_partitions: usize,
     /// Records that are nothing but tombstones, as far as they were counted.
     pub tombstones: u64,
     /// Members for which they wait: down, silent or being refilled. Nobody while reclaim is off.

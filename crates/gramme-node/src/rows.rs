@@ -67,6 +67,14 @@ pub fn row(partition: u16, kind: u8, rest: &[u8]) -> Bytes {
     bytes.into()
 }
 
+/// Whose home data lies under this row key or prefix; `None` if it is a row of another kind.
+pub fn partition_of_home_data(row: &[u8]) -> Option<PartitionId> {
+    match row {
+        [high, low, KIND_DATA, ..] => Some(PartitionId(u16::from_be_bytes([*high, *low]))),
+        _ => None,
+    }
+}
+
 /// The `rest` of a row key.
 pub fn rest(row: &Bytes) -> Bytes {
     row.slice(3.min(row.len())..)

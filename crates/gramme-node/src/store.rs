@@ -30,8 +30,8 @@ use gramme_core::limits::{
     BATCH_BYTES_MAX, BATCH_RETRY_MS, DAMAGED_ROWS_MAX, FULL_RETRY_MS, SERVED_MAX, UNSYNCED_BYTES_MAX,
 };
 use gramme_core::planted::{self, Bug};
-use gramme_core::{NodeId, Record};
-use gramme_storage::{Batch, Engine, EngineError};
+use gramme_core::{NodeId, PartitionId, Record};
+use gramme_storage::{Batch, Engine, EngineError, Page, Scan};
 use std::cell::{RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -113,6 +113,9 @@ struct State<E: Env> {
     full: bool,
     /// Rows of homes whose stored bytes could not be read, until they are mended.
     damaged: BTreeSet<Bytes>,
+    /// Home partitions of which a page could not be read whole, until all of it can: rows are missing there that
+    /// nobody can name.
+    damaged_partitions: BTreeSet<PartitionId>,
     /// Rows of batches that failed: the engine may show them, and a crash may still take them back.
     in_doubt: BTreeSet<Bytes>,
 }
@@ -134,6 +137,7 @@ impl<E: Env> Store<E> {
             broken: None,
             full: false,
             damaged: BTreeSet::new(),
+            damaged_partitions: BTreeSet::new(),
             in_doubt: BTreeSet::new(),
         };
         Rc::new(Store {
@@ -480,13 +484,40 @@ impl<E: Env> Store<E> {
     pub(crate) fn damaged(&self, row: &Bytes, place: String) -> EngineError {
         self.env.probe(Probe::Corrupt);
         let mut state = self.state.borrow_mut();
-        let is_home_data = row.get(2) == Some(&crate::rows::KIND_DATA);
+        let is_home_data = crate::rows::partition_of_home_data(row).is_some();
         if is_home_data && state.damaged.len() < DAMAGED_ROWS_MAX && state.damaged.insert(row.clone()) {
             drop(state);
             self.env.probe(Probe::Damaged);
             self.damage.notify();
         }
         EngineError::Corrupt(place)
+    }
+
+    /// A page of rows as the engine shows them, which may not be durable yet. What could not be read of home data is
+    /// remembered by its partition.
+    pub(crate) async fn scan(&self, scan: Scan) -> Result<Page, EngineError> {
+        let home_data = crate::rows::partition_of_home_data(&scan.prefix);
+        let page = self.env.engine().scan(scan).await;
+        let is_damaged = match &page {
+            Ok(page) => page.damaged,
+            Err(cause) => matches!(cause, EngineError::Corrupt(_)),
+        };
+        if let Some(partition) = home_data.filter(|_| is_damaged)
+            && self.state.borrow_mut().damaged_partitions.insert(partition)
+        {
+            self.env.probe(Probe::PageDamaged);
+        }
+        page
+    }
+
+    /// All of a home partition could be read.
+    pub(crate) fn read_whole(&self, partition: PartitionId) {
+        self.state.borrow_mut().damaged_partitions.remove(&partition);
+    }
+
+    /// How many home partitions have rows that cannot be read and that nobody can name.
+    pub(crate) fn damaged_partitions(&self) -> usize {
+        self.state.borrow().damaged_partitions.len()
     }
 
     /// A damaged row can be read again, or has been overwritten.

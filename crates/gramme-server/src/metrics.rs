@@ -428,6 +428,7 @@ fn word_of(probe: Probe) -> Option<&'static str> {
         Probe::DiskHasRoom => "disk_has_room",
         Probe::Damaged => "row_damaged",
         Probe::Mended => "row_mended",
+        Probe::PageDamaged => "page_damaged",
         Probe::Reclaimed => "reclaimed",
         Probe::Stripped => "clock_stripped",
         Probe::StaleIgnored => "stale_ignored",

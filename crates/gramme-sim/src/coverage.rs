@@ -57,6 +57,7 @@ pub fn name_of(probe: &Probe) -> &'static str {
         Probe::DiskHasRoom => "disk has room",
         Probe::Damaged => "row damaged",
         Probe::Mended => "row mended",
+        Probe::PageDamaged => "page damaged",
         Probe::Reclaimed => "reclaimed",
         Probe::Stripped => "clock stripped",
         Probe::StaleIgnored => "stale ignored",

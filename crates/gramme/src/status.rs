@@ -203,6 +203,14 @@ fn warning(member: &Member<'_>, has_fallbacks: bool) -> Option<String> {
             "{} of its rows cannot be read; other nodes answer for them, and they are mended from there: look at the disk",
             member.says?["store"]["damaged_rows"]
         )),
+        _ if member.says?["store"]["damaged_partitions"].as_u64() > Some(0) => Some(format!(
+            "parts of its store cannot be read, in {}; other nodes answer for them, but who wants everything from this node waits: stop it, move its data directory away and start it, and it is refilled",
+            counted(
+                member.says?["store"]["damaged_partitions"].as_u64().unwrap_or(0),
+                "partition",
+                "partitions"
+            )
+        )),
         _ => hints(member.says?).or_else(|| lag(member.says?)),
     }
 }

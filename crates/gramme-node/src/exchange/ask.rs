@@ -22,7 +22,7 @@ use gramme_core::codec::decode_record;
 use gramme_core::limits::{PULL_PAGE_BYTES_MAX, PULL_PAGE_MS, PULLS_ASKED_MAX};
 use gramme_core::planted::{self, Bug};
 use gramme_core::{Frontier, Key, NodeId, PartitionId, Record, Seen};
-use gramme_storage::{Engine, Scan};
+use gramme_storage::Scan;
 use gramme_wire::{Body, Life, Pulled, Reason};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -303,7 +303,7 @@ impl<E: Env> Asking<'_, E> {
         loop {
             let prefix = rows::row(self.partition.0, rows::KIND_DATA, &[]);
             let scan = Scan { prefix, after, rows_max: 256, bytes_max: 1 << 20 };
-            let page = self.node.0.env.engine().scan(scan).await.map_err(disk)?;
+            let page = self.node.0.store.scan(scan).await.map_err(disk)?;
             for (row, _) in &page.rows {
                 let Ok(key) = Key::from_joined(rows::rest(row)) else { continue };
                 if to.is_some_and(|to| key.joined() > to.joined()) {

@@ -20,7 +20,7 @@ use gramme_core::limits::{
     PULLS_SERVED_MAX,
 };
 use gramme_core::{Frontier, Key, NodeId, PartitionId, Record, Seen};
-use gramme_storage::{Engine, EngineError, Scan};
+use gramme_storage::{EngineError, Scan};
 use gramme_wire::{Body, Life, Pulled, Reason, Standing};
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -210,14 +210,22 @@ async fn of_scan<E: Env>(node: &Node<E>, kept: &Kept<E>, after: Option<&Key>) ->
         rows_max: PULL_PAGE_RECORDS_MAX,
         bytes_max: PULL_SCAN_BYTES_MAX,
     };
-    let found = node.0.env.engine().scan(scan).await?;
+    let found = node.0.store.scan(scan).await?;
     let last = found.rows.len();
+    let mut named = None;
     made.unreadable += u32::from(found.damaged);
     for (at, (row, shown)) in found.rows.into_iter().enumerate() {
         let Ok(key) = Key::from_joined(rows::rest(&row)) else {
             made.unreadable += 1;
+            if at + 1 == last && found.more {
+                // A row without a name is nowhere to go on from: the next page meets it again, and passes it.
+                let nameless = || EngineError::Corrupt("no row of a page has a name".to_string());
+                made.next = Some(named.ok_or_else(nameless)?);
+                break;
+            }
             continue;
         };
+        named = Some(key.clone());
         // The engine may show what is not yet durable.
         let held = match node.0.store.once_durable(&row).await? {
             Some(kept) => Some((kept.record.clone(), kept.encoded.clone())),

@@ -185,7 +185,8 @@ struct BrokenOff;
 
 async fn audit<E: Env>(node: &Node<E>, partition: PartitionId, peer: NodeId) {
     let Some(replica) = node.home(partition).cloned() else { return };
-    let is_other = |&home: &NodeId| home != peer && node.health(home) != Health::Down && !node.is_silent(home);
+    let is_other =
+        |&home: &NodeId| home != peer && node.health(home) != Health::Down && !node.is_silent(home);
     let others = node.co_homes(partition).into_iter().filter(is_other).collect();
     let mut audit = Audit { node, replica, partition, peer, others, depth: u8::MAX, is_partial: false };
     let finished = audit.converse().await;
@@ -356,7 +357,9 @@ impl<E: Env> Audit<'_, E> {
     /// What a home holds of a key, joined in here unless it is unsound.
     async fn take(&self, home: NodeId, key: &Key) -> Option<Record> {
         let answer = self.ask_of(home, Body::Read { key: key.clone() }).await.ok()?;
-        let Body::ReadReply { standing: Standing::Continuous, record, frontier } = answer else { return None };
+        let Body::ReadReply { standing: Standing::Continuous, record, frontier } = answer else {
+            return None;
+        };
         let encoded = record.unwrap_or_default();
         self.slice(encoded.len() as u64).await;
         let theirs = if encoded.is_empty() { Record::new() } else { decode_record(&encoded).ok()? };
@@ -370,7 +373,14 @@ impl<E: Env> Audit<'_, E> {
     }
 
     /// Sends a home what this one holds of a key, if it lacks any of that.
-    async fn give(&self, home: NodeId, key: &Key, held: &Record, mine: &Kept, stamp: &Frontier) -> Option<()> {
+    async fn give(
+        &self,
+        home: NodeId,
+        key: &Key,
+        held: &Record,
+        mine: &Kept,
+        stamp: &Frontier,
+    ) -> Option<()> {
         if is_sound(held) && !held.lacks(&mine.record) {
             return Some(());
         }

@@ -14,7 +14,7 @@ use gramme_core::codec::decode_record;
 use gramme_core::limits::{TREE_PAGE_BYTES, TREE_PAGE_ROWS};
 use gramme_core::merkle::{FAN_OUT, KEYS_PER_LEAF};
 use gramme_core::{Key, PartitionId, Record};
-use gramme_storage::{Engine, EngineError, Scan};
+use gramme_storage::{EngineError, Scan};
 use std::time::Duration;
 
 /// Scans whatever is to be scanned, for as long as the shard lives.
@@ -94,6 +94,9 @@ pub(crate) async fn scan<E: Env>(
         // Paid for afterwards: only then is it known what it was.
         node.admission().slice(work, page.bytes).await;
     }
+    if whole {
+        node.0.store.read_whole(partition);
+    }
     let keys = trees.with(partition, |watched| watched.keys_scanned()).unwrap_or(0);
     let depth = trees.depth_for(keys);
     let now = node.0.env.now();
@@ -140,7 +143,7 @@ pub(crate) async fn page_within<E: Env>(
     after: Option<Bytes>,
 ) -> Result<Rows, EngineError> {
     let scan = Scan { prefix, after, rows_max: TREE_PAGE_ROWS, bytes_max: TREE_PAGE_BYTES };
-    let page = node.0.env.engine().scan(scan).await?;
+    let page = node.0.store.scan(scan).await?;
     let next = page.rows.last().filter(|_| page.more).map(|last| last.0.clone());
     let mut read = Rows {
         rows: Vec::with_capacity(page.rows.len()),

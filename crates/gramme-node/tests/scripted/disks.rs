@@ -164,6 +164,26 @@ fn an_unproven_or_silent_home_leaves_a_damaged_row_refused() {
     assert!(story.heard_words().contains(&(story.list[1], "refused")));
 }
 
+/// Whatever a scan lacks may be there all the same: nobody may believe to have everything that this home has.
+#[test]
+fn a_page_with_a_damaged_place_is_told_and_proves_nothing() {
+    let story = with_an_old_value();
+    story.world.disk.damage_pages(true);
+    let life = gramme_wire::Life { number: 1, standing: Standing::Unproven };
+    let seen = gramme_core::Seen::new();
+    story.peer_says(story.list[1], 5, 500_000, Body::Pull { life, seen, hints: false, full: true });
+    match &story.heard()[0].body {
+        Body::PullReply { unreadable, pulled, .. } => assert_eq!((*unreadable, pulled.len()), (1, 1)),
+        other => panic!("a page was expected: {other:?}"),
+    }
+    assert_eq!(story.node.status().damaged_partitions, 1);
+    assert_eq!(count(&story, Probe::PageDamaged), 1);
+    story.world.disk.damage_pages(false);
+    story.asks(Request::Verify(None));
+    story.pass_ms(5000);
+    assert_eq!(story.node.status().damaged_partitions, 0, "all of it could be read");
+}
+
 #[test]
 fn a_row_that_can_be_read_after_all_is_left_as_it_is() {
     let story = with_an_old_value().with_a_cold_cache();

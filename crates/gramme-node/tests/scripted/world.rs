@@ -8,6 +8,7 @@ use gramme_core::record::{Content, checksum};
 use gramme_core::{Context, Dot, Frontier, Incarnation, Key, Layout, NodeId, PartitionId, Record, RequestId};
 use gramme_core::{Seen, Sibling, Stamp, StoreId};
 use gramme_node::request::{Call, Get, ListPage, Request, Response};
+use gramme_node::rows::KIND_DATA;
 use gramme_node::{Env, Event, Fact, Mono, Node, Options, Probe, Trust, Upkeep};
 use gramme_storage::memory::MemoryEngine;
 use gramme_storage::{Batch, Engine, EngineError, Page, Scan, Stats};
@@ -647,6 +648,7 @@ struct Moods {
     reads_held: Cell<bool>,
     commit_error: RefCell<Option<EngineError>>,
     full: Cell<bool>,
+    pages_damaged: Cell<bool>,
     read_error: RefCell<Option<EngineError>>,
     waiting: RefCell<Vec<Waker>>,
 }
@@ -704,6 +706,11 @@ impl ScriptEngine {
         *self.moods.read_error.borrow_mut() = cause;
     }
 
+    /// Every page of home data lacks rows from now on, or no longer does.
+    pub fn damage_pages(&self, damaged: bool) {
+        self.moods.pages_damaged.set(damaged);
+    }
+
     fn until(moods: Rc<Moods>, held: fn(&Moods) -> bool) -> impl Future<Output = ()> {
         poll_fn(move |cx| {
             if held(&moods) {
@@ -742,7 +749,9 @@ impl Engine for ScriptEngine {
     }
 
     async fn scan(&self, scan: Scan) -> Result<Page, EngineError> {
-        self.memory.scan(scan).await
+        let damaged = self.moods.pages_damaged.get() && scan.prefix.get(2) == Some(&KIND_DATA);
+        let page = self.memory.scan(scan).await?;
+        Ok(Page { damaged, ..page })
     }
 
     async fn drop_partition(&self, partition: u16) -> Result<(), EngineError> {

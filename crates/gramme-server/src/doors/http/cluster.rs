@@ -86,6 +86,7 @@ pub(super) async fn status(
             "broken": shards.iter().find_map(|shard| shard.broken.clone()),
             "full": shards.iter().any(|shard| shard.full),
             "damaged_rows": shards.iter().map(|shard| shard.damaged).sum::<usize>(),
+            "damaged_partitions": shards.iter().map(|shard| shard.damaged_partitions).sum::<usize>(),
             "tombstones": shards.iter().map(|shard| shard.tombstones).sum::<u64>(),
             "reclaim_blocked_by": blocking,
             "holes": shards.iter().map(|shard| shard.holes).sum::<usize>(),
