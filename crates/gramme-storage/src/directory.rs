@@ -230,6 +230,18 @@ pub(crate) fn sync_directory(path: &Path) -> Result<(), OpenError> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(|e| refused(path, &e))
 }
 
+/// Makes the names of everything in here durable, down to the last directory. A file that is synced in a directory
+/// that is not may be gone after a power cut, and with it all that was written to it.
+pub(crate) fn sync_directories(path: &Path) -> Result<(), OpenError> {
+    for entry in fs::read_dir(path).map_err(|e| refused(path, &e))? {
+        let entry = entry.map_err(|e| refused(path, &e))?;
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            sync_directories(&entry.path())?;
+        }
+    }
+    sync_directory(path)
+}
+
 pub(crate) fn refused(path: &Path, cause: &io::Error) -> OpenError {
     OpenError::Io { path: path.to_owned(), cause: cause.to_string() }
 }

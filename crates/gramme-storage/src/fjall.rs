@@ -12,7 +12,7 @@ use crate::bell::Bell;
 pub use crate::bell::Deliveries;
 use crate::committer::{Bounds, Committer, Fault, Log, Removal};
 use crate::damage::first_readable;
-use crate::directory::{Directory, clear_suspicion, is_suspect, suspect};
+use crate::directory::{Directory, clear_suspicion, is_suspect, suspect, sync_directories};
 pub use crate::directory::{FORMAT_VERSION, OpenError};
 use crate::engine::{Batch, Change, Engine, EngineError, Page, Scan, Stats};
 pub use crate::journal::JournalCheck;
@@ -114,6 +114,8 @@ impl FjallEngine {
             clear_suspicion(&options.path)?;
         }
         remove_clean_mark(&options.path)?;
+        // The database syncs what it writes, and not every directory that it makes.
+        sync_directories(&options.path)?;
 
         let bounds = Bounds {
             waiting_bytes_max: options.waiting_bytes_max,

@@ -5,7 +5,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value as Json;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -42,6 +42,26 @@ impl Local {
         self
     }
 
+    /// After all its processes were killed: something is done to its directory, and it is started again.
+    pub(crate) fn back_after(mut self, environment: &[(String, String)], what: impl FnOnce(&Local)) -> Local {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        what(&self);
+        let (child, events) = spawn(&self.place.path().join("dev"), &[], environment);
+        self.child = child;
+        self.events = events;
+        self
+    }
+
+    /// The process of each node.
+    pub(crate) fn pids(&self) -> Vec<Pid> {
+        let dir = self.place.path().join("dev");
+        let output = gramme(&["dev", "status", "--json", "--dir"]).arg(dir).output().unwrap();
+        let status: Json = serde_json::from_slice(&output.stdout).unwrap();
+        let nodes = status["nodes"].as_array().unwrap().iter();
+        nodes.map(|node| Pid::from_raw(node["pid"].as_i64().unwrap().try_into().unwrap()).unwrap()).collect()
+    }
+
     pub(crate) fn url(&self, node: u16) -> String {
         format!("http://{}", self.address(node))
     }
@@ -66,7 +86,8 @@ impl Local {
 
     /// Starts a client command and leaves it running.
     pub(crate) fn begin(&self, node: u16, arguments: &[&str]) -> Child {
-        gramme(arguments)
+        let arguments = patient(arguments);
+        gramme(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
             .env("GRAMME_NODE", self.url(node))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -107,10 +128,41 @@ pub(crate) fn gramme(arguments: &[&str]) -> Command {
     command
 }
 
+/// The same command with much more time than a request has by default: a machine that is slow fails no test.
+fn patient(arguments: &[&str]) -> Vec<String> {
+    let mut patient: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+    if !["get", "put", "del"].contains(&arguments[0]) {
+        return patient;
+    }
+    match patient.iter().position(|argument| argument == "--consistency") {
+        Some(at) => patient[at + 1].push_str(&format!("; {PATIENCE}")),
+        None => patient.extend(["--consistency".to_string(), PATIENCE.to_string()]),
+    }
+    patient
+}
+
+/// For a test's own requests.
+pub(crate) const PATIENCE: &str = "timeout=20s";
+
 /// What a command said that was not expected to fail, or not so.
 pub(crate) fn told(output: &Output) -> String {
     let texts = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     format!("{}, {}", output.status, texts.join("\n"))
+}
+
+/// A shim of `faults`, compiled; `None`, and a word why, without a compiler.
+pub(crate) fn shim(place: &Path, name: &str) -> Option<PathBuf> {
+    let library = place.join(format!("{name}.so"));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/faults/{name}.c"));
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).args(["-ldl", "-lpthread"]);
+    match compiler.output() {
+        Ok(output) if output.status.success() => Some(library),
+        other => {
+            println!("skipped: the shim cannot be compiled: {other:?}");
+            None
+        }
+    }
 }
 
 fn spawn(dir: &Path, given: &[String], environment: &[(String, String)]) -> (Child, BufReader<ChildStdout>) {
