@@ -106,6 +106,8 @@ pub const PING_MS: u64 = 250;
 pub const FREEZE_MS: u64 = 500;
 /// How long after such a gap writes are refused: what waited in the sockets arrives within it.
 pub const THAW_MS: u64 = 100;
+/// ... and how often the loop's own timer must have come round since, for a busy machine comes to them later.
+pub const THAW_ROUNDS: u32 = 4;
 /// Between two exchanges of bucket settings with one random peer.
 pub const GOSSIP_MS: u64 = 1000;
 /// A remote stamp further ahead than this never moves a node's clock.
@@ -150,8 +152,13 @@ pub const BATCH_RETRY_MS: u64 = 5;
 /// Decoded records that one shard keeps at hand, in bytes, when settings say nothing.
 pub const RECORD_CACHE_BYTES: usize = 16 << 20;
 
+/// What merging one record costs in background work besides its bytes, in bytes: small records keep a processor
+/// busy long before they fill a disk or a network.
+pub const RECORD_COST_BYTES: u64 = 4 << 10;
+/// What reading or removing one row costs besides its bytes, in bytes.
+pub const ROW_COST_BYTES: u64 = 1 << 10;
 /// Bytes per second of background work that one shard always lets through, however busy it is.
-pub const BACKGROUND_BYTES_MIN: u64 = 512 << 10;
+pub const BACKGROUND_BYTES_MIN: u64 = 2 << 20;
 /// ... when nothing is known yet.
 pub const BACKGROUND_BYTES_START: u64 = 16 << 20;
 /// ... when nothing else goes on.
@@ -184,12 +191,12 @@ pub const EXCHANGE_MS: u64 = 2500;
 pub const CHECK_MS: u64 = 2000;
 /// Between two writes of what a home remembers of its co-homes.
 pub const REMEMBER_MS: u64 = 10_000;
-/// Records of one page of a pull session.
-pub const PULL_PAGE_RECORDS_MAX: usize = 512;
+/// Records of one page of a pull session: few, since whoever makes a page or merges it does little else meanwhile.
+pub const PULL_PAGE_RECORDS_MAX: usize = 128;
 /// Bytes of one page of a pull session, after which it ends with the record that passed it.
 pub const PULL_PAGE_BYTES_MAX: usize = 256 << 10;
 /// Bytes that the sender of a page reads at most to fill it; what is left is the next page's.
-pub const PULL_SCAN_BYTES_MAX: usize = 4 << 20;
+pub const PULL_SCAN_BYTES_MAX: usize = 1 << 20;
 /// How long the asker of a pull session waits for one page.
 pub const PULL_PAGE_MS: u64 = 5000;
 /// How long a pull session is kept for an asker that does not go on.
@@ -221,7 +228,7 @@ pub const TREE_NODES_MAX: usize = 64;
 /// Keys in one answer that lists leaves.
 pub const TREE_KEYS_MAX: usize = 1024;
 /// Rows that are read at once to build a hash tree or to list its leaves.
-pub const TREE_PAGE_ROWS: usize = 512;
+pub const TREE_PAGE_ROWS: usize = 128;
 /// Bytes of such a page, after which it ends with the row that passed it.
 pub const TREE_PAGE_BYTES: usize = 1 << 20;
 /// Bytes of one shard's hash trees. An idle cluster's take none, a partition's with up to 16,384 keys 4 KiB: one

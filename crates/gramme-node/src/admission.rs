@@ -253,8 +253,9 @@ impl State {
 
 /// Between two looks at a queue that is full.
 const CROWDED: Duration = Duration::from_secs(1);
-/// A quarter of a second's budget may be drawn at once.
-const BURSTS_PER_S: u64 = 4;
+/// A twentieth of a second's budget may be drawn at once: what is drawn at once keeps a shard's thread busy, and its
+/// clients wait behind it.
+const BURSTS_PER_S: u64 = 20;
 /// The longest pause: the budget may have grown meanwhile.
 const PAUSE_MS_MAX: u64 = 1000;
 const FAIR_EVERY: u64 = 8;

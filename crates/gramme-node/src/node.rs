@@ -563,6 +563,7 @@ impl<E: Env> Node<E> {
             let due = env.now() + BEAT;
             env.sleep_until(due).await;
             self.beat();
+            self.0.pulse.borrow_mut().round();
             self.look_around(env.now().since(due));
             self.0.admission.beat(self.queues_percent());
             self.ping_the_quiet();

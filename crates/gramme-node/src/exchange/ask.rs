@@ -19,7 +19,7 @@ use crate::probe::Probe;
 use crate::replica::{Replica, disk};
 use crate::rows;
 use gramme_core::codec::decode_record;
-use gramme_core::limits::{PULL_PAGE_BYTES_MAX, PULL_PAGE_MS, PULLS_ASKED_MAX};
+use gramme_core::limits::{PULL_PAGE_BYTES_MAX, PULL_PAGE_MS, PULLS_ASKED_MAX, RECORD_COST_BYTES};
 use gramme_core::planted::{self, Bug};
 use gramme_core::{Frontier, Key, NodeId, PartitionId, Record, Seen};
 use gramme_storage::Scan;
@@ -246,7 +246,7 @@ impl<E: Env> Asking<'_, E> {
         let mut waiting = 0;
         for Pulled { key, record } in pulled {
             let key = key.detached();
-            waiting += record.len() as u64 + RECORD_COST;
+            waiting += record.len() as u64 + RECORD_COST_BYTES;
             if waiting >= SLICE_BYTES {
                 self.node.admission().slice(self.work, waiting).await;
                 waiting = 0;
@@ -331,8 +331,6 @@ impl<E: Env> Asking<'_, E> {
     }
 }
 
-/// What a record costs besides its bytes.
-const RECORD_COST: u64 = 256;
 /// Merged between two waits for a slice.
 const SLICE_BYTES: u64 = 64 << 10;
 /// How often, and after which pause, a merge is offered to a store that has no room.

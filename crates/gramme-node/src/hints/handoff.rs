@@ -25,7 +25,8 @@ use crate::replica::disk;
 use crate::request::Health;
 use crate::rows::{self, KIND_HINT, KIND_HINT_STORE, KIND_HINTS_SINCE};
 use crate::serve::refused;
-use gramme_core::limits::{HANDOFF_MS, HINT_PULLS_MAX, OFFER_MS, OFFERS_MAX};
+use bytes::Bytes;
+use gramme_core::limits::{HANDOFF_MS, HINT_PULLS_MAX, OFFER_MS, OFFERS_MAX, ROW_COST_BYTES};
 use gramme_core::planted::{self, Bug};
 use gramme_core::{NodeId, PartitionId, Seen};
 use gramme_storage::{Engine, EngineError, Scan};
@@ -187,8 +188,8 @@ async fn destroy<E: Env>(node: &Node<E>, partition: PartitionId) -> Result<(), E
     loop {
         let scan = Scan { prefix: row(KIND_HINT), after, rows_max: PAGE_ROWS, bytes_max: PAGE_BYTES };
         let page = node.0.env.engine().scan(scan).await?;
-        let bytes = page.rows.iter().map(|(row, value)| row.len() + value.len()).sum::<usize>();
-        node.admission().slice(Work::Handoff, bytes as u64).await;
+        let cost = |(row, value): &(_, Bytes)| (Bytes::len(row) + value.len()) as u64 + ROW_COST_BYTES;
+        node.admission().slice(Work::Handoff, page.rows.iter().map(cost).sum()).await;
         for (row, _) in &page.rows {
             store.remove(row.clone(), [])?;
         }
@@ -202,5 +203,5 @@ async fn destroy<E: Env>(node: &Node<E>, partition: PartitionId) -> Result<(), E
 
 /// What an offer costs the disks and the network, at a guess.
 const OFFER_BYTES: u64 = 1024;
-const PAGE_ROWS: usize = 512;
+const PAGE_ROWS: usize = 128;
 const PAGE_BYTES: usize = 1 << 20;

@@ -299,7 +299,7 @@ impl<E: Env> Audit<'_, E> {
         let mut after = after.map(|key| rows::key_row(self.partition, KIND_DATA, &key));
         loop {
             let page = scan::page(self.node, self.partition, after.take()).await.map_err(|_| BrokenOff)?;
-            self.slice(page.bytes).await;
+            self.slice(page.cost).await;
             let is_past = |key: &Key| last.is_some_and(|last| key > last);
             let mut ended = false;
             for (key, record) in page.rows {

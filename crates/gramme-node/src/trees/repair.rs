@@ -195,7 +195,7 @@ async fn verify_bucket<E: Env>(node: &Node<E>, partition: PartitionId, bucket: &
             return true;
         }
         after = page.next;
-        node.admission().slice(Work::Rebuild, page.bytes).await;
+        node.admission().slice(Work::Rebuild, page.cost).await;
     }
 }
 

@@ -11,7 +11,7 @@ use crate::probe::Probe;
 use crate::rows::{self, KIND_DATA};
 use bytes::Bytes;
 use gramme_core::codec::decode_record;
-use gramme_core::limits::{TREE_PAGE_BYTES, TREE_PAGE_ROWS};
+use gramme_core::limits::{ROW_COST_BYTES, TREE_PAGE_BYTES, TREE_PAGE_ROWS};
 use gramme_core::merkle::{FAN_OUT, KEYS_PER_LEAF};
 use gramme_core::{Key, PartitionId, Record};
 use gramme_storage::{EngineError, Scan};
@@ -92,7 +92,7 @@ pub(crate) async fn scan<E: Env>(
         }
         after = page.next;
         // Paid for afterwards: only then is it known what it was.
-        node.admission().slice(work, page.bytes).await;
+        node.admission().slice(work, page.cost).await;
     }
     if whole {
         node.0.store.read_whole(partition);
@@ -121,8 +121,8 @@ pub(crate) struct Rows {
     pub(crate) corrupt: Vec<Bytes>,
     /// Whether all rows there are can be read.
     pub(crate) whole: bool,
-    /// Bytes of all of them.
-    pub(crate) bytes: u64,
+    /// What reading them has cost, in bytes of background work.
+    pub(crate) cost: u64,
     /// The row after which the next page begins; `None` if this was the last.
     pub(crate) next: Option<Bytes>,
 }
@@ -149,11 +149,11 @@ pub(crate) async fn page_within<E: Env>(
         rows: Vec::with_capacity(page.rows.len()),
         corrupt: Vec::new(),
         whole: !page.damaged,
-        bytes: 0,
+        cost: 0,
         next,
     };
     for (row, value) in page.rows {
-        read.bytes += (row.len() + value.len()) as u64;
+        read.cost += (row.len() + value.len()) as u64 + ROW_COST_BYTES;
         let record = Key::from_joined(rows::rest(&row)).ok().zip(decode_record(&value).ok());
         match record {
             Some((key, record)) => {

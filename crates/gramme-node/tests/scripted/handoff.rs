@@ -3,6 +3,7 @@
 use crate::world::*;
 use gramme_core::bucket::Level;
 use gramme_core::codec::encode_record;
+use gramme_core::limits::PULL_PAGE_RECORDS_MAX;
 use gramme_core::{Dot, Frontier, Incarnation, NodeId, Record, Seen};
 use gramme_node::rows::{KIND_HINT, KIND_HINT_STORE, KIND_HINTS_SINCE};
 use gramme_node::{Event, Probe};
@@ -216,7 +217,8 @@ fn a_home_whose_pull_breaks_does_not_say_that_it_has_it() {
 #[test]
 fn a_store_that_a_home_is_pulling_is_not_destroyed_under_it() {
     let story = Story::at_fallback();
-    for n in 1..=600 {
+    let count = PULL_PAGE_RECORDS_MAX as u64 + 88;
+    for n in 1..=count {
         hint(&story, &format!("k{n:04}"), &foreign(77, n, "v"), story.list[1]);
     }
     let pull = Body::Pull {
@@ -232,7 +234,7 @@ fn a_store_that_a_home_is_pulling_is_not_destroyed_under_it() {
         story.pass_ms(1_001);
         covers(&story, &offers(&story));
     }
-    assert_eq!(story.node.status().hints.hints, 600, "the session would take what it is not sent for seen");
+    assert_eq!(story.node.status().hints.hints, count, "the session would take what it is not sent for seen");
     story.peer_says(story.list[1], 6, 1_000_000, Body::PullMore { session, after });
     story.pass_ms(1_100);
     assert_eq!(story.node.status().hints.stores, 0);

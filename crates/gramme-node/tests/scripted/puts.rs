@@ -89,6 +89,9 @@ fn a_coordinator_that_was_frozen_refuses_what_waited() {
     assert_eq!((late.reason, late.outcome), (Reason::Frozen, Outcome::NotApplied));
     assert!(story.heard().is_empty());
     story.pass_ms(200);
+    let later = story.asks(write(put("k", "v", 3))).failure();
+    assert_eq!(later.reason, Reason::Frozen, "its loop has not come round often enough");
+    story.pass_ms(300);
     story.asks(write(put("k", "v", 2)));
     assert_eq!(story.heard().len(), 2, "a moment later writes are taken again");
 }
