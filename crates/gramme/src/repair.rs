@@ -183,12 +183,7 @@ impl Told {
 
     /// Copies that have not been found the same since somebody last asked.
     fn waiting(&self) -> u64 {
-        let of_node = |status: &Json| {
-            let asked = status["asked_ms"].as_u64().unwrap_or(u64::MAX);
-            let stale = |peer: &&Json| peer["verified_ms"].as_u64().is_none_or(|ago| ago > asked);
-            peers(status).filter(stale).count() as u64
-        };
-        self.nodes.values().map(of_node).sum()
+        self.nodes.values().map(copies_waiting).sum()
     }
 
     fn verifying(&self) -> bool {
@@ -244,6 +239,13 @@ impl Told {
         let silent = self.silent.iter().map(|(node, why)| format!("\nwarning  {node}: {why}"));
         silent.fold(text, |text, line| text + &line)
     }
+}
+
+/// Of one node, copies that have not been found the same since somebody last asked.
+pub(crate) fn copies_waiting(status: &Json) -> u64 {
+    let asked = status["asked_ms"].as_u64().unwrap_or(u64::MAX);
+    let stale = |peer: &&Json| peer["verified_ms"].as_u64().is_none_or(|ago| ago > asked);
+    peers(status).filter(stale).count() as u64
 }
 
 fn copies_row(name: &str, peer: &str, copies: &[&Json]) -> [String; 8] {

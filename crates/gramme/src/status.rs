@@ -120,6 +120,11 @@ fn verdict(asked: &Json, members: &[Member<'_>]) -> String {
         (_, Some(spare)) => {
             format!("DEGRADED  {of_all}; any {spare} more may fail without failing a request at quorum")
         }
+        (_, None) if members.len() as u64 - lost <= n / 2 => {
+            format!(
+                "CRITICAL  {of_all}; too few for a quorum: only requests for fewer answers, as r=1 and w=1, go on"
+            )
+        }
         (_, None) => format!("CRITICAL  {of_all}; keys whose homes are mostly down cannot be read at quorum"),
     }
 }
@@ -211,7 +216,7 @@ fn warning(member: &Member<'_>, has_fallbacks: bool) -> Option<String> {
                 "partitions"
             )
         )),
-        _ => hints(member.says?).or_else(|| lag(member.says?)),
+        _ => hints(member.says?).or_else(|| lag(member.says?)).or_else(|| tombstones(member.says?)),
     }
 }
 
@@ -232,6 +237,20 @@ fn hints(says: &Json) -> Option<String> {
             "it has kept {} for {} for nodes that are away: bring them back",
             counted(figure("hints"), "hint", "hints"),
             span(old_ms / 1000)
+        )
+    })
+}
+
+/// Tombstones that cannot go, and for whom they wait.
+fn tombstones(says: &Json) -> Option<String> {
+    let blocking: Vec<&str> =
+        says["store"]["reclaim_blocked_by"].as_array()?.iter().filter_map(Json::as_str).collect();
+    let count = says["store"]["tombstones"].as_u64().filter(|count| *count > 0)?;
+    (!blocking.is_empty()).then(|| {
+        format!(
+            "it keeps {} until {} has seen them: a node that is down must come back for that",
+            counted(count, "tombstone", "tombstones"),
+            blocking.join(" and ")
         )
     })
 }
@@ -343,6 +362,16 @@ mod tests {
         assert_eq!((refilling(&well), lag(&well)), (String::new(), None));
     }
 
+    #[test]
+    fn tombstones_that_wait_for_somebody_are_told_with_the_name() {
+        let says =
+            |count: u64, by: &[&str]| json!({ "store": { "tombstones": count, "reclaim_blocked_by": by } });
+        let words =
+            "it keeps 3 tombstones until n1 has seen them: a node that is down must come back for that";
+        assert_eq!(tombstones(&says(3, &["n1"])).as_deref(), Some(words));
+        assert_eq!((tombstones(&says(0, &["n1"])), tombstones(&says(3, &[]))), (None, None));
+    }
+
     fn says(standing: &str) -> Result<Json, Error> {
         Ok(json!({
             "node": { "standing": standing, "draining": false, "hints": 0, "in_flight": 2, "uptime_ms": 65_000 },
@@ -374,7 +403,11 @@ mod tests {
                 "DEGRADED  2 of 3 nodes up; requests at quorum go on, but no further",
             ),
             (["up", "up", "up"], [Some(up()), Some(says("unproven")), Some(up())], "DEGRADED  2 of 3"),
-            (["up", "down", "down"], [Some(up()), None, None], "CRITICAL  1 of 3"),
+            (
+                ["up", "down", "down"],
+                [Some(up()), None, None],
+                "CRITICAL  1 of 3 nodes up; too few for a quorum",
+            ),
             (["up", "suspect", "up"], [Some(up()), Some(up()), Some(up())], "HEALTHY   3 of 3"),
         ] {
             let told: BTreeMap<_, _> = answers

@@ -4,16 +4,15 @@
 //! The foreground is paced, not as fast as it can be: what is measured is how long its requests take before the
 //! node was killed and while it catches up, not how much work a machine can do at once.
 
+use super::foreground::{Foreground, Took, each_key};
 use super::ground::Ground;
 use super::settle::amiss;
 use crate::failure::Failure;
 use crate::output::{grouped, print_json, print_line};
 use gramme_client::{Client, Options};
 use serde_json::json;
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
 use std::time::{Duration, Instant};
-use tokio::time::{interval, sleep};
+use tokio::time::sleep;
 
 /// What was measured.
 struct Figures {
@@ -25,21 +24,6 @@ struct Figures {
     amiss: Vec<String>,
     before: Took,
     during: Took,
-}
-
-/// Requests of the foreground in one phase, in microseconds, ascending.
-#[derive(Default)]
-struct Took(Vec<u32>);
-
-impl Took {
-    fn of(mut all: Vec<u32>) -> Took {
-        all.sort_unstable();
-        Took(all)
-    }
-
-    fn at(&self, per_cent: usize) -> u32 {
-        self.0.get(self.0.len() * per_cent / 100).copied().unwrap_or_default()
-    }
 }
 
 /// Runs it, and says whether all that is asked of it came true.
@@ -54,10 +38,13 @@ pub(super) async fn catch_up(
     sleep(WARM_UP).await;
     foreground.take();
     sleep(BASELINE).await;
-    let before = Took::of(foreground.take());
+    let before = foreground.take();
     ground.kill(DOWN).await;
     let begun = Instant::now();
-    let failed = write_all(&ground.urls(), writes).await?;
+    let failed = each_key(&ground.urls(), writes, async |client: &Client, number| {
+        client.put(BUCKET, key(number).as_bytes(), vec![b'v'; VALUE_BYTES]).await.is_ok()
+    })
+    .await?;
     let wrote_in = begun.elapsed();
     // What the writes themselves cost is over before the node returns.
     sleep(WARM_UP).await;
@@ -74,8 +61,8 @@ pub(super) async fn catch_up(
         }
         sleep(BETWEEN_LOOKS).await;
     };
-    let during = Took::of(foreground.take());
-    foreground.stop.set(true);
+    let during = foreground.take();
+    foreground.stop();
     let figures = Figures { writes, wrote_in, failed, served_after, whole_after, amiss, before, during };
     figures.print(as_json)
 }
@@ -102,65 +89,6 @@ async fn left_to_do(ground: &Ground, client: &Client, writes: u32) -> Vec<String
     left
 }
 
-async fn write_all(urls: &[String], writes: u32) -> Result<u32, Failure> {
-    let client = Client::without_asking(urls, Options { token: None, spread: true })?;
-    let (next, failed) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
-    let mut running = Vec::new();
-    for _ in 0..WRITERS {
-        let (client, next, failed) = (client.clone(), next.clone(), failed.clone());
-        running.push(tokio::task::spawn_local(async move {
-            while next.get() < writes {
-                let number = next.replace(next.get() + 1);
-                if client.put(BUCKET, key(number).as_bytes(), vec![b'v'; VALUE_BYTES]).await.is_err() {
-                    failed.set(failed.get() + 1);
-                }
-            }
-        }));
-    }
-    for writer in running {
-        writer.await.map_err(|e| Failure::failed(format!("a writer of the run broke: {e}")))?;
-    }
-    Ok(failed.get())
-}
-
-/// Clients who go on at an even pace: reads and writes on keys of their own.
-struct Foreground {
-    took: Rc<RefCell<Vec<u32>>>,
-    stop: Rc<Cell<bool>>,
-}
-
-impl Foreground {
-    fn begin(urls: &[String]) -> Result<Foreground, Failure> {
-        let foreground = Foreground { took: Rc::default(), stop: Rc::default() };
-        for number in 0..FOREGROUND {
-            let client = Client::without_asking(urls, Options { token: None, spread: true })?;
-            let (took, stop) = (foreground.took.clone(), foreground.stop.clone());
-            tokio::task::spawn_local(async move {
-                let mut pace = interval(PACE);
-                let mut turn = 0u32;
-                while !stop.get() {
-                    pace.tick().await;
-                    turn += 1;
-                    let key = format!("foreground-{number}-{}", turn / 2 % FOREGROUND_KEYS);
-                    let begun = Instant::now();
-                    // A request that fails counts as long as it took; failures are what the rounds judge.
-                    if turn.is_multiple_of(2) {
-                        drop(client.put(FOREGROUND_BUCKET, key.as_bytes(), turn.to_string()).await);
-                    } else {
-                        drop(client.get(FOREGROUND_BUCKET, key.as_bytes()).await);
-                    }
-                    took.borrow_mut().push(begun.elapsed().as_micros().min(u32::MAX.into()) as u32);
-                }
-            });
-        }
-        Ok(foreground)
-    }
-
-    fn take(&self) -> Vec<u32> {
-        self.took.take()
-    }
-}
-
 impl Figures {
     fn print(&self, as_json: bool) -> Result<bool, Failure> {
         let steady = self.during.at(99) <= 2 * self.before.at(99);
@@ -175,7 +103,7 @@ impl Figures {
                 "amiss": self.amiss,
                 "p50_us": { "before": self.before.at(50), "during": self.during.at(50) },
                 "p99_us": { "before": self.before.at(99), "during": self.during.at(99) },
-                "foreground": { "before": self.before.0.len(), "during": self.during.0.len() },
+                "foreground": { "before": self.before.count(), "during": self.during.count() },
                 "within_a_minute": kept,
                 "p99_within_twice": steady,
             }))?;
@@ -213,13 +141,7 @@ fn key(number: u32) -> String {
 
 const DOWN: usize = 1;
 const BUCKET: &str = "catch-up";
-const FOREGROUND_BUCKET: &str = "default";
-const WRITERS: usize = 32;
 const VALUE_BYTES: usize = 100;
-const FOREGROUND: u32 = 4;
-const FOREGROUND_KEYS: u32 = 100;
-/// 4 clients: 200 requests a second.
-const PACE: Duration = Duration::from_millis(20);
 const WARM_UP: Duration = Duration::from_secs(3);
 const BASELINE: Duration = Duration::from_secs(15);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);

@@ -30,7 +30,7 @@ pub(super) struct Ground {
 
 impl Ground {
     /// Makes a new cluster in an empty directory and starts it.
-    pub(super) async fn start(dir: &Path, nodes: usize) -> Result<Ground, Failure> {
+    pub(super) async fn start(dir: &Path, nodes: usize, reclaim: bool) -> Result<Ground, Failure> {
         fs::create_dir_all(dir).map_err(|e| Failure::io("cannot make", dir, &e))?;
         if fs::read_dir(dir).is_ok_and(|mut inside| inside.next().is_some()) {
             return Err(Failure::failed(format!("{} is not empty: choose another --dir", dir.display())));
@@ -49,7 +49,7 @@ impl Ground {
             let node_dir = dir.join(&member.name);
             fs::create_dir_all(&node_dir).map_err(|e| Failure::io("cannot make", &node_dir, &e))?;
             let path = node_dir.join(SETTINGS_FILE);
-            fs::write(&path, settings(port, node, member))
+            fs::write(&path, settings(port, node, member, reclaim))
                 .map_err(|e| Failure::io("cannot write", &path, &e))?;
             network.stand_in(node, &member.address, address(port, node, PEER), numbers.clone()).await?;
         }
@@ -214,10 +214,11 @@ fn member(port: u16, node: usize) -> Result<Member, Failure> {
     })
 }
 
-fn settings(port: u16, node: usize, member: &Member) -> String {
+fn settings(port: u16, node: usize, member: &Member, reclaim: bool) -> String {
     format!(
         "# Node {node} of a chaos run; its peers reach it through the fault proxy at {proxy}.\n\n\
-         [node]\nid = \"{id}\"\n\n[cluster]\nfile = \"../{CLUSTER_FILE}\"\n\n[storage]\ndata_dir = \"data\"\n\n\
+         [node]\nid = \"{id}\"\n\n[cluster]\nfile = \"../{CLUSTER_FILE}\"\n\n[storage]\ndata_dir = \"data\"\n\
+         reclaim = {reclaim}\n\n\
          [listen]\nhttp = \"{http}\"\nresp = \"{resp}\"\npeer = \"{peer}\"\n\n[server]\nshards = 1\n",
         proxy = member.address,
         id = member.id,

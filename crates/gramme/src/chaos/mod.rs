@@ -9,7 +9,9 @@
 //! It refuses to know how nodes do what they do: it speaks to their doors, their processes, directories and links.
 
 mod catch_up;
+mod deletes;
 mod faults;
+mod foreground;
 mod ground;
 mod load;
 mod proxy;
@@ -34,7 +36,7 @@ use tokio::time::sleep;
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  gramme chaos                                    five nodes, ten rounds of every fault\n  gramme chaos --faults stop --stop-secs 15 --rounds 5\n  gramme chaos --faults wipe,old-copy --copy-age-secs 600 --json\n  gramme chaos --scenario catch-up --writes 100000\n\nExits with 1 if a promise was broken; the directory with all logs is then kept."
+    after_help = "Examples:\n  gramme chaos                                    five nodes, ten rounds of every fault\n  gramme chaos --faults stop --stop-secs 15 --rounds 5\n  gramme chaos --faults wipe,old-copy --copy-age-secs 600 --json\n  gramme chaos --reclaim --stop-secs 15\n  gramme chaos --scenario catch-up --writes 100000\n  gramme chaos --scenario deletes\n\nExits with 1 if a promise was broken; the directory with all logs is then kept."
 )]
 pub(crate) struct Chaos {
     /// How many nodes
@@ -43,12 +45,12 @@ pub(crate) struct Chaos {
     /// How many rounds; the faults take turns
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     rounds: u16,
-    /// Instead of rounds: a node that was down for many writes has them all soon
+    /// Instead of rounds, one story with figures
     #[arg(long)]
     scenario: Option<Scenario>,
-    /// How many writes the scenario has
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
-    writes: u32,
+    /// How many writes or deletes the scenario has [default: 100000, 10000 for deletes]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    writes: Option<u32>,
     /// What is drawn follows from it; how processes run does not
     #[arg(long, default_value_t = 7)]
     seed: u64,
@@ -67,6 +69,9 @@ pub(crate) struct Chaos {
     /// How long a cluster may take to become whole after a round, in seconds
     #[arg(long, default_value_t = 60)]
     settle_secs: u64,
+    /// Let all nodes reclaim tombstones (`storage.reclaim = true`)
+    #[arg(long)]
+    reclaim: bool,
     /// How many clients write at once
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
     clients: u32,
@@ -84,8 +89,10 @@ pub(crate) struct Chaos {
 /// What is run instead of rounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Scenario {
-    /// A node is down for many writes, and comes back
+    /// A node that was down for many writes comes back and has them all soon
     CatchUp,
+    /// Tombstones go, stay while a home is down, and go when it is back
+    Deletes,
 }
 
 impl Chaos {
@@ -109,10 +116,21 @@ impl Chaos {
     }
 
     async fn rounds(&self, dir: &Path) -> Result<bool, Failure> {
-        let mut ground = Ground::start(dir, self.nodes.into()).await?;
-        if self.scenario == Some(Scenario::CatchUp) {
-            let within = Duration::from_secs(self.settle_secs.max(60));
-            let kept = catch_up::catch_up(&mut ground, self.writes, within, self.json).await;
+        let mut ground =
+            Ground::start(dir, self.nodes.into(), self.reclaim || self.scenario == Some(Scenario::Deletes))
+                .await?;
+        if let Some(scenario) = self.scenario {
+            let within = Duration::from_secs(self.settle_secs);
+            let kept = match scenario {
+                Scenario::CatchUp => {
+                    let writes = self.writes.unwrap_or(CATCH_UP_WRITES);
+                    catch_up::catch_up(&mut ground, writes, within, self.json).await
+                }
+                Scenario::Deletes => {
+                    let writes = self.writes.unwrap_or(DELETES);
+                    deletes::deletes(&mut ground, writes, within, self.json).await
+                }
+            };
             ground.stop().await;
             return kept;
         }
@@ -204,5 +222,7 @@ impl Chaos {
     }
 }
 
+const CATCH_UP_WRITES: u32 = 100_000;
+const DELETES: u32 = 10_000;
 /// Servers finish what they have begun until its deadline.
 const GRACE_US: u64 = 2 * REQUEST_MS * 1000;

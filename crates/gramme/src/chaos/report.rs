@@ -21,7 +21,8 @@ pub(super) struct Round {
     pub(super) gaps: BTreeMap<Class, Duration>,
     pub(super) siblings_max: usize,
     pub(super) started_in: Option<Duration>,
-    pub(super) settled_in: Option<Duration>,
+    pub(super) whole_in: Option<Duration>,
+    pub(super) healthy_in: Option<Duration>,
     pub(super) amiss: Vec<String>,
     pub(super) differ: usize,
     pub(super) violations: Vec<Violation>,
@@ -47,7 +48,8 @@ impl Round {
 
     /// Adds how the cluster became whole.
     pub(super) fn settled(&mut self, settled: &Settled) {
-        self.settled_in = settled.took;
+        self.whole_in = settled.whole;
+        self.healthy_in = settled.healthy;
         self.amiss = settled.amiss.clone();
         self.differ = settled.differ.len();
     }
@@ -70,7 +72,7 @@ impl Round {
         self.violations.is_empty()
             && self.failed.is_empty()
             && self.died.is_empty()
-            && self.settled_in.is_some()
+            && self.healthy_in.is_some()
             && self.gap() < GAP_MAX
             // A round in which little happened proves little.
             && self.acknowledged >= ACKNOWLEDGED_MIN
@@ -95,16 +97,19 @@ impl Round {
             "gap_ms": gaps,
             "p99_us": self.p99().as_micros() as u64,
             "started_ms": self.started_in.map(millis),
-            "settled_ms": self.settled_in.map(millis),
+            "whole_ms": self.whole_in.map(millis),
+            "healthy_ms": self.healthy_in.map(millis),
             "homes_differ": self.differ,
             "amiss": self.amiss,
             "died": self.died,
         })
     }
 
-    fn row(&self, number: &str) -> [String; 13] {
+    fn row(&self, number: &str) -> [String; 14] {
         let count =
             |promises: [Promise; 2]| promises.iter().map(|p| self.count(*p)).sum::<usize>().to_string();
+        let after =
+            |took: Option<Duration>| took.map_or("no".into(), |took| format!("{:.1} s", took.as_secs_f64()));
         let gap = |class| self.gaps.get(&class).map_or("-".to_string(), |gap| millis(*gap).to_string());
         [
             number.to_string(),
@@ -119,7 +124,8 @@ impl Round {
             gap(Class::Roaming),
             format!("{:.0}", self.p99().as_secs_f64() * 1000.0),
             self.siblings_max.to_string(),
-            self.settled_in.map_or("no".to_string(), |took| format!("{:.1} s", took.as_secs_f64())),
+            after(self.whole_in),
+            after(self.healthy_in),
         ]
     }
 }
@@ -127,7 +133,7 @@ impl Round {
 /// The whole run as one round. What the last look at all keys found belongs to no round of its own.
 fn total(rounds: &[Round], last: Vec<Violation>) -> Round {
     let mut total = Round { what: "all".into(), fault: "all", ..Round::default() };
-    total.settled_in = Some(Duration::ZERO);
+    (total.whole_in, total.healthy_in) = (Some(Duration::ZERO), Some(Duration::ZERO));
     for round in rounds {
         total.requests += round.requests;
         total.acknowledged += round.acknowledged;
@@ -137,7 +143,8 @@ fn total(rounds: &[Round], last: Vec<Violation>) -> Round {
         total.amiss.extend(round.amiss.iter().cloned());
         total.differ += round.differ;
         total.siblings_max = total.siblings_max.max(round.siblings_max);
-        total.settled_in = total.settled_in.zip(round.settled_in).map(|(a, b)| a.max(b));
+        total.whole_in = total.whole_in.zip(round.whole_in).map(|(a, b)| a.max(b));
+        total.healthy_in = total.healthy_in.zip(round.healthy_in).map(|(a, b)| a.max(b));
         total.took.extend(&round.took);
         for (class, gap) in &round.gaps {
             let most = total.gaps.entry(*class).or_default();
@@ -183,6 +190,7 @@ pub(super) fn print(rounds: &[Round], last: Vec<Violation>, as_json: bool) -> Re
         "P99",
         "SIBLINGS",
         "WHOLE AFTER",
+        "HEALTHY AFTER",
     ]);
     for (at, round) in rounds.iter().enumerate() {
         shown.add_row(round.row(&(at + 1).to_string()));

@@ -1,11 +1,16 @@
 //! The end of a round: the cluster is given time to become whole by itself, without one read; then what each
-//! home holds is compared, and only then everything is read.
+//! home holds is compared, the hash trees of all homes are, and only then everything is read.
+//!
+//! Two moments are told apart. *Whole*: nothing is left to do, and all homes of every key hold the same. *Healthy*:
+//! it is whole, every node thinks well of every other, and all hash trees were found the same after that. A peer that
+//! was frozen may be called suspect for a while, which is no breach; one that stays so is.
 
 use super::ground::Ground;
 use super::load::{left_of, place};
 use crate::failure::Failure;
+use crate::repair::copies_waiting;
 use gramme_check::{Key, Left};
-use gramme_client::Client;
+use gramme_client::{Client, Error};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -14,30 +19,68 @@ use tokio::time::sleep;
 /// How a cluster became whole.
 #[derive(Debug)]
 pub(super) struct Settled {
-    /// How long it took; `None` if it did not within the time.
-    pub(super) took: Option<Duration>,
+    /// After how long all homes of every key held the same and nothing was left to do; `None` if not in time.
+    pub(super) whole: Option<Duration>,
+    /// After how long all nodes thought well of each other too, and all trees agreed; `None` if not in time.
+    pub(super) healthy: Option<Duration>,
     /// What is still amiss.
     pub(super) amiss: Vec<String>,
     /// Keys whose homes still hold different versions.
     pub(super) differ: Vec<Key>,
 }
 
-/// Waits until every node says that nothing is left to do, and the homes of every key hold the same versions.
+/// Waits until every node says that nothing is left to do, the homes of every key hold the same versions, and the
+/// hash trees of all partitions agree.
 pub(super) async fn settle(ground: &Ground, client: &Client, keys: &[Key], within: Duration) -> Settled {
     let begun = Instant::now();
     let mut differ = keys.to_vec();
+    let mut whole = None;
+    let mut asked = false;
     loop {
-        let amiss = amiss(ground, client).await;
-        if amiss.is_empty() {
+        let mut amiss = amiss(ground, client).await;
+        if amiss.is_empty() && whole.is_none() {
             differ = differing(client, &differ).await;
+            whole = differ.is_empty().then(|| begun.elapsed());
         }
-        let whole = amiss.is_empty() && differ.is_empty();
-        if whole || begun.elapsed() >= within {
-            let differ = if amiss.is_empty() { differ } else { differing(client, &differ).await };
-            return Settled { took: whole.then(|| begun.elapsed()), amiss, differ };
+        if whole.is_some() {
+            amiss.extend(suspected(client).await);
+            let answers = if asked { client.repairs().await } else { client.repair_now().await };
+            asked = true;
+            amiss.extend(unequal_trees(answers));
+        }
+        let healthy = (whole.is_some() && amiss.is_empty()).then(|| begun.elapsed());
+        if healthy.is_some() || begun.elapsed() >= within {
+            if whole.is_none() {
+                differ = differing(client, &differ).await;
+            }
+            return Settled { whole, healthy, amiss, differ };
         }
         sleep(BETWEEN_LOOKS).await;
     }
+}
+
+/// Who does not think well of whom.
+async fn suspected(client: &Client) -> Vec<String> {
+    let mut amiss = Vec::new();
+    for status in client.statuses().await.into_iter().filter_map(|(_, status)| status.ok()) {
+        let members = status["members"].as_array().into_iter().flatten();
+        for member in members.filter(|member| member["self"] != true && member["health"] != "up") {
+            amiss.push(format!("{} calls {} {}", status["node"]["name"], member["name"], member["health"]));
+        }
+    }
+    amiss
+}
+
+/// Copies whose trees have not been found the same since all were to be compared.
+fn unequal_trees(answers: Vec<(String, Result<Json, Error>)>) -> Vec<String> {
+    let of = |(address, answer): (String, Result<Json, Error>)| match answer {
+        Ok(status) => match copies_waiting(&status) {
+            0 => None,
+            left => Some(format!("the trees of {left} copies at {} do not agree yet", status["name"])),
+        },
+        Err(why) => Some(format!("{address} does not say how its trees compare: {why}")),
+    };
+    answers.into_iter().filter_map(of).collect()
 }
 
 /// What the nodes say is left to do. What a release does not report is taken as done.
@@ -61,7 +104,7 @@ pub(super) async fn amiss(ground: &Ground, client: &Client) -> Vec<String> {
         if status["store"]["broken"].is_string() {
             amiss.push(format!("{name}: {}", status["store"]["broken"]));
         }
-        // A peer that was frozen is suspected for a while of being slow; that says nothing of what it holds.
+        // That a peer is suspect says nothing of what it holds.
         let members = status["members"].as_array().into_iter().flatten();
         for member in members.filter(|member| member["self"] != true && member["health"] == "down") {
             amiss.push(format!("{name} thinks {} is {}", member["name"], member["health"]));
@@ -75,22 +118,37 @@ pub(super) async fn amiss(ground: &Ground, client: &Client) -> Vec<String> {
 
 /// Keys whose homes hold different versions, by their own word, which repairs nothing.
 async fn differing(client: &Client, keys: &[Key]) -> Vec<Key> {
-    let mut differing = Vec::new();
-    for key in keys {
-        let (bucket, name) = place(*key);
-        let same = match client.ring(bucket, name.as_bytes()).await {
-            Ok(ring) => {
-                let held: BTreeSet<Option<Vec<String>>> =
-                    ring["homes"].as_array().into_iter().flatten().map(versions).collect();
-                held.len() == 1 && !held.contains(&None)
+    let parts = keys.chunks(keys.len().div_ceil(AT_ONCE).max(1)).map(|part| {
+        let (client, part) = (client.clone(), part.to_vec());
+        let of_part = async move {
+            let mut differing = Vec::new();
+            for key in part {
+                if !holds_the_same(&client, key).await {
+                    differing.push(key);
+                }
             }
-            Err(_) => false,
+            differing
         };
-        if !same {
-            differing.push(*key);
+        tokio::task::spawn_local(of_part)
+    });
+    let running: Vec<_> = parts.collect();
+    let mut differing = Vec::new();
+    for part in running {
+        // Only a defect of ours ends such a task; then nothing is known of its keys.
+        match part.await {
+            Ok(part) => differing.extend(part),
+            Err(_) => return keys.to_vec(),
         }
     }
     differing
+}
+
+async fn holds_the_same(client: &Client, key: Key) -> bool {
+    let (bucket, name) = place(key);
+    let Ok(ring) = client.ring(bucket, name.as_bytes()).await else { return false };
+    let held: BTreeSet<Option<Vec<String>>> =
+        ring["homes"].as_array().into_iter().flatten().map(versions).collect();
+    held.len() == 1 && !held.contains(&None)
 }
 
 /// The names of the versions that a home holds, deletions left out; `None` if it could not say.
@@ -119,5 +177,6 @@ pub(super) async fn read_all(client: &Client, keys: &[Key]) -> Result<BTreeMap<K
     Ok(left)
 }
 
+const AT_ONCE: usize = 16;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
 const ALL: &str = "r=all; timeout=10s";
