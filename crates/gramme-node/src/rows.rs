@@ -258,24 +258,26 @@ pub fn decode_hint(bytes: &Bytes) -> Result<(Vec<NodeId>, Record, Bytes), BadByt
     Ok((homes, decode_record(&encoded)?, encoded))
 }
 
-/// The checkpoint of a partition's hash tree.
-pub fn encode_tree(tree: &Tree, tombstones: Tombstones) -> Bytes {
+/// The checkpoint of a partition's hash tree, and whether any value in the partition expires: its keys are then to
+/// be found again.
+pub fn encode_tree(tree: &Tree, tombstones: Tombstones, expires: bool) -> Bytes {
     let mut w = Writer::with_capacity(64);
     w.u8(VERSION);
-    w.u8(u8::from(tombstones == Tombstones::Skipped));
+    w.u8(u8::from(tombstones == Tombstones::Skipped) | u8::from(expires) << 1);
     write_tree(&mut w, tree);
     close(w)
 }
 
 /// Reads [`encode_tree`] back, if the tree treats tombstones like this.
-pub fn decode_tree(bytes: &[u8], tombstones: Tombstones) -> Result<Tree, BadBytes> {
+pub fn decode_tree(bytes: &[u8], tombstones: Tombstones) -> Result<(Tree, bool), BadBytes> {
     let mut r = unseal(bytes, VERSION)?;
-    if r.u8()? != u8::from(tombstones == Tombstones::Skipped) {
+    let flags = r.u8()?;
+    if flags & !2 != u8::from(tombstones == Tombstones::Skipped) {
         return Err(BadBytes::Malformed);
     }
     let tree = read_tree(&mut r)?;
     r.end()?;
-    Ok(tree)
+    Ok((tree, flags & 2 != 0))
 }
 
 fn close(mut w: Writer) -> Bytes {
@@ -337,8 +339,10 @@ mod tests {
     fn a_checkpoint_is_its_tree_or_nothing() {
         let mut tree = Tree::new(2);
         tree.change(b"\x01bk", 0, 7);
-        let stored = encode_tree(&tree, Tombstones::Counted);
-        assert_eq!(decode_tree(&stored, Tombstones::Counted), Ok(tree));
+        let stored = encode_tree(&tree, Tombstones::Counted, false);
+        assert_eq!(decode_tree(&stored, Tombstones::Counted), Ok((tree.clone(), false)));
+        let expiring = encode_tree(&tree, Tombstones::Skipped, true);
+        assert_eq!(decode_tree(&expiring, Tombstones::Skipped), Ok((tree, true)));
         assert!(decode_tree(&stored, Tombstones::Skipped).is_err(), "a tree of another kind");
         assert!(decode_tree(&[], Tombstones::Counted).is_err(), "emptied by a later write");
         for at in 0..stored.len() {

@@ -1,12 +1,12 @@
 //! Putting tombstones in the place of values that have expired (design section 6; correctness.md 2.4).
 //!
 //! An expired value reads as a tombstone at once, on every node alike, from its stored stamp and time to live. Its
-//! bytes go later and by an ordinary write: the first healthy home of its key coordinates a tombstone that covers
-//! exactly the expired siblings, after a while that differs from key to key. Nothing is ever removed by a replica
+//! bytes go later and by an ordinary write: the first healthy home of its key, or the next a minute after it,
+//! coordinates a tombstone that covers exactly the expired siblings, after a while that differs from key to key. Nothing is ever removed by a replica
 //! for itself, which the other replicas would repair again, and nothing happens at the instant of expiry.
 //!
 //! The keys that expire soonest are kept in mind, as many as have room; the scans of their partitions find the
-//! others.
+//! others, and those that a life before this one had in mind.
 
 use crate::admission::Work;
 use crate::coordinate;
@@ -55,6 +55,12 @@ impl Expiring {
         }
         let (_, key) = self.by_time.pop_first()?;
         self.by_key.remove(&key).map(|(_, partition)| (partition, key))
+    }
+
+    /// Partitions with keys that expire.
+    pub(crate) fn partitions(&self) -> BTreeSet<PartitionId> {
+        let in_mind = self.by_key.values().map(|(_, partition)| *partition);
+        in_mind.chain(self.crowded_out.iter().copied()).collect()
     }
 
     /// Looks at a key again at this time.
@@ -109,13 +115,11 @@ async fn look_at<E: Env>(node: &Node<E>, partition: PartitionId, key: Key, past_
     // Keys that expired together go one by one.
     let spread_ms = gramme_core::merkle::leaf_of(key.as_bytes(), gramme_core::merkle::DEPTH_MAX).into();
     let spread_ms: u64 = (5 * node.0.options.upkeep.expiry_after_ms).saturating_mul(spread_ms) >> 16;
-    let waits_ms = (at + spread_ms).saturating_sub(past_ms);
+    // The homes before this one have had their turns first; they may not have the key in mind.
+    let turn_ms = waits_for(node, partition) * AGAIN_MS;
+    let waits_ms = (at + spread_ms + turn_ms).saturating_sub(past_ms);
     if waits_ms > 0 {
         return later(waits_ms);
-    }
-    match waits_for(node, partition) {
-        0 => {}
-        homes => return later(homes * AGAIN_MS),
     }
     node.admission().slice(Work::Reclaim, kept.encoded.len() as u64).await;
     let deadline = node.0.env.now() + Duration::from_millis(node.0.options.request_ms);
@@ -137,5 +141,5 @@ fn waits_for<E: Env>(node: &Node<E>, partition: PartitionId) -> u64 {
 
 /// Between two looks at what has expired.
 const LOOK: Duration = Duration::from_secs(1);
-/// A key that is another home's to bury, or could not be buried, is looked at again after this.
+/// A home's turn to bury a key before the next home does. One that could not be buried is looked at again after it.
 const AGAIN_MS: u64 = 60_000;

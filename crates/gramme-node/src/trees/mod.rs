@@ -90,8 +90,11 @@ impl Trees {
     pub(crate) async fn watch<E: Env>(&self, env: &E, partition: PartitionId) -> Result<(), EngineError> {
         let row = rows::row(partition.0, KIND_TREE, &[]);
         let stored = env.engine().get(&row).await?.unwrap_or_default();
-        let tree = rows::decode_tree(&stored, self.tombstones).ok();
-        self.partitions.borrow_mut().insert(partition, Watched::new(tree));
+        let (tree, expires) = rows::decode_tree(&stored, self.tombstones).ok().unzip();
+        let mut watched = Watched::new(tree);
+        // Which of its keys expire is known to nobody any more.
+        watched.scan_wanted = expires == Some(true);
+        self.partitions.borrow_mut().insert(partition, watched);
         Ok(())
     }
 
@@ -164,9 +167,11 @@ impl Trees {
     /// that is to be done at once.
     fn checkpoints(&self, even_busy: bool, rows_max: usize) -> Vec<(Bytes, Bytes)> {
         let mut partitions = self.partitions.borrow_mut();
+        let expiring = self.expiring.borrow().partitions();
         let due = partitions.iter_mut().filter_map(|(partition, watched)| {
+            let expires = watched.scan_wanted || expiring.contains(partition);
             let tree = watched.take_checkpoint(even_busy)?;
-            Some((rows::row(partition.0, KIND_TREE, &[]), rows::encode_tree(tree, self.tombstones)))
+            Some((rows::row(partition.0, KIND_TREE, &[]), rows::encode_tree(tree, self.tombstones, expires)))
         });
         due.take(rows_max).collect()
     }
