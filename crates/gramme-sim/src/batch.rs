@@ -3,6 +3,7 @@
 use crate::course::Facts;
 use crate::coverage;
 use crate::evidence::{Evidence, Violation};
+use crate::knobs::Reclaim;
 use crate::log::Trace;
 use crate::run::{Plan, Verdict};
 use std::collections::BTreeMap;
@@ -47,6 +48,8 @@ pub struct Outcome {
     pub operations: (u64, u64),
     /// The most polls and events of one run.
     pub most: (u64, u64),
+    /// Whether tombstones went in every run, in none, or as drawn.
+    pub reclaim: Reclaim,
     /// The longest that a cluster took to converge by itself, in milliseconds.
     pub slowest_ms: u64,
 }
@@ -54,7 +57,7 @@ pub struct Outcome {
 impl Outcome {
     /// What a large batch should have met and did not.
     pub fn missing(&self) -> Vec<&'static str> {
-        coverage::missing(self.runs, &self.counts)
+        coverage::missing(self.runs, &self.counts, self.reclaim)
     }
 
     /// Whether too many runs prove too little: more than one in twenty.

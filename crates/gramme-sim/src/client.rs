@@ -5,7 +5,7 @@ use crate::cluster::{Called, Cluster};
 use crate::history::{Attempt, DoneSeen, Found, GetOp, History, ListOp, PutOp};
 use crate::knobs::Knobs;
 use crate::timer::Sleep;
-use crate::workload::{Action, LWW, Step, With};
+use crate::workload::{Action, Expected, LWW, Step, With};
 use crate::world::node_id;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
@@ -13,7 +13,7 @@ use gramme_core::bucket::Level;
 use gramme_core::record::Content;
 use gramme_core::{Clock, Context, Key, Outcome, RequestId, ring};
 use gramme_node::request::{Call, Get, Got, ListPage, Request, Response};
-use gramme_wire::{Done, Put};
+use gramme_wire::{Done, Expect, Put};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -38,6 +38,18 @@ struct Held {
     shown: Clock,
     /// The writes that were live in it.
     live: Vec<RequestId>,
+}
+
+/// How a key is written; by default it is deleted.
+#[derive(Clone, Copy, Default)]
+struct How {
+    /// How long the value lives; `None` deletes.
+    ttl_ms: Option<u64>,
+    w: Option<Level>,
+    pw: u8,
+    expect: Expected,
+    /// Whether copies in memory count.
+    buffered: bool,
 }
 
 /// How an attempt looked to the client.
@@ -72,14 +84,15 @@ impl Client {
                     let min = self.held.get(&step.key).map(|held| held.context.clone());
                     self.get(step.host, step.key, None, 0, min).await;
                 }
-                Action::Put { with, w, pw, ttl_ms } => {
+                Action::Put { with, w, pw, ttl_ms, expect, buffered } => {
                     let held = self.context(step, with).await;
                     let w = self.level(w, self.knobs.w);
-                    self.put(step.host, step.key, held, Some(ttl_ms), w, pw).await;
+                    let how = How { ttl_ms: Some(ttl_ms), w, pw, expect, buffered };
+                    self.put(step.host, step.key, held, how).await;
                 }
                 Action::Delete { with } => {
                     let held = self.context(step, with).await;
-                    self.put(step.host, step.key, held, None, None, 0).await;
+                    self.put(step.host, step.key, held, How::default()).await;
                 }
                 Action::List { keys_max, values } => self.list(step.host, step.key, keys_max, values).await,
             }
@@ -105,10 +118,15 @@ impl Client {
         let invoked = self.now();
         let of = self.keys[key].clone();
         let get = Get { key: of.clone(), r, pr, min: min.clone(), explain: false };
-        let found = match self.call(host, Request::Get(get)).await {
-            Some(Response::Got(got)) => Some(*got),
-            _ => None,
+        let shard = ring::partition_of(&of, self.knobs.partitions).0 as usize % self.knobs.shards;
+        let lives = || (0..self.knobs.hosts).map(|host| self.cluster.world().boot_of(host));
+        let before: Vec<Option<u32>> = lives().collect();
+        let (answered, found) = match self.call_one(host, Request::Get(get)).await {
+            Some((host, Response::Got(got))) => (Some(host), Some(*got)),
+            _ => (None, None),
         };
+        let life = answered.and_then(|host| before[host].filter(|_| lives().nth(host) == Some(before[host])));
+        let coordinator = answered.zip(life).map(|(host, life)| (node_id(host), life, shard));
         let before = if let Some(got) = &found {
             let live = got.record.siblings().iter().map(|s| s.request).collect();
             let held = Held { context: got.context.clone(), shown: got.record.clock.clone(), live };
@@ -127,21 +145,16 @@ impl Client {
                 record: got.record.clone(),
                 context: got.context.clock.clone(),
                 acks: got.acks,
+                now_ms: got.now_ms,
+                coordinator,
             }),
         });
         found
     }
 
-    /// Writes a key; `ttl_ms` of `None` deletes it.
-    async fn put(
-        &mut self,
-        host: usize,
-        key: usize,
-        held: Option<Held>,
-        ttl_ms: Option<u64>,
-        w: Option<Level>,
-        pw: u8,
-    ) {
+    /// Writes a key.
+    async fn put(&mut self, host: usize, key: usize, held: Option<Held>, how: How) {
+        let How { ttl_ms, w, pw, expect, buffered } = how;
         self.writes += 1;
         let content = match ttl_ms {
             Some(_) => Content::Value(self.value()),
@@ -159,13 +172,26 @@ impl Client {
             pw,
             request,
             retry: false,
-            buffered: None,
-            expect: None,
+            buffered: buffered.then_some(true),
+            expect: match expect {
+                Expected::Anything => None,
+                Expected::Absent => Some(Expect::Absent),
+                Expected::Present => Some(Expect::Present),
+            },
             explain: false,
         };
         let at = self.begin(&put, held.as_ref());
         let done = self.attempts(host, put, at).await;
         let returned = self.now();
+        if how.expect != Expected::Anything {
+            let refused = self.history.borrow().puts[at].was_unexpected();
+            let what = match (&done, refused) {
+                (Some(_), _) => "condition held",
+                (None, true) => "condition refused",
+                (None, false) => "condition unknown",
+            };
+            self.cluster.world().log.borrow_mut().count(what);
+        }
         if let Some(done) = &done {
             let mut shown = held.unwrap_or_default().shown;
             // What a superseding write replaced is part of what it has seen, and only its answer says what.
@@ -191,7 +217,9 @@ impl Client {
             content: put.content.clone(),
             sent: put.context.as_ref().map(|context| context.clock.clone()),
             shown: held.map(|held| held.shown.clone()).unwrap_or_default(),
-            supersedes: held.is_none() && (lww || put.content == Content::Tombstone),
+            // A conditional write without a context covers what its coordinator has read.
+            supersedes: held.is_none() && (lww || put.content == Content::Tombstone || put.expect.is_some()),
+            ttl_ms: put.ttl_ms.unwrap_or_default(),
             invoked: self.now(),
             returned: None,
             outcome: Outcome::NotApplied,
@@ -220,7 +248,12 @@ impl Client {
             });
             match self.attempt(host, Request::Put(Box::new(put.clone())), heard).await {
                 Attempted::Answered(Response::Done(done)) => {
-                    let seen = DoneSeen { dot: done.dot, clock: done.context.clock.clone(), acks: done.acks };
+                    let seen = DoneSeen {
+                        dot: done.dot,
+                        clock: done.context.clock.clone(),
+                        acks: done.acks,
+                        buffered: done.buffered,
+                    };
                     let mut history = self.history.borrow_mut();
                     (history.puts[at].outcome, history.puts[at].done) = (Outcome::Applied, Some(seen));
                     return Some(done);
@@ -290,11 +323,16 @@ impl Client {
 
     /// One attempt, and one more at another node if the first came to nothing: for reads.
     async fn call(&self, host: usize, request: Request) -> Option<Response> {
+        self.call_one(host, request).await.map(|(_, response)| response)
+    }
+
+    /// The same, and who answered.
+    async fn call_one(&self, host: usize, request: Request) -> Option<(usize, Response)> {
         for nth in 0..ATTEMPTS_MAX {
             let host = (host + nth) % self.knobs.hosts;
             match self.attempt(host, request.clone(), Box::new(|_, _| {})).await {
                 Attempted::Answered(Response::Failed(failure)) if failure.reason.retryable() => {}
-                Attempted::Answered(response) => return Some(response),
+                Attempted::Answered(response) => return Some((host, response)),
                 Attempted::Unreachable | Attempted::Unknown => {}
             }
         }

@@ -19,7 +19,7 @@ use gramme_node::request::{Call, Response};
 use gramme_node::rows::KIND_DATA;
 use gramme_node::{Event, Fact, Trust};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use tokio::sync::oneshot;
 
@@ -32,6 +32,8 @@ struct Inner {
     layout: Rc<Layout>,
     knobs: Knobs,
     hosts: RefCell<Vec<Machine>>,
+    /// When processes ended, and whose.
+    ends: RefCell<Vec<(usize, u64)>>,
 }
 
 /// What the supervisor knows of one host.
@@ -96,7 +98,13 @@ impl Cluster {
             });
         }
         let knobs = knobs.clone();
-        Cluster(Rc::new(Inner { world, layout: Rc::new(layout), knobs, hosts: RefCell::new(hosts) }))
+        Cluster(Rc::new(Inner {
+            world,
+            layout: Rc::new(layout),
+            knobs,
+            hosts: RefCell::new(hosts),
+            ends: RefCell::default(),
+        }))
     }
 
     /// The world it stands in.
@@ -107,6 +115,17 @@ impl Cluster {
     /// Who keeps what.
     pub fn layout(&self) -> &Rc<Layout> {
         &self.0.layout
+    }
+
+    /// Hosts whose processes ended between two true times, in nanoseconds.
+    pub fn ended_between(&self, from: u64, to: u64) -> BTreeSet<usize> {
+        self.0
+            .ends
+            .borrow()
+            .iter()
+            .filter(|(_, at)| (from..=to).contains(at))
+            .map(|(host, _)| *host)
+            .collect()
     }
 
     /// Whether a host's directory was emptied.
@@ -144,9 +163,8 @@ impl Cluster {
                 cache_bytes: self.0.knobs.cache_bytes,
                 hint_bytes_max: HINT_BYTES_MAX,
                 request_ms: self.0.knobs.request_ms,
-                // Checkers do not know of writes that no client made.
                 upkeep: gramme_node::Upkeep {
-                    expiry_after_ms: 3_600_000,
+                    expiry_after_ms: self.0.knobs.expiry_after_ms,
                     audit_ms: self.0.knobs.audit_ms,
                     tombstones: if self.0.knobs.reclaim { Tombstones::Skipped } else { Tombstones::Counted },
                     ..Default::default()
@@ -195,9 +213,12 @@ impl Cluster {
             let mut hosts = self.0.hosts.borrow_mut();
             std::mem::replace(&mut hosts[host].nodes, vec![None; self.0.knobs.shards])
         };
+        if self.0.world.boot_of(host).is_some() {
+            self.0.ends.borrow_mut().push((host, self.0.world.now()));
+        }
         self.0.world.crash(host, silently);
         if silently && self.0.world.with_disk(host, |disk| disk.lose_power()) {
-            self.0.world.log.borrow_mut().count("lied");
+            ["lied", "fault: lie"].into_iter().for_each(|what| self.0.world.log.borrow_mut().count(what));
         }
         drop(nodes);
     }
@@ -241,6 +262,9 @@ impl Cluster {
     pub fn suffer(&self, fault: Fault) {
         let world = &self.0.world;
         world.note("fault", 0, 0, || format!("{fault:?}"));
+        if let Some(kind) = fault.kind().filter(|_| self.takes_effect(fault)) {
+            world.log.borrow_mut().count(kind);
+        }
         match fault {
             Fault::Crash { host } => self.stop(host, false),
             Fault::PowerOff { host } => self.stop(host, true),
@@ -281,8 +305,8 @@ impl Cluster {
             }
             Fault::Freeze { host } => world.freeze(host),
             Fault::Thaw { host } => world.thaw(host),
-            Fault::Rot { host } => self.harm(host, false, "rotted"),
-            Fault::SilentLoss { host } => self.harm(host, true, "lost in silence"),
+            Fault::Rot { host } => self.harm(host, false, ["rotted", "fault: rot"]),
+            Fault::SilentLoss { host } => self.harm(host, true, ["lost in silence", "fault: silent loss"]),
             Fault::Lies { host, lies } => world.with_disk(host, |disk| disk.condition.lies = lies),
             Fault::Stall { host, stalled } => {
                 world.log.borrow_mut().count("disk stalled");
@@ -293,6 +317,22 @@ impl Cluster {
                 world.with_disk(host, |disk| disk.condition.read_only = read_only);
             }
             Fault::ClockJump { host, by_ms } => world.set_clock(host, |clock| clock.wall_offset_ms += by_ms),
+        }
+    }
+
+    /// Whether a fault of a host finds something to harm. Those of the network and of disks count for themselves
+    /// what they have done, and so do rot and loss.
+    fn takes_effect(&self, fault: Fault) -> bool {
+        let is_up = |host: usize| self.0.world.boot_of(host).is_some();
+        match fault {
+            Fault::Crash { host }
+            | Fault::PowerOff { host }
+            | Fault::Drain { host }
+            | Fault::Freeze { host } => is_up(host),
+            Fault::PowerLoss => (0..self.0.knobs.hosts).any(is_up),
+            Fault::Restore { host } => self.0.hosts.borrow()[host].copy.is_some(),
+            Fault::Wipe { .. } | Fault::ClockJump { .. } => true,
+            _ => false,
         }
     }
 
@@ -366,9 +406,9 @@ impl Cluster {
         });
     }
 
-    fn harm(&self, host: usize, silently: bool, what: &'static str) {
+    fn harm(&self, host: usize, silently: bool, counted: [&'static str; 2]) {
         if self.0.world.with_disk(host, |disk| disk.harm(silently, |key| key.get(2) == Some(&KIND_DATA))) {
-            self.0.world.log.borrow_mut().count(what);
+            counted.into_iter().for_each(|what| self.0.world.log.borrow_mut().count(what));
         }
     }
 

@@ -10,7 +10,7 @@ use crate::client::Client;
 use crate::cluster::Cluster;
 use crate::evidence::{Claims, Dump, Evidence};
 use crate::executor::Owner;
-use crate::history::History;
+use crate::history::{History, PutOp};
 use crate::knobs::Healer;
 use crate::last_reads::Asker;
 use crate::nemesis::Fault;
@@ -19,10 +19,10 @@ use crate::run::Plan;
 use crate::timer::Sleep;
 use crate::workload::{self, LWW, OWN};
 use crate::world::{World, node_id};
-use gramme_core::Key;
 use gramme_core::bucket::BucketSettings;
 use gramme_core::limits::{AUDIT_MS, SIBLINGS_MAX};
 use gramme_core::record::Content;
+use gramme_core::{Key, RequestId};
 use gramme_node::request::{Call, Request};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -52,6 +52,12 @@ impl<'a> Course<'a> {
 
     /// Goes through it; `None` if the run ended in trouble.
     pub fn carry_out(&self) -> Option<(Evidence, Facts)> {
+        if self.plan.knobs.buffered {
+            let hosts = 0..self.plan.knobs.hosts;
+            hosts.for_each(|host| {
+                self.world.with_disk(host, |disk| disk.witness = Some(Default::default()));
+            });
+        }
         self.work();
         let mut facts = Facts { worked_until: self.world.now(), ..Facts::default() };
         self.heal();
@@ -74,7 +80,9 @@ impl<'a> Course<'a> {
             let repairs = self.counted("read repair");
             asker.read_all();
             // Homes that strip at different moments may still have different clocks, and equalise them once.
-            if !self.plan.knobs.reclaim {
+            // So do burials where clocks are off.
+            let is_late = self.plan.knobs.buries() && !self.has_right_clocks();
+            if !self.plan.knobs.reclaim && !is_late {
                 facts.needless_repairs = self.counted("read repair") - repairs;
             }
         }
@@ -86,6 +94,7 @@ impl<'a> Course<'a> {
             settings,
             listed,
             mortal: self.mortal(&history),
+            lost_in_memory: self.lost_in_memory(&history),
             last_writer_wins: BTreeSet::from([LWW.to_string()]),
             ..Evidence::new(self.cluster.layout().clone(), history, dumps, self.claims())
         };
@@ -172,8 +181,11 @@ impl<'a> Course<'a> {
         // With two homes a page with a damaged row leaves nobody to make up for it: no session that must read the
         // whole partition comes to its end before somebody has read that row by name.
         let pages_missing = self.plan.knobs.n < 3 && any(|fault| matches!(fault, Fault::Rot { .. }));
-        let claims =
-            Claims { disk_lost, silent_loss, converged: true, drained: true, reclaims, ..Claims::default() };
+        let buries = self.plan.knobs.buries();
+        let buried = buries && self.has_right_clocks() && self.plan.knobs.healer == Healer::Exchange;
+        let steady_clocks = !any(|fault| matches!(fault, Fault::ClockJump { .. }));
+        let claims = Claims { buries, buried, steady_clocks, ..Claims::default() };
+        let claims = Claims { disk_lost, silent_loss, converged: true, drained: true, reclaims, ..claims };
         match self.plan.knobs.healer {
             Healer::Reads => Claims { hints_count: true, ..claims },
             Healer::Exchange => Claims {
@@ -198,6 +210,7 @@ impl<'a> Course<'a> {
     fn spawn_settings(&self) {
         let mut rng = Rng::stream(self.plan.seed, "settings", 0);
         let siblings_max = self.plan.knobs.siblings_max;
+        let buffered = self.plan.knobs.buffered && rng.chance(500);
         for (at_ms, siblings_max) in
             [(self.now_ms(), siblings_max), (rng.between(600, 3000), siblings_max + 1)]
         {
@@ -206,7 +219,7 @@ impl<'a> Course<'a> {
             self.world.spawn(Owner::Harness, "settings", async move {
                 Sleep::until(cluster.world().clone(), at_ms * 1_000_000).await;
                 let siblings_max = siblings_max.min(SIBLINGS_MAX as u64);
-                let settings = BucketSettings { siblings_max, ..BucketSettings::default_of(OWN) };
+                let settings = BucketSettings { siblings_max, buffered, ..BucketSettings::default_of(OWN) };
                 let request = Request::SetBucket(OWN.to_string(), settings);
                 cluster.call(host, Call { timeout_ms: 1000, request }, Box::new(|_, _| {})).await;
             });
@@ -243,6 +256,66 @@ impl<'a> Course<'a> {
         steps.map(|step| &self.keys[step.key]).filter(|key| written.contains(key)).cloned().collect()
     }
 
+    /// Whether all wall clocks say the same, or nearly so, all the time.
+    fn has_right_clocks(&self) -> bool {
+        let is_jump = |timed: &crate::nemesis::Timed| matches!(timed.fault, Fault::ClockJump { .. });
+        let is_right = |offset: &i64| offset.unsigned_abs() < RIGHT_CLOCK_MS;
+        self.plan.knobs.wall_offset_ms.iter().all(is_right) && !self.plan.faults.iter().any(is_jump)
+    }
+
+    /// Buffered writes that may be gone although they were acknowledged: no disk that kept what it was given ever
+    /// had one of them, and of the homes that had it in memory each ended before it was durable there.
+    fn lost_in_memory(&self, history: &History) -> BTreeSet<RequestId> {
+        let lost: BTreeSet<RequestId> =
+            history.puts.iter().filter(|op| self.is_lost_in_memory(op)).map(|op| op.request).collect();
+        self.world.log.borrow_mut().count_many("lost in memory", lost.len() as u64);
+        lost
+    }
+
+    fn is_lost_in_memory(&self, op: &PutOp) -> bool {
+        let (Some(done), Some(dot), Some(returned)) = (&op.done, op.told_dot(), op.returned) else {
+            return false;
+        };
+        let key = op.key.joined();
+        let keeps = |host: &usize| !self.cluster.was_lost(*host) && !self.is_liar(*host);
+        let has_had = |host: usize| {
+            self.world.with_disk(host, |disk| {
+                let past = disk.witness.as_ref().and_then(|witness| witness.get(key));
+                past.is_some_and(|past| past.covers(dot))
+            })
+        };
+        let window = if self.has_ill_disks() { LONG_WINDOW_MS } else { WINDOW_MS };
+        let ended = self.cluster.ended_between(op.invoked, returned + window * 1_000_000);
+        done.buffered
+            && !(0..self.plan.knobs.hosts).filter(keeps).any(has_had)
+            && ended.len() >= usize::from(done.acks.homes)
+    }
+
+    /// Whether a host's disk may lose what it was given, without a trace or by lying.
+    fn is_liar(&self, host: usize) -> bool {
+        self.plan.faults.iter().any(|timed| {
+            let of = match timed.fault {
+                Fault::SilentLoss { host } | Fault::Lies { host, .. } | Fault::Rot { host } => Some(host),
+                _ => None,
+            };
+            of == Some(host)
+        })
+    }
+
+    /// Whether some disk took long, or none at all, for a while: what is in memory is then there for longer.
+    fn has_ill_disks(&self) -> bool {
+        self.plan.faults.iter().any(|timed| {
+            matches!(
+                timed.fault,
+                Fault::SlowDisk { .. }
+                    | Fault::Stall { .. }
+                    | Fault::Full { .. }
+                    | Fault::Busy { .. }
+                    | Fault::Freeze { .. }
+            )
+        })
+    }
+
     fn now_ms(&self) -> u64 {
         self.world.now() / 1_000_000
     }
@@ -266,6 +339,12 @@ fn dump(world: &World, host: usize) -> Dump {
     Dump::of_rows(node_id(host), rows)
 }
 
+/// What a home has in memory is durable within this time, on a disk that is well ...
+const WINDOW_MS: u64 = 500;
+/// ... and on one that is not.
+const LONG_WINDOW_MS: u64 = 10_000;
+/// A wall clock that is off by less is right.
+const RIGHT_CLOCK_MS: u64 = 1_000;
 /// By then all nodes have met.
 const MEET_MS: u64 = 300;
 /// Between two looks of the supervisor.

@@ -1,6 +1,7 @@
 //! What a batch of runs must have reached to prove anything: every probe by name, with those without which a
 //! green batch is vacuous (correctness.md 10.6).
 
+use crate::knobs::Reclaim;
 use gramme_node::{Operation, Probe};
 use std::collections::BTreeMap;
 
@@ -78,7 +79,7 @@ pub fn name_of(probe: &Probe) -> &'static str {
 }
 
 /// What a batch of at least [`BATCH`] runs must have seen.
-pub const MUST_BE_SEEN: [&str; 31] = [
+pub const MUST_BE_SEEN: [&str; 40] = [
     "get answered",
     "put answered",
     "list answered",
@@ -110,15 +111,40 @@ pub const MUST_BE_SEEN: [&str; 31] = [
     "pull by keys",
     "pull broken",
     "refilled",
+    "fallback coordinated",
+    "pull whole",
+    "reclaimed",
+    "clock stripped",
+    "audit verified",
+    "audit differed",
+    "audit repaired",
+    "condition refused",
+    "condition held",
 ];
+
+/// What a batch of at least [`LARGE_BATCH`] runs must have seen as well.
+pub const SELDOM_SEEN: [&str; 1] = ["stale ignored"];
+
+/// What cannot be seen where every run lets go of tombstones: no disk loses in silence then.
+pub const OF_SILENT_LOSS: [&str; 2] = ["lost in silence", "lied"];
+
+/// What cannot be seen where no run lets go of tombstones.
+pub const OF_RECLAIM: [&str; 3] = ["reclaimed", "clock stripped", "stale ignored"];
 
 /// The size of batch from which on [`missing`] has something to say.
 pub const BATCH: u64 = 500;
+/// ... and of [`SELDOM_SEEN`].
+pub const LARGE_BATCH: u64 = 3_000;
 
 /// What a batch did not reach although it was large enough.
-pub fn missing(runs: u64, counts: &BTreeMap<&'static str, u64>) -> Vec<&'static str> {
-    if runs < BATCH {
-        return Vec::new();
-    }
-    MUST_BE_SEEN.into_iter().filter(|what| counts.get(what).copied().unwrap_or(0) == 0).collect()
+pub fn missing(runs: u64, counts: &BTreeMap<&'static str, u64>, reclaim: Reclaim) -> Vec<&'static str> {
+    let cannot_be: &[&str] = match reclaim {
+        Reclaim::On => &OF_SILENT_LOSS,
+        Reclaim::Off => &OF_RECLAIM,
+        Reclaim::Drawn => &[],
+    };
+    let usual = MUST_BE_SEEN.into_iter().filter(|_| runs >= BATCH);
+    let seldom = SELDOM_SEEN.into_iter().filter(|_| runs >= LARGE_BATCH);
+    let unseen = |what: &&str| !counts.contains_key(what) && !cannot_be.contains(what);
+    usual.chain(seldom).filter(unseen).collect()
 }

@@ -8,8 +8,12 @@
 //!
 //! Decisions only, and no clock: [`crate::engine`] and [`crate::world`] say when a sync ends.
 
+use crate::net::Bites;
 use crate::rng::Rng;
 use bytes::Bytes;
+use gramme_core::Clock;
+use gramme_core::codec::decode_record;
+use gramme_node::rows::{self, KIND_DATA, KIND_HINT};
 use gramme_storage::{Batch, Change, EngineError, Page, Scan, Stats};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -71,6 +75,10 @@ pub struct Disk {
     /// What rows held before the disk began to lie, oldest first.
     lied: Vec<(Bytes, Option<Bytes>)>,
     stats: Stats,
+    /// How often each kind of fault took effect.
+    pub bites: Bites,
+    /// What has ever been durable here, by key, if anybody wants to know.
+    pub witness: Option<BTreeMap<Bytes, Clock>>,
 }
 
 impl Default for Condition {
@@ -102,6 +110,8 @@ impl Disk {
             rotten: BTreeSet::new(),
             lied: Vec::new(),
             stats: Stats::default(),
+            bites: Bites::new(),
+            witness: None,
         }
     }
 
@@ -112,13 +122,16 @@ impl Disk {
             return Err(EngineError::Poisoned("an earlier sync failed".to_string()));
         }
         if self.condition.read_only {
+            self.bite("fault: read-only");
             self.poisoned = true;
             return Err(EngineError::Poisoned("read-only file system".to_string()));
         }
         if self.condition.full {
+            self.bite("fault: full");
             return Err(EngineError::Full);
         }
         if self.rng.chance(self.condition.busy_permille) {
+            self.bite("fault: busy");
             return Err(EngineError::Busy);
         }
         self.waiting.push_back((batch, Some(answer)));
@@ -139,11 +152,13 @@ impl Disk {
     /// and in how many nanoseconds the next sync ends, if one begins.
     pub fn end_sync(&mut self) -> (Due, Option<u64>) {
         if self.condition.stalled {
+            self.bite("fault: stall");
             return (Vec::new(), Some(STALL_NS));
         }
         let count = std::mem::take(&mut self.syncing);
         if std::mem::take(&mut self.condition.next_sync_fails) {
             self.poisoned = true;
+            self.bite("fault: sync error");
             let failed = self.waiting.iter_mut().filter_map(|(_, answer)| answer.take());
             let told =
                 failed.map(|answer| (answer, Err(EngineError::Poisoned("the sync failed".to_string()))));
@@ -153,13 +168,15 @@ impl Disk {
         if !self.condition.lies {
             self.lied.clear();
         }
-        for (batch, answer) in self.waiting.drain(..count.min(self.waiting.len())) {
+        let done: Vec<_> = self.waiting.drain(..count.min(self.waiting.len())).collect();
+        for (batch, answer) in done {
             if self.condition.lies {
                 let before = batch.changes.iter().map(|change| change.key());
                 self.lied.extend(before.map(|key| (key.clone(), self.rows.get(key).cloned())));
             }
             batch.changes.iter().for_each(|change| _ = self.rotten.remove(change.key()));
             apply(&mut self.rows, &batch);
+            self.see(&batch);
             told.extend(answer.map(|answer| (answer, Ok(()))));
         }
         self.stats.batches += count as u64;
@@ -214,9 +231,13 @@ impl Disk {
     /// what was there when it began.
     pub fn read_wait(&mut self) -> (Option<u64>, bool) {
         if self.condition.stalled {
+            self.bite("fault: stall");
             return (Some(STALL_NS), false);
         }
         let waits = self.rng.chance(self.profile.read_waits_permille) || self.condition.slow > 1;
+        if self.condition.slow > 1 {
+            self.bite("fault: slow disk");
+        }
         let ns = self.rng.spread(self.profile.read_us.max(1)) * 1000 * u64::from(self.condition.slow);
         (waits.then_some(ns), self.rng.chance(500))
     }
@@ -228,7 +249,7 @@ impl Disk {
         let survives_permille = self.rng.pick(&[0, 500, 900, 1000]);
         let mut broken: BTreeSet<u16> = BTreeSet::new();
         let mut dropped = Vec::new();
-        for (batch, answer) in self.waiting.drain(..) {
+        for (batch, answer) in std::mem::take(&mut self.waiting) {
             dropped.extend(answer);
             let touched: BTreeSet<u16> =
                 batch.changes.iter().map(|change| partition_of(change.key())).collect();
@@ -236,6 +257,7 @@ impl Disk {
             if is_whole {
                 batch.changes.iter().for_each(|change| _ = self.rotten.remove(change.key()));
                 apply(&mut self.rows, &batch);
+                self.see(&batch);
             } else {
                 broken.extend(touched);
             }
@@ -310,6 +332,9 @@ impl Disk {
             return None;
         }
         self.syncing = self.waiting.len();
+        if self.condition.slow > 1 {
+            self.bite("fault: slow disk");
+        }
         Some(self.rng.spread(self.profile.sync_us.max(1)) * 1000 * u64::from(self.condition.slow))
     }
 
@@ -317,7 +342,28 @@ impl Disk {
         if !self.rng.chance(self.condition.read_errors_permille) {
             return Ok(());
         }
+        self.bite("fault: read error");
         Err(EngineError::Io(format!("input/output error in {what}")))
+    }
+
+    /// Notes the past of every record that has become durable.
+    fn see(&mut self, batch: &Batch) {
+        let Some(witness) = &mut self.witness else { return };
+        for change in &batch.changes {
+            let Change::Set(row, value) = change else { continue };
+            let record = match row.get(2) {
+                Some(&KIND_DATA) => decode_record(value).ok(),
+                Some(&KIND_HINT) => rows::decode_hint(value).ok().map(|(_, record, _)| record),
+                _ => None,
+            };
+            if let Some(record) = record {
+                witness.entry(rows::rest(row)).or_default().join(&record.clock);
+            }
+        }
+    }
+
+    fn bite(&mut self, what: &'static str) {
+        *self.bites.entry(what).or_default() += 1;
     }
 
     fn merged(&self, prefix: &Bytes, with_waiting: bool) -> BTreeMap<Bytes, Bytes> {

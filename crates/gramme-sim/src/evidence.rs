@@ -35,6 +35,9 @@ pub struct Evidence {
     pub mortal: BTreeSet<Key>,
     /// Buckets in which the last writer wins.
     pub last_writer_wins: BTreeSet<String>,
+    /// Acknowledged writes that were nowhere but in the memory of homes, all of which ended: nothing is promised of
+    /// them.
+    pub lost_in_memory: BTreeSet<RequestId>,
 }
 
 /// What may be asked of a run, beyond what holds always.
@@ -58,6 +61,12 @@ pub struct Claims {
     pub reclaims: bool,
     /// Tombstones have had their time to go.
     pub reclaimed: bool,
+    /// Expired values were replaced by tombstones, each in its time: some tombstones were written by no client.
+    pub buries: bool,
+    /// All clocks were right, and every expired value has had its time to go.
+    pub buried: bool,
+    /// No wall clock was set back: hybrid clocks never go back.
+    pub steady_clocks: bool,
 }
 
 /// What one disk holds.
@@ -104,6 +113,7 @@ impl Evidence {
             listed: BTreeMap::new(),
             mortal: BTreeSet::new(),
             last_writer_wins: BTreeSet::new(),
+            lost_in_memory: BTreeSet::new(),
         }
     }
 

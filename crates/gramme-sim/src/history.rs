@@ -45,6 +45,8 @@ pub struct PutOp {
     /// Whether it may overwrite what its coordinator sees: a delete without a context, or a put without one
     /// in a bucket where the last writer wins.
     pub supersedes: bool,
+    /// How long the value lives, in milliseconds; 0 is for ever.
+    pub ttl_ms: u64,
     /// When it was begun.
     pub invoked: u64,
     /// When the client knew; `None` if the run ended first.
@@ -66,6 +68,8 @@ pub struct DoneSeen {
     pub clock: Clock,
     /// Who acknowledged.
     pub acks: Acks,
+    /// Whether homes had it in memory alone when they did.
+    pub buffered: bool,
 }
 
 /// One attempt at a write.
@@ -111,6 +115,10 @@ pub struct Found {
     pub context: Clock,
     /// Who answered.
     pub acks: Acks,
+    /// What the time was by the coordinator's hybrid clock, in milliseconds since 1970.
+    pub now_ms: u64,
+    /// Whose clock that is: the node, the number of its life, and the shard; unknown if it was not one life.
+    pub coordinator: Option<(NodeId, u32, usize)>,
 }
 
 /// One page.
@@ -134,6 +142,11 @@ impl PutOp {
         self.outcome != Outcome::NotApplied
     }
 
+    /// Whether a tombstone takes its place some time after it was written.
+    pub fn is_mortal(&self) -> bool {
+        self.ttl_ms > 0
+    }
+
     /// Whether it deletes.
     pub fn is_delete(&self) -> bool {
         self.content == Content::Tombstone
@@ -143,6 +156,12 @@ impl PutOp {
     pub fn is_under_way(&self, at: u64) -> bool {
         self.returned.is_none_or(|returned| returned > at)
             || self.attempts.iter().any(|attempt| attempt.ended.is_none_or(|ended| ended > at))
+    }
+
+    /// Whether it was refused because its key did not look as it expected.
+    pub fn was_unexpected(&self) -> bool {
+        let unexpected = |attempt: &Attempt| attempt.reason == Some(Reason::Unexpected);
+        self.outcome == Outcome::NotApplied && self.attempts.iter().any(unexpected)
     }
 
     /// The checksum that its sibling bears.
@@ -202,7 +221,8 @@ impl History {
 
     /// Operations that clients began, and how many of them were answered as asked.
     pub fn ratio(&self) -> (usize, usize) {
-        let puts = self.puts.iter().filter(|op| op.outcome == Outcome::Applied).count();
+        let is_answered = |op: &&PutOp| op.outcome == Outcome::Applied || op.was_unexpected();
+        let puts = self.puts.iter().filter(is_answered).count();
         let gets = self.gets.iter().filter(|op| op.found.is_some()).count();
         let lists = self.lists.iter().filter(|op| op.entries.is_some()).count();
         (self.puts.len() + self.gets.len() + self.lists.len(), puts + gets + lists)

@@ -69,6 +69,15 @@ pub struct Knobs {
     /// Between two audits of a partition with another home of it, in milliseconds.
     #[serde(default = "audit_ms_usual")]
     pub audit_ms: u64,
+    /// Whether some writes are conditional.
+    #[serde(default)]
+    pub conditions: bool,
+    /// How long after its expiry a value is replaced by a tombstone at the earliest, in milliseconds.
+    #[serde(default = "never_buried")]
+    pub expiry_after_ms: u64,
+    /// Whether some writes count once enough nodes have them in memory.
+    #[serde(default)]
+    pub buffered: bool,
 }
 
 /// What makes the homes of a key agree again.
@@ -162,7 +171,7 @@ impl Knobs {
         let own_levels = rng.chance(300);
         let w_min = if loses { 2 } else { 1 };
         let wild_clocks = rng.chance(400);
-        Knobs {
+        let mut knobs = Knobs {
             hosts,
             n,
             partitions: rng.pick(&[4, 8, 16]),
@@ -204,7 +213,20 @@ impl Knobs {
             // A value that was deleted and whose delete is lost in silence may come back: outside the promise.
             reclaim: rng.chance(RECLAIM_PERMILLE) && !loses_silently,
             audit_ms: rng.pick(&[800, 2_500, AUDIT_MS, AUDIT_MS]),
+            conditions: rng.chance(300),
+            expiry_after_ms: rng.pick(&[500, 1_500, HOUR_MS, HOUR_MS]),
+            buffered: rng.chance(300),
+        };
+        // Where reads heal, the disks are looked at once, and a burial may be on its way.
+        if knobs.healer == Healer::Reads {
+            knobs.expiry_after_ms = HOUR_MS;
         }
+        knobs
+    }
+
+    /// Whether expired values are replaced by tombstones while the run lasts.
+    pub fn buries(&self) -> bool {
+        self.expiry_after_ms < HOUR_MS
     }
 
     /// Steps that a client takes at most.
@@ -247,6 +269,12 @@ fn audit_ms_usual() -> u64 {
     AUDIT_MS
 }
 
+fn never_buried() -> u64 {
+    HOUR_MS
+}
+
+/// No run lasts as long.
+const HOUR_MS: u64 = 3_600_000;
 /// Runs of a thousand in which tombstones go, where no disk loses in silence.
 pub const RECLAIM_PERMILLE: u32 = 650;
 const STEPS_MAX: usize = 160;

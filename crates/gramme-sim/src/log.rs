@@ -55,6 +55,11 @@ impl Log {
         *self.counts.entry(what).or_default() += 1;
     }
 
+    /// So many more of it.
+    pub fn count_many(&mut self, what: &'static str, many: u64) {
+        *self.counts.entry(what).or_default() += many;
+    }
+
     /// How often each thing was seen.
     pub fn counts(&self) -> &BTreeMap<&'static str, u64> {
         &self.counts

@@ -209,7 +209,8 @@ fn run_many(run: &Run) -> bool {
         }
     };
     let plan = |seed| Plan::with(seed, run.reclaim);
-    let outcome = batch::run_kind(Kind { plan: &plan, ..batch::DRAWN }, seeds, stop, progress);
+    let mut outcome = batch::run_kind(Kind { plan: &plan, ..batch::DRAWN }, seeds, stop, progress);
+    outcome.reclaim = run.reclaim;
     let wall = began.elapsed().as_secs_f64() * run.threads as f64;
     let cpu_minutes = cpu_seconds().unwrap_or(wall).max(1e-3) / 60.0;
     let rate = outcome.runs as f64 / cpu_minutes;

@@ -189,6 +189,41 @@ pub enum Fault {
     },
 }
 
+impl Fault {
+    /// The name under which it is counted each time that it takes effect; none if it ends something, or cannot
+    /// fail to.
+    pub fn kind(&self) -> Option<&'static str> {
+        Some(match self {
+            Fault::Crash { .. } => "fault: crash",
+            Fault::PowerOff { .. } => "fault: power off",
+            Fault::Drain { .. } => "fault: drain",
+            Fault::PowerLoss => "fault: power loss",
+            Fault::Wipe { .. } => "fault: wipe",
+            Fault::Restore { .. } => "fault: restore",
+            Fault::Cut { .. } => "fault: cut",
+            Fault::Loss { permille: 1.. } => "fault: loss",
+            Fault::Duplicate { permille: 1.. } => "fault: duplicate",
+            Fault::Hold { permille: 1.., .. } => "fault: held back",
+            Fault::Refuse { permille: 1.. } => "fault: queue full",
+            Fault::Slower { by: 1.. } => "fault: slow network",
+            Fault::SlowNode { factor: 2.., .. } => "fault: slow node",
+            Fault::SlowDisk { factor: 2.., .. } => "fault: slow disk",
+            Fault::SyncError { .. } => "fault: sync error",
+            Fault::Full { full: true, .. } => "fault: full",
+            Fault::Busy { permille: 1.., .. } => "fault: busy",
+            Fault::ReadErrors { permille: 1.., .. } => "fault: read error",
+            Fault::Freeze { .. } => "fault: freeze",
+            Fault::ClockJump { .. } => "fault: clock jump",
+            Fault::Rot { .. } => "fault: rot",
+            Fault::SilentLoss { .. } => "fault: silent loss",
+            Fault::Lies { lies: true, .. } => "fault: lie",
+            Fault::Stall { stalled: true, .. } => "fault: stall",
+            Fault::ReadOnly { read_only: true, .. } => "fault: read-only",
+            _ => return None,
+        })
+    }
+}
+
 /// The faults of a run, in order of time.
 pub fn draw(seed: u64, knobs: &Knobs) -> Vec<Timed> {
     let mut plan = Plan {

@@ -38,6 +38,9 @@ pub struct Weather {
     pub slower_by: u32,
 }
 
+/// How often each kind of fault took effect, by the names of [`crate::nemesis::Fault::kind`].
+pub type Bites = std::collections::BTreeMap<&'static str, u64>;
+
 /// A frame on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flight {
@@ -93,6 +96,8 @@ pub struct Net {
     cut: Vec<bool>,
     slow: Vec<u32>,
     connections: u64,
+    /// How often each kind of fault took effect.
+    pub bites: Bites,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -115,6 +120,7 @@ impl Net {
             cut: vec![false; hosts * hosts],
             slow: vec![1; hosts],
             connections: 0,
+            bites: Bites::new(),
         }
     }
 
@@ -123,18 +129,27 @@ impl Net {
     pub fn send(&mut self, from: usize, to: usize) -> Option<(u64, Vec<u64>)> {
         let pair = self.pairs[self.pair(from, to)];
         let refused = self.rng.chance(self.weather.refused_permille);
+        if refused {
+            self.bite("fault: queue full");
+        }
         if from == to || refused || !pair.believed[side(from, to)] {
             return None;
         }
         let mut arrivals = Vec::with_capacity(1);
-        if !self.is_cut(from, to) && !self.rng.chance(self.weather.loss_permille) {
+        if self.is_cut(from, to) {
+            self.bite("fault: cut");
+        } else if self.rng.chance(self.weather.loss_permille) {
+            self.bite("fault: loss");
+        } else {
             arrivals.push(self.delay(from, to));
         }
         if !arrivals.is_empty() && self.rng.chance(self.weather.duplicate_permille) {
+            self.bite("fault: duplicate");
             let echo = self.rng.pick(&[0, 0, 1, 20]) * 1_000_000;
             arrivals.push(self.delay(from, to) + echo);
         }
         if self.weather.held_permille > 0 && self.rng.chance(self.weather.held_permille) {
+            self.bite("fault: held back");
             let held = self.rng.below(self.weather.held_ms.max(1)) * 1_000_000;
             arrivals.last_mut().into_iter().for_each(|arrival| *arrival += held);
         }
@@ -147,6 +162,7 @@ impl Net {
         let Flight { from, to, connection } = flight;
         let mut consequences = Consequences::default();
         if self.is_cut(from, to) {
+            self.bite("fault: cut");
             return (false, consequences);
         }
         let pair = self.pairs[self.pair(from, to)];
@@ -186,7 +202,11 @@ impl Net {
         if pair.believed == [true, true] {
             return consequences;
         }
-        if !able || self.is_cut(a, b) || self.is_cut(b, a) {
+        let is_cut = self.is_cut(a, b) || self.is_cut(b, a);
+        if is_cut {
+            self.bite("fault: cut");
+        }
+        if !able || is_cut {
             self.redial(a, b, &mut consequences);
             return consequences;
         }
@@ -278,7 +298,17 @@ impl Net {
             us += self.rng.below(STRAGGLER_US);
         }
         let slow = self.slow[from].max(self.slow[to]);
+        if slow > 1 {
+            self.bite("fault: slow node");
+        }
+        if self.weather.slower_by > 0 {
+            self.bite("fault: slow network");
+        }
         us * 1000 * u64::from(slow) * u64::from(1 + self.weather.slower_by)
+    }
+
+    fn bite(&mut self, what: &'static str) {
+        *self.bites.entry(what).or_default() += 1;
     }
 
     fn redial(&mut self, a: usize, b: usize, consequences: &mut Consequences) {

@@ -9,7 +9,7 @@ use crate::nemesis::{self, Fault, Timed};
 use crate::workload::{self, Step};
 use crate::world::{Beginning, World};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything that decides a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,11 +136,15 @@ impl Plan {
         let operations = history.map(|history| history.ratio()).unwrap_or_default();
         let story = history.filter(|_| is_told).map(|history| history.story()).unwrap_or_default();
         let converged_ms = ended.as_ref().and_then(|(_, facts)| facts.converged_ms);
+        world.count_bites();
         drop(course);
         world.end();
         let log = world.log.borrow();
         Verdict {
-            vacuous: violations.is_empty().then(|| vacuity(self, operations)).flatten(),
+            vacuous: violations
+                .is_empty()
+                .then(|| vacuity(self, operations).or_else(|| harmless(self, log.counts())))
+                .flatten(),
             violations,
             digest: log.digest(),
             counts: log.counts().clone(),
@@ -168,6 +172,15 @@ fn vacuity(plan: &Plan, (all, answered): (usize, usize)) -> Option<String> {
     let least = if is_heavy { 35 } else { 60 };
     (answered * 100 < all * least)
         .then(|| format!("only {answered} of {all} operations were answered as asked"))
+}
+
+/// A run whose faults hardly took effect proves too little: of the kinds of faults in its plan, half must have
+/// found something to harm.
+fn harmless(plan: &Plan, counts: &BTreeMap<&'static str, u64>) -> Option<String> {
+    let kinds: BTreeSet<&str> = plan.faults.iter().filter_map(|timed| timed.fault.kind()).collect();
+    let idle: Vec<&str> = kinds.iter().copied().filter(|kind| !counts.contains_key(kind)).collect();
+    (idle.len() * 2 > kinds.len() || kinds.is_empty())
+        .then(|| format!("of {} kinds of faults these took no effect: {}", kinds.len(), idle.join(", ")))
 }
 
 /// The most that one run may cost: five times what an ordinary one does, for those that converge only with the

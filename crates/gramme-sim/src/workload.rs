@@ -44,6 +44,12 @@ pub enum Action {
         pw: u8,
         /// How long the value lives; 0 is for ever.
         ttl_ms: u64,
+        /// What the key must look like.
+        #[serde(default)]
+        expect: Expected,
+        /// Whether copies in memory count; otherwise its bucket says so.
+        #[serde(default)]
+        buffered: bool,
     },
     /// Delete.
     Delete {
@@ -57,6 +63,18 @@ pub enum Action {
         /// Whether values are wanted.
         values: bool,
     },
+}
+
+/// What a conditional write expects of its key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Expected {
+    /// Nothing: the write is not conditional.
+    #[default]
+    Anything,
+    /// No value.
+    Absent,
+    /// Some value.
+    Present,
 }
 
 /// The context of a write.
@@ -95,10 +113,13 @@ pub fn draw(seed: u64, knobs: &Knobs) -> Vec<Vec<Step>> {
     (0..knobs.clients)
         .map(|client| {
             let mut rng = Rng::stream(seed, "workload", client as u64);
+            let mut more = Rng::stream(seed, "more workload", client as u64);
             let mut at_ms = BEGIN_MS;
             let mut steps = Vec::new();
             while at_ms < knobs.length_ms && steps.len() < knobs.steps_max() {
-                steps.push(step(&mut rng, knobs, at_ms));
+                let mut step = step(&mut rng, knobs, at_ms);
+                enrich(&mut more, knobs, &mut step);
+                steps.push(step);
                 at_ms += rng.spread(knobs.think_ms) + TYPICAL_MS;
             }
             steps
@@ -136,8 +157,8 @@ fn step(rng: &mut Rng, knobs: &Knobs, at_ms: u64) -> Step {
                     rng.pick(&[With::Fresh, With::Fresh, With::Held, With::Nothing])
                 }
             };
-            let ttl_ms = if rng.chance(50) { 700 } else { 0 };
-            Action::Put { with, w, pw: w, ttl_ms }
+            let ttl_ms = if rng.chance(50) { TTL_MS } else { 0 };
+            Action::Put { with, w, pw: w, ttl_ms, expect: Expected::Anything, buffered: false }
         }
         dice if dice < deletes => {
             Action::Delete { with: rng.pick(&[With::Held, With::Fresh, With::Nothing]) }
@@ -147,6 +168,18 @@ fn step(rng: &mut Rng, knobs: &Knobs, at_ms: u64) -> Step {
     Step { at_ms, host: rng.index(knobs.hosts), key, action }
 }
 
+/// What some writes of some runs are besides.
+fn enrich(rng: &mut Rng, knobs: &Knobs, step: &mut Step) {
+    let Action::Put { expect, ttl_ms, buffered, .. } = &mut step.action else { return };
+    *buffered = knobs.buffered && rng.chance(400);
+    if knobs.buries() && rng.chance(200) {
+        *ttl_ms = TTL_MS;
+    }
+    if knobs.conditions && rng.chance(200) {
+        *expect = rng.pick(&[Expected::Absent, Expected::Present]);
+    }
+}
+
 /// Keeps siblings.
 pub const SIBLINGS: &str = "carts";
 /// The last writer wins.
@@ -154,6 +187,8 @@ pub const LWW: &str = "default";
 /// Has settings of its own.
 pub const OWN: &str = "own";
 
+/// How long a value lives that does not live for ever.
+pub const TTL_MS: u64 = 700;
 /// When the first step begins: the cluster has met.
 const BEGIN_MS: u64 = 310;
 /// What an undisturbed step takes.

@@ -283,6 +283,16 @@ impl World {
         self.follow(consequences);
     }
 
+    /// Puts down in the log how often faults of the network and of disks took effect.
+    pub fn count_bites(&self) {
+        let mut log = self.log.borrow_mut();
+        let mut note = |bites: &crate::net::Bites| {
+            bites.iter().for_each(|(what, many)| log.count_many(what, *many));
+        };
+        note(&self.net.borrow().bites);
+        self.hosts.borrow().iter().for_each(|host| note(&host.disk.bites));
+    }
+
     /// How long something takes from one host to another, or between a client and a host.
     pub fn net_delay(&self, from: usize, to: usize) -> u64 {
         self.net.borrow_mut().delay(from, to)

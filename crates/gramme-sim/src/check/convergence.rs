@@ -6,7 +6,7 @@
 //! had it has nothing to pull.
 
 use crate::evidence::{Claims, Dump, Evidence, Violation, describe};
-use crate::history::intervals;
+use crate::history::{GetOp, intervals};
 use gramme_core::record::{Content, Sibling};
 use gramme_core::seen::Seen;
 use gramme_core::{Dot, Key, Layout, NodeId, PartitionId, Record, ring};
@@ -33,7 +33,11 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
 /// Reads after convergence that show something else than the homes hold.
 fn misread(evidence: &Evidence) -> impl Iterator<Item = String> + '_ {
     let late = evidence.history.gets.iter().filter(|get| get.invoked >= evidence.history.converged_at);
-    late.filter(|_| evidence.claims.drained).filter_map(|get| {
+    // Where clocks are off an expired value may be buried at any time.
+    let settled = |get: &&GetOp| {
+        evidence.claims.buried || !evidence.claims.buries || !evidence.mortal.contains(&get.key)
+    };
+    late.filter(|_| evidence.claims.drained).filter(settled).filter_map(|get| {
         let shown = canon(evidence.claims, get.found.as_ref().map(|found| &found.record)?);
         let left = evidence.held_by_homes(&get.key);
         let held = canon(evidence.claims, &left);
@@ -111,6 +115,10 @@ impl Comparison<'_> {
             of_homes.iter().map(|(_, record)| canon(self.claims, record.unwrap_or(&none))).collect();
         if canon.windows(2).any(|pair| pair[0] != pair[1]) {
             return Some(format!("the homes of {key:?} differ after repair: {}", shown()));
+        }
+        let expires = |record: &Record| record.expires_ms().is_some();
+        if self.claims.buried && of_homes.iter().any(|(_, record)| record.is_some_and(expires)) {
+            return Some(format!("{key:?} has expired, and its value is still kept: {}", shown()));
         }
         let dead = |record: &Record| record.siblings().iter().all(|s| s.content == Content::Tombstone);
         let remains = self.claims.reclaimed && of_homes.iter().any(|(_, record)| record.is_some_and(dead));

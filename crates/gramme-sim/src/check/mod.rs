@@ -3,6 +3,7 @@
 
 pub mod convergence;
 pub mod coverage;
+pub mod expiry;
 pub mod frozen;
 pub mod lists;
 pub mod no_loss;
@@ -14,12 +15,12 @@ pub mod strict;
 
 use crate::evidence::{Evidence, Violation};
 use crate::history::{History, PutOp};
-use gramme_core::{Dot, Key, Outcome, Record, RequestId};
+use gramme_core::{Content, Dot, Key, Outcome, Record, RequestId, Sibling};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Every violation of every rule.
 pub fn all(evidence: &Evidence) -> Vec<Violation> {
-    let checks: [fn(&Evidence) -> Vec<Violation>; 10] = [
+    let checks: [fn(&Evidence) -> Vec<Violation>; 11] = [
         no_loss::check,
         coverage::check,
         resurrection::check,
@@ -30,6 +31,7 @@ pub fn all(evidence: &Evidence) -> Vec<Violation> {
         phantom::check,
         frozen::check,
         lists::check,
+        expiry::check,
     ];
     let violations = checks.into_iter().flat_map(|check| check(evidence));
     violations
@@ -41,7 +43,7 @@ pub fn all(evidence: &Evidence) -> Vec<Violation> {
 const HOLDS_ALWAYS: [&str; 5] = [no_loss::RULE, convergence::RULE, phantom::RULE, frozen::RULE, lists::RULE];
 
 /// The names of the rules.
-pub const RULES: [&str; 10] = [
+pub const RULES: [&str; 11] = [
     no_loss::RULE,
     coverage::RULE,
     resurrection::RULE,
@@ -52,12 +54,14 @@ pub const RULES: [&str; 10] = [
     phantom::RULE,
     frozen::RULE,
     lists::RULE,
+    expiry::RULE,
 ];
 
 /// What is known of the writes of each key.
 struct Writes<'a> {
     of_key: BTreeMap<&'a Key, Vec<&'a PutOp>>,
     dots: BTreeMap<RequestId, BTreeSet<Dot>>,
+    buries: bool,
 }
 
 impl<'a> Writes<'a> {
@@ -67,7 +71,7 @@ impl<'a> Writes<'a> {
         for op in puts.iter().filter(|op| op.may_exist()) {
             of_key.entry(&op.key).or_default().push(op);
         }
-        Writes { of_key, dots: evidence.dots() }
+        Writes { of_key, dots: evidence.dots(), buries: evidence.claims.buries }
     }
 
     /// Writes of a key that may exist, in the order in which they were begun.
@@ -88,13 +92,24 @@ impl<'a> Writes<'a> {
         by.request != op.request && (shown || (by.supersedes && by.is_under_way(op.invoked)))
     }
 
+    /// Whether a tombstone that no client wrote may have taken the place of a write.
+    fn may_be_buried(&self, op: &PutOp) -> bool {
+        self.buries && op.is_mortal()
+    }
+
+    /// Whether a tombstone bears the name of no client's write.
+    fn is_burial(&self, key: &Key, sibling: &Sibling) -> bool {
+        let is_known = self.of_key(key).iter().any(|op| op.request == sibling.request);
+        self.buries && sibling.content == Content::Tombstone && !is_known
+    }
+
     /// Whether a state that shows `record` can be one that has merged the write: it shows it or remembers it,
     /// or, where clocks may be gone because everyone has seen what they say, somebody may have replaced it.
     fn may_know(&self, record: &Record, op: &PutOp, reclaims: bool) -> bool {
         let known = record.sibling_of(op.request).is_some()
             || self.dots(op.request).iter().any(|&dot| record.clock.covers(dot));
         let replaced = || self.of_key(&op.key).iter().any(|by| self.may_replace(by, op));
-        known || (reclaims && (op.is_delete() || replaced()))
+        known || (reclaims && (op.is_delete() || self.may_be_buried(op) || replaced()))
     }
 }
 

@@ -19,23 +19,30 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
     for dump in &evidence.dumps {
         for (key, record) in &dump.data {
             let place = format!("the disk of {}", evidence.name(dump.node));
-            violations.extend(judge(&writes, &place, key, record));
+            violations.extend(judge(evidence, &writes, &place, key, record));
         }
     }
     let late = evidence.history.gets.iter().filter(|get| get.invoked >= evidence.history.converged_at);
     for get in late {
         if let Some(found) = &get.found {
-            violations.extend(judge(&writes, "a read after convergence", &get.key, &found.record));
+            violations.extend(judge(evidence, &writes, "a read after convergence", &get.key, &found.record));
         }
     }
     violations
 }
 
-fn judge(writes: &Writes<'_>, place: &str, key: &Key, record: &Record) -> Option<Violation> {
+fn judge(
+    evidence: &Evidence,
+    writes: &Writes<'_>,
+    place: &str,
+    key: &Key,
+    record: &Record,
+) -> Option<Violation> {
     for sibling in record.siblings() {
         let replaced = |op: &&&_| {
             let op: &crate::history::PutOp = op;
-            op.request != sibling.request && replaced_by(op, sibling.dot)
+            let is_lost = evidence.lost_in_memory.contains(&op.request);
+            op.request != sibling.request && !is_lost && replaced_by(op, sibling.dot)
         };
         if let Some(op) = writes.of_key(key).iter().find(replaced) {
             let text = format!(

@@ -23,6 +23,9 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
             let (Some(_), Some(done), Some(returned)) = (op.told_dot(), &op.done, op.returned) else {
                 continue;
             };
+            if evidence.lost_in_memory.contains(&op.request) {
+                continue;
+            }
             // The one home that had it may be the one that lost its disk, and was refilled from the others.
             if evidence.claims.disk_lost && done.acks.homes < 2 {
                 continue;
