@@ -5,11 +5,13 @@
 //! and every other member for its hints has answered, and never with less than they hold together. What only the
 //! damaged row held is gone then; what was acknowledged is durable at W nodes, and one lost copy leaves the others.
 //!
-//! It refuses to mend the only copy: there is nobody to ask, and an empty row would be a lie.
+//! It refuses to mend the only copy: there is nobody to ask, and an empty row would be a lie. Its readers are told so,
+//! and the next write of the key replaces it.
 
 use crate::env::Env;
 use crate::fan_out::{Answer, Step};
 use crate::node::Node;
+use crate::probe::Probe;
 use crate::rows;
 use bytes::Bytes;
 use gramme_core::codec::decode_record;
@@ -23,14 +25,24 @@ use std::time::Duration;
 /// after a pause, when every other had its own.
 pub(crate) async fn for_ever<E: Env>(node: Node<E>) {
     let mut last = Bytes::new();
+    let mut told = false;
     loop {
         let row = node.0.store.next_damaged(&last).await;
+        if !told && is_only_copy(&node, &row) {
+            told = true;
+            node.0.env.probe(Probe::OnlyCopyDamaged);
+        }
         if !mend(&node, &row).await {
             let env = &node.0.env;
             env.sleep_until(env.now() + Duration::from_millis(MEND_RETRY_MS)).await;
         }
         last = row;
     }
+}
+
+/// Whether there is nobody from whom the row could be mended.
+fn is_only_copy<E: Env>(node: &Node<E>, row: &Bytes) -> bool {
+    place_of(row).is_some_and(|(partition, _)| node.co_homes(partition).is_empty())
 }
 
 /// Whether the row can be read again.

@@ -141,6 +141,9 @@ impl<E: Env> Node<E> {
                 let ends = ends[&partition].clone();
                 let home = Replica::open(env, options.id, store, hlc, partition, ends).await?;
                 home.watched_by(trees.clone());
+                if options.layout.homes(partition).len() == 1 {
+                    home.set_only_home();
+                }
                 if options.trust == Trust::Lost {
                     home.lost_unless_refilled()?;
                 }
@@ -395,6 +398,7 @@ impl<E: Env> Node<E> {
             tombstones: inner.homes.values().map(|replica| replica.reclaim().tombstones()).sum(),
             reclaim_blocked_by: reclaim::all_blocked_by(self),
             holes: inner.closing.holes(),
+            audits: repair::audits(self),
         }
     }
 

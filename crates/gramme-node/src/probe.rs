@@ -131,7 +131,10 @@ pub enum Probe {
     DiskHasRoom,
     /// Stored bytes of a row could not be read: the row is refused until it is mended from its other homes.
     Damaged,
-    /// Such a row was overwritten with what all its other homes hold.
+    /// The same where there is no other home: what the row held is gone, once this is the first such row since the
+    /// start; the next write of its key replaces it.
+    OnlyCopyDamaged,
+    /// A damaged row was overwritten: with what all its other homes hold or, if there are none, by a client.
     Mended,
     /// Stored bytes of a home partition could not be read in a scan: rows are missing from it that nobody can name.
     PageDamaged,

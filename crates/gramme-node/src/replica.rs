@@ -54,6 +54,8 @@ pub(crate) struct Replica<E: Env> {
     pub(crate) hlc: Rc<RefCell<Hlc>>,
     pub(crate) partition: PartitionId,
     role: Role,
+    /// Whether no other node is a home of the partition.
+    alone: Cell<bool>,
     pub(crate) incarnation: Cell<Incarnation>,
     pub(crate) counter: Cell<u64>,
     pub(crate) seen: RefCell<Seen>,
@@ -129,6 +131,7 @@ impl<E: Env> Replica<E> {
         let born = hlc.borrow_mut().next(env.wall_ms()).0;
         let continuity = Continuity::new(born, Past::Original, BTreeSet::new(), env.now());
         Replica {
+            alone: Cell::new(false),
             incarnation: Cell::default(),
             counter: Cell::new(0),
             seen: RefCell::default(),
@@ -238,7 +241,8 @@ impl<E: Env> Replica<E> {
     /// Coordinates a write: mints its dot, replaces what its context covers, and makes both part of the batch
     /// being filled. `covers` is what a delete without a context found to replace. A retry of a write that is there
     /// adopts it and covers nothing more: what has come since, the write did not replace. A fallback keeps the
-    /// record for the homes `hint_for`. `may` is asked last of all, when only the mint is left to do; whatever
+    /// record for the homes `hint_for`. What cannot be read, and of which there is no other copy, it replaces: nobody
+    /// else could. `may` is asked last of all, when only the mint is left to do; whatever
     /// fails, and whenever this is dropped before it resolves, nothing was written.
     pub(crate) async fn put(
         &self,
@@ -251,9 +255,13 @@ impl<E: Env> Replica<E> {
         self.check_room()?;
         let row = self.row(&put.key);
         let _lock = self.store.lock(&row).await;
-        let local = self.store.latest(&row).await.map_err(disk)?;
-        let local = self.rid_of_void(&row, local).await.map_err(disk)?;
+        let found = match self.store.latest(&row).await {
+            Ok(local) => self.rid_of_void(&row, local).await,
+            Err(cause) => Err(cause),
+        };
         may()?;
+        let is_lost = matches!(found, Err(EngineError::Corrupt(_))) && self.alone.get();
+        let local = if is_lost { self.give_up(&row)? } else { found.map_err(|cause| self.refusal(cause))? };
         if let Some(minted) = self.adopt(put, &row, &local) {
             self.env.probe(Probe::RetryAdopted);
             return Ok(minted);
@@ -285,7 +293,7 @@ impl<E: Env> Replica<E> {
         self.check_room()?;
         let row = self.row(key);
         let _lock = self.store.lock(&row).await;
-        let local = self.store.latest(&row).await.map_err(disk)?;
+        let local = self.store.latest(&row).await.map_err(|cause| self.refusal(cause))?;
         may()?;
         let Some((saw, stamp)) = local.record.expired(now_ms) else { return Ok(None) };
         let dot = Dot::new(self.incarnation.get(), self.counter.get() + 1);
@@ -341,7 +349,7 @@ impl<E: Env> Replica<E> {
         let incoming = self.receive(encoded)?;
         let row = self.row(key);
         let _lock = self.store.lock(&row).await;
-        let local = self.store.latest(&row).await.map_err(disk)?;
+        let local = self.store.latest(&row).await.map_err(|cause| self.refusal(cause))?;
         let local = self.rid_of_void(&row, local).await.map_err(disk)?;
         let Some(real) = self.ends.admit(&incoming.record) else {
             self.env.probe(Probe::VoidRefused);
@@ -438,6 +446,35 @@ impl<E: Env> Replica<E> {
             others.extend(trees.changed(self.partition, &key, &before.record, after));
         }
         Ok(others)
+    }
+
+    /// No other node is a home of the partition.
+    pub(crate) fn set_only_home(&self) {
+        self.alone.set(true);
+    }
+
+    /// Whether no other node is a home of the partition.
+    pub(crate) fn is_only_home(&self) -> bool {
+        self.alone.get()
+    }
+
+    /// Why a record here cannot be read or written.
+    pub(crate) fn refusal(&self, cause: EngineError) -> Reason {
+        match cause {
+            EngineError::Corrupt(_) if self.alone.get() => Reason::Damaged,
+            cause => disk(cause),
+        }
+    }
+
+    /// The only copy of a record cannot be read, and is about to be replaced: what it held is gone. A new incarnation,
+    /// as in [`Replica::mend`]; all of it is part of the batch being filled.
+    fn give_up(&self, row: &Bytes) -> Result<Rc<Kept>, Reason> {
+        self.renew().map_err(disk)?;
+        let tree = self.trees.get().map(|trees| trees.forget(self.partition));
+        self.store.append_plain(tree).map_err(disk)?;
+        self.store.mended(row);
+        self.env.probe(Probe::Mended);
+        Ok(Rc::new(Kept::default()))
     }
 
     /// Keeps the partition's hash tree true from now on; for homes, before anything changes.

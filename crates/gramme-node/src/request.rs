@@ -4,7 +4,7 @@
 use crate::admission::AdmissionStatus;
 use crate::env::Trust;
 use crate::hints::HintsStatus;
-use crate::trees::repair::RepairStatus;
+use crate::trees::repair::{AuditsStatus, RepairStatus};
 use bytes::Bytes;
 use gramme_core::bucket::{BucketSettings, Level, Mode};
 use gramme_core::{Context, Key, LayoutHash, NodeId, PartitionId, Record, StoreId};
@@ -249,6 +249,8 @@ pub struct Status {
     /// Holes that crashes have left in what homes here have seen, under which tombstones wait until they are
     /// closed: each an ended incarnation in one partition.
     pub holes: usize,
+    /// How old the audits of its home partitions are.
+    pub audits: AuditsStatus,
 }
 
 /// A home replica that is being refilled.

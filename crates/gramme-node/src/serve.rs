@@ -180,7 +180,10 @@ async fn read<E: Env>(node: &Node<E>, partition: PartitionId, key: &Key) -> Body
             let standing = if planted::on(Bug::QuarantineAnswers) { Standing::Continuous } else { standing };
             Body::ReadReply { standing, record, frontier }
         }
-        Err(cause) => refused(disk(cause)),
+        Err(cause) => refused(match node.home(partition) {
+            Some(replica) => replica.refusal(cause),
+            None => disk(cause),
+        }),
     }
 }
 
@@ -307,6 +310,7 @@ async fn copy_here<E: Env>(
         bytes_max: LIST_PAGE_BYTES_MAX,
     };
     match replica.scan(scan).await {
+        Ok(found) if !found.whole && replica.is_only_home() => refused(Reason::Damaged),
         Ok(found) => Body::CopyReply {
             standing: if found.whole { node.standing_of(replica) } else { Standing::Unproven },
             entries: found
@@ -318,7 +322,7 @@ async fn copy_here<E: Env>(
             frontier,
             seen,
         },
-        Err(cause) => refused(disk(cause)),
+        Err(cause) => refused(replica.refusal(cause)),
     }
 }
 
@@ -335,6 +339,7 @@ async fn list_here<E: Env>(node: &Node<E>, partition: PartitionId, asked: &Body)
     // From before the page is read, as in a read of one key.
     let frontier = node.vouched(replica);
     match page_of(replica, partition, asked).await {
+        Ok((_, _, false)) if replica.is_only_home() => refused(Reason::Damaged),
         Ok((entries, more, whole)) => {
             let standing = if whole { node.standing_of(replica) } else { Standing::Unproven };
             Body::ListReply { standing, entries, more, frontier }
@@ -380,7 +385,7 @@ async fn page_of<E: Env>(
         rows_max: (asked.keys_max as usize).clamp(1, LIST_PAGE_KEYS_MAX),
         bytes_max: LIST_PAGE_BYTES_MAX,
     };
-    let found = replica.scan(scan).await.map_err(disk)?;
+    let found = replica.scan(scan).await.map_err(|cause| replica.refusal(cause))?;
     let mut entries = Vec::with_capacity(found.rows.len());
     for (key, mut record) in found.rows {
         if !asked.values {

@@ -530,6 +530,11 @@ impl<E: Env> Store<E> {
         self.state.borrow().damaged.len()
     }
 
+    /// Some of them.
+    pub(crate) fn damaged_rows(&self, most: usize) -> Vec<Bytes> {
+        self.state.borrow().damaged.iter().take(most).cloned().collect()
+    }
+
     /// The first damaged row after this one, in a circle, once there is any.
     pub(crate) async fn next_damaged(&self, last: &Bytes) -> Bytes {
         let next = || {

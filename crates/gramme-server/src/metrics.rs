@@ -142,6 +142,10 @@ struct Families {
     refilling: Family<ShardLabel, Gauge>,
     unseen: Family<ShardLabel, Gauge>,
     unseen_ms: Family<ShardLabel, Gauge>,
+    audit_oldest: Family<ShardLabel, Gauge>,
+    audits_missing: Family<ShardLabel, Gauge>,
+    audits_different: Family<ShardLabel, Gauge>,
+    damaged: Family<ShardLabel, Gauge>,
     connected: Family<ShardLabel, Gauge>,
     inbox: Family<ShardLabel, Gauge>,
     outgoing: Family<ShardLabel, Gauge>,
@@ -171,6 +175,10 @@ impl Metrics {
             refilling: Family::default(),
             unseen: Family::default(),
             unseen_ms: Family::default(),
+            audit_oldest: Family::default(),
+            audits_missing: Family::default(),
+            audits_different: Family::default(),
+            damaged: Family::default(),
             connected: Family::default(),
             inbox: Family::default(),
             outgoing: Family::default(),
@@ -216,6 +224,26 @@ impl Metrics {
             "unseen_known_milliseconds",
             "For how long the longest known of those has been known to be missing",
             f.unseen_ms.clone(),
+        );
+        registry.register(
+            "audit_oldest_seconds",
+            "Since the oldest of the last audits, one per home partition and other home of it, that found both the same",
+            f.audit_oldest.clone(),
+        );
+        registry.register(
+            "audits_missing",
+            "Home partitions, once per other home, that no audit has found the same since the start",
+            f.audits_missing.clone(),
+        );
+        registry.register(
+            "audits_different",
+            "Home partitions, once per other home, that the last audit left different",
+            f.audits_different.clone(),
+        );
+        registry.register(
+            "damaged_rows",
+            "Rows that cannot be read and wait to be mended or written again",
+            f.damaged.clone(),
         );
         registry.register("peers_connected", "Members to which a connection stands", f.connected.clone());
         registry.register("inbox_events", "Messages of peers that wait for the shard", f.inbox.clone());
@@ -283,6 +311,10 @@ pub(crate) struct ShardMetrics {
     pub(crate) refilling: Gauge,
     pub(crate) unseen: Gauge,
     pub(crate) unseen_ms: Gauge,
+    pub(crate) audit_oldest: Gauge,
+    pub(crate) audits_missing: Gauge,
+    pub(crate) audits_different: Gauge,
+    pub(crate) damaged: Gauge,
     pub(crate) connected: Gauge,
     pub(crate) inbox: Gauge,
     pub(crate) outgoing: Gauge,
@@ -313,6 +345,10 @@ impl ShardMetrics {
             refilling: families.refilling.get_or_create_owned(&label),
             unseen: families.unseen.get_or_create_owned(&label),
             unseen_ms: families.unseen_ms.get_or_create_owned(&label),
+            audit_oldest: families.audit_oldest.get_or_create_owned(&label),
+            audits_missing: families.audits_missing.get_or_create_owned(&label),
+            audits_different: families.audits_different.get_or_create_owned(&label),
+            damaged: families.damaged.get_or_create_owned(&label),
             connected: families.connected.get_or_create_owned(&label),
             inbox: families.inbox.get_or_create_owned(&label),
             outgoing: families.outgoing.get_or_create_owned(&label),
@@ -429,6 +465,7 @@ fn word_of(probe: Probe) -> Option<&'static str> {
         Probe::Damaged => "row_damaged",
         Probe::Mended => "row_mended",
         Probe::PageDamaged => "page_damaged",
+        Probe::OnlyCopyDamaged => "only_copy_damaged",
         Probe::Reclaimed => "reclaimed",
         Probe::Stripped => "clock_stripped",
         Probe::StaleIgnored => "stale_ignored",

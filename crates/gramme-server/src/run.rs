@@ -18,6 +18,7 @@ use crate::shard::{self, Plan};
 use crate::store::Store;
 use crate::tls::Tls;
 use gramme_core::NodeId;
+use gramme_node::Upkeep;
 use gramme_storage::Engine;
 use gramme_storage::fjall::OpenError;
 use gramme_wire::hello::{Hello, PROTOCOL_MAX, PROTOCOL_MIN};
@@ -275,9 +276,14 @@ impl Server {
             EngineKind::Memory => 0,
             EngineKind::Fjall => (settings.cache_mb as usize * (1 << 20)) / 2 / settings.shards,
         };
+        let upkeep = Upkeep {
+            audit_ms: u64::from(settings.audit_seconds) * 1000,
+            scrub_ms: u64::from(settings.scrub_hours) * 60 * 60 * 1000,
+            ..Upkeep::default()
+        };
         let hint_bytes_max = (u64::from(settings.hints_mb) << 20) / settings.shards as u64;
         let opened = server
-            .open_shards(&service, start, cache_bytes, hint_bytes_max, settings.reclaim)
+            .open_shards(&service, start, cache_bytes, hint_bytes_max, settings.reclaim, upkeep)
             .and_then(|()| server.open_doors(service, sockets));
         match opened {
             Ok(()) => {
@@ -336,12 +342,13 @@ impl Server {
         cache_bytes: usize,
         hint_bytes_max: u64,
         reclaim: bool,
+        upkeep: Upkeep,
     ) -> Result<(), RunError> {
         let mut waiting = Vec::new();
         for index in 0..self.shards.count() {
             let (opened, is_open) = oneshot::channel();
             let service = service.clone();
-            let plan = Plan { index, service, start, cache_bytes, hint_bytes_max, reclaim, opened };
+            let plan = Plan { index, service, start, cache_bytes, hint_bytes_max, reclaim, upkeep, opened };
             self.spawn(format!("gramme-shard-{index}"), move || shard::main(plan))?;
             waiting.push(is_open);
         }

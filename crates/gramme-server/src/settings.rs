@@ -35,6 +35,10 @@ pub struct Settings {
     pub hints_mb: u32,
     /// Whether tombstones that every home has seen are let go of.
     pub reclaim: bool,
+    /// Between two audits of a partition with another home of it, in seconds.
+    pub audit_seconds: u32,
+    /// In which everything stored is reread once, in hours.
+    pub scrub_hours: u32,
     /// Where the HTTP door listens: `host:port`.
     pub http: String,
     /// Where the Redis door listens: `host:port`.

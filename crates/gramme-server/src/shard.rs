@@ -34,6 +34,8 @@ pub(crate) struct Plan {
     pub(crate) hint_bytes_max: u64,
     /// Whether what every home has seen is let go of.
     pub(crate) reclaim: bool,
+    /// How often the work is done that nobody asks for; what is compared follows from `reclaim`.
+    pub(crate) upkeep: Upkeep,
     /// Told once the shard is open, or why it is not.
     pub(crate) opened: oneshot::Sender<Result<(), String>>,
 }
@@ -55,7 +57,7 @@ pub(crate) fn main(plan: Plan) {
 }
 
 async fn live(plan: Plan) {
-    let Plan { index, service, start, cache_bytes, hint_bytes_max, reclaim, opened } = plan;
+    let Plan { index, service, start, cache_bytes, hint_bytes_max, reclaim, upkeep, opened } = plan;
     let shards = service.shards.clone();
     let metrics = Rc::new(ShardMetrics::new(&service.metrics, index));
     let inbox = Rc::new(Inbox::default());
@@ -80,7 +82,7 @@ async fn live(plan: Plan) {
         cache_bytes,
         hint_bytes_max,
         request_ms: REQUEST_MS,
-        upkeep: Upkeep { tombstones, ..Upkeep::default() },
+        upkeep: Upkeep { tombstones, ..upkeep },
         exchange: true,
         reclaim,
     };
@@ -226,6 +228,10 @@ async fn measure(
         metrics.unseen.set(clipped(unseen));
         let known_for = status.behind.iter().map(|lag| lag.known_for).max().unwrap_or_default();
         metrics.unseen_ms.set(i64::try_from(known_for.as_millis()).unwrap_or(i64::MAX));
+        metrics.audit_oldest.set(clipped(status.audits.oldest_ms / 1000));
+        metrics.audits_missing.set(whole(status.audits.missing));
+        metrics.audits_different.set(whole(status.audits.different));
+        metrics.damaged.set(whole(status.damaged));
         metrics.connected.set(whole(links.connected()));
         metrics.inbox.set(whole(inbox.len()));
         metrics.outgoing.set(whole(links.waiting_bytes()));

@@ -113,6 +113,11 @@ impl Env for TokioEnv {
                 "this node keeps {percent} % of the hints that storage.hints_mb allows a shard, or a partition of it has as many as may be: bring back the nodes they are for, see `gramme status`; beyond 100 % hints are refused and fewer copies are kept"
             );
         }
+        if probe == Probe::OnlyCopyDamaged {
+            tracing::error!(
+                "a stored record of which this node keeps the only copy cannot be read: what it held is gone. Readers of its key are told so; write the key again, which replaces it, and look at the disk. gramme_damaged_rows counts such records; with N of 2 or more they are mended from other nodes"
+            );
+        }
         self.0.metrics.probe(probe);
     }
 }

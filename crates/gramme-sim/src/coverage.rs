@@ -59,6 +59,7 @@ pub fn name_of(probe: &Probe) -> &'static str {
         Probe::Damaged => "row damaged",
         Probe::Mended => "row mended",
         Probe::PageDamaged => "page damaged",
+        Probe::OnlyCopyDamaged => "only copy damaged",
         Probe::Reclaimed => "reclaimed",
         Probe::Stripped => "clock stripped",
         Probe::StaleIgnored => "stale ignored",

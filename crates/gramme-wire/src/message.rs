@@ -606,6 +606,8 @@ pub enum Reason {
     HintsFull,
     /// The state bears a write of an incarnation that has ended, or is about to, without it.
     Void,
+    /// The only copy of the key cannot be read; a write replaces it.
+    Damaged,
 }
 
 impl Reason {
@@ -625,6 +627,7 @@ impl Reason {
             | Reason::ContextRequired
             | Reason::ValueTooLarge { .. }
             | Reason::Unexpected
+            | Reason::Damaged
             | Reason::Invalid(_) => false,
         }
     }
@@ -646,6 +649,7 @@ impl Reason {
             Reason::Unexpected => "precondition_failed",
             Reason::HintsFull => "hints_full",
             Reason::Void => "void",
+            Reason::Damaged => "damaged",
         }
     }
 }
@@ -684,6 +688,10 @@ impl fmt::Display for Reason {
             Reason::Unexpected => {
                 write!(f, "the key does not look as the condition expects: read it again and decide anew")
             }
+            Reason::Damaged => write!(
+                f,
+                "a stored record cannot be read, and there is no other copy of it: write its key again without a condition, which replaces it (`gramme repair status` names such keys); a list goes again only once the store is replaced, see `gramme status`"
+            ),
             Reason::HintsFull => write!(
                 f,
                 "this node's hint store is full: it keeps as much for other nodes as `storage.hints_mb` allows"

@@ -279,10 +279,18 @@ fn remark(name: &str, status: &Json) -> Vec<String> {
     say(refilling, "partition", "partitions", "refilled from the other homes, or not yet trusted");
     say(of(&|partition| partition["keys"].is_null()), "hash tree", "hash trees", "still to be built");
     let damaged = status["damaged_rows"].as_u64().unwrap_or(0);
-    say(damaged, "row", "rows", "cannot be read and wait to be mended");
+    let keys: Vec<String> =
+        status["damaged_keys"].as_array().into_iter().flatten().map(damaged_key).collect();
+    let of = if keys.is_empty() { String::new() } else { format!(": {}", keys.join(", ")) };
+    say(damaged, "row", "rows", &format!("cannot be read and wait to be mended, or written again{of}"));
     let audits = status["audits_waiting"].as_u64().unwrap_or(0);
     say(audits, "copy", "copies", "found different, and waiting for an audit");
     remarks
+}
+
+fn damaged_key(key: &Json) -> String {
+    let name = key["key"].as_str().or_else(|| key["key_base64"].as_str());
+    format!("{}/{}", key["bucket"].as_str().unwrap_or("-"), name.unwrap_or("-"))
 }
 
 fn peers(status: &Json) -> impl Iterator<Item = &Json> {
@@ -309,7 +317,7 @@ mod tests {
     fn status(name: &str, asked_ms: Option<u64>, verified_ms: [Option<u64>; 2]) -> Json {
         let peer = |peer: &str, at: usize| json!({ "name": peer, "verified_ms": verified_ms[at], "differs_ms": null, "unseen": 3 * at, "unseen_ms": null });
         json!({
-            "name": name, "asked_ms": asked_ms, "damaged_rows": 1, "audits_waiting": 0, "verify": null,
+            "name": name, "asked_ms": asked_ms, "damaged_rows": 1, "damaged_keys": [{ "bucket": "carts", "key": "ann" }], "audits_waiting": 0, "verify": null,
             "partitions": [{ "partition": 0, "standing": "continuous", "keys": 7, "peers": [peer("n2", 0), peer("n3", 1)] }],
         })
     }
@@ -332,7 +340,7 @@ mod tests {
         let expected = "NODE  PEER  PARTITIONS  UNSEEN  MISSING FOR  OLDEST AUDIT  NOT AUDITED  DIFFERENT\n\
             n1    n2    1           0       -            100 ms        0            0\n\
             n1    n3    1           3       -            -             1            0\n\
-            n1: 1 row cannot be read and wait to be mended";
+            n1: 1 row cannot be read and wait to be mended, or written again: carts/ann";
         assert_eq!(screen, expected);
     }
 }

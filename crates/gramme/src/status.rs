@@ -166,16 +166,18 @@ fn screen(asked: &Json, members: &[Member<'_>]) -> String {
     }
     text.push_str(&lines(&nodes));
     for member in members {
-        let has_fallbacks = (members.len() as u64) > layout["n"].as_u64().unwrap_or(0);
+        let copies = layout["n"].as_u64().unwrap_or(0);
+        let has_fallbacks = (members.len() as u64) > copies;
         text.extend(
-            warning(member, has_fallbacks).map(|words| format!("\nwarning  {}: {words}", member.name)),
+            warning(member, has_fallbacks, copies)
+                .map(|words| format!("\nwarning  {}: {words}", member.name)),
         );
     }
     text.push_str("\n* was asked; P99 is how long it waits for each of the others");
     text
 }
 
-fn warning(member: &Member<'_>, has_fallbacks: bool) -> Option<String> {
+fn warning(member: &Member<'_>, has_fallbacks: bool, copies: u64) -> Option<String> {
     match member.state {
         "down" if !has_fallbacks => Some(
             "it is down; every node is a home of every key, so what it misses is repaired when read"
@@ -205,18 +207,31 @@ fn warning(member: &Member<'_>, has_fallbacks: bool) -> Option<String> {
                 .to_string(),
         ),
         _ if member.says?["store"]["damaged_rows"].as_u64() > Some(0) => Some(format!(
-            "{} of its rows cannot be read; other nodes answer for them, and they are mended from there: look at the disk",
-            member.says?["store"]["damaged_rows"]
+            "{} of its rows cannot be read; {}: look at the disk",
+            member.says?["store"]["damaged_rows"],
+            if copies == 1 {
+                "there is no other copy of them, and their keys must be written again; `gramme repair status` names some"
+            } else {
+                "other nodes answer for them, and they are mended from there"
+            }
         )),
         _ if member.says?["store"]["damaged_partitions"].as_u64() > Some(0) => Some(format!(
-            "parts of its store cannot be read, in {}; other nodes answer for them, but who wants everything from this node waits: stop it, move its data directory away and start it, and it is refilled",
+            "parts of its store cannot be read, in {}; {}",
             counted(
                 member.says?["store"]["damaged_partitions"].as_u64().unwrap_or(0),
                 "partition",
                 "partitions"
-            )
+            ),
+            if copies == 1 {
+                "there is no other copy of them, so lists and backups of them are refused: move its data directory away, start it, and restore from a backup"
+            } else {
+                "other nodes answer for them, but who wants everything from this node waits: stop it, move its data directory away and start it, and it is refilled"
+            }
         )),
-        _ => hints(member.says?).or_else(|| lag(member.says?)).or_else(|| tombstones(member.says?)),
+        _ => hints(member.says?)
+            .or_else(|| lag(member.says?))
+            .or_else(|| tombstones(member.says?))
+            .or_else(|| audits(member.says?)),
     }
 }
 
@@ -291,6 +306,21 @@ fn lag(says: &Json) -> Option<String> {
     ))
 }
 
+/// Audits are regular; one that is long overdue means that two homes cannot compare what they hold.
+fn audits(says: &Json) -> Option<String> {
+    let figure = |key: &str| says["audits"][key].as_u64();
+    let oldest_ms = figure("oldest_ms")?;
+    let is_overdue = oldest_ms > AUDITS_OVERDUE * figure("interval_ms")?.max(60_000);
+    is_overdue.then(|| {
+        format!(
+            "some of its partitions were last found the same at another home {} ago: `gramme repair status` says where",
+            span(oldest_ms / 1000)
+        )
+    })
+}
+
+/// Intervals without a sound audit that are worth a word.
+const AUDITS_OVERDUE: u64 = 4;
 /// What is missing for less is on its way.
 const LAG_MS: u64 = 15_000;
 
@@ -370,6 +400,14 @@ mod tests {
             "it keeps 3 tombstones until n1 has seen them: a node that is down must come back for that";
         assert_eq!(tombstones(&says(3, &["n1"])).as_deref(), Some(words));
         assert_eq!((tombstones(&says(0, &["n1"])), tombstones(&says(3, &[]))), (None, None));
+    }
+
+    #[test]
+    fn audits_that_are_long_overdue_are_worth_a_word() {
+        let says = |oldest_ms: u64| json!({ "audits": { "oldest_ms": oldest_ms, "interval_ms": 300_000 } });
+        assert_eq!(audits(&says(1_200_000)), None);
+        let words = "some of its partitions were last found the same at another home 2 h ago: `gramme repair status` says where";
+        assert_eq!(audits(&says(7_200_000)).as_deref(), Some(words));
     }
 
     fn says(standing: &str) -> Result<Json, Error> {

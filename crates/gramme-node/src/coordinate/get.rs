@@ -66,6 +66,8 @@ struct Reading<E: Env> {
     held: Vec<Held>,
     quorum: Quorum,
     continuous: bool,
+    /// Whether the only home said that it cannot read what it has.
+    damaged: bool,
     fastest: Option<NodeId>,
     not_asked: VecDeque<NodeId>,
     gather: Gather<E>,
@@ -95,6 +97,7 @@ impl<E: Env> Reading<E> {
             merged: Record::new(),
             held: Vec::new(),
             continuous: false,
+            damaged: false,
             fastest: None,
             asked_peers: 0,
             hedge_at: deadline,
@@ -111,6 +114,10 @@ impl<E: Env> Reading<E> {
         loop {
             if self.is_enough() {
                 return Ok(self.fastest);
+            }
+            // What fallbacks hold would be taken for all there is.
+            if self.damaged {
+                return Err(self.failure());
             }
             // As many as are needed are on their way, or nobody is left to ask.
             while self.needs_more() && self.ask_next() {}
@@ -215,7 +222,10 @@ impl<E: Env> Reading<E> {
             Answer::Said(Body::ReadReply { standing, record, frontier }) => {
                 self.take_record(from, standing, record, frontier)
             }
-            Answer::Said(Body::Refused { failure }) => self.fail(from, &failure.reason.to_string()),
+            Answer::Said(Body::Refused { failure }) => {
+                self.damaged |= failure.reason == Reason::Damaged;
+                self.fail(from, &failure.reason.to_string());
+            }
             Answer::Said(_) => self.fail(from, "it gave an answer of another kind"),
             Answer::Lost => self.fail(from, "its connection broke"),
             Answer::Unsent => self.fail(from, "it cannot be reached"),
@@ -262,7 +272,11 @@ impl<E: Env> Reading<E> {
 
     fn failure(&mut self) -> Failure {
         let reached = self.quorum.verdict() == Verdict::Reached;
-        let reason = if reached && !self.session_holds() { Reason::Stale } else { Reason::Unavailable };
+        let reason = match () {
+            () if self.damaged => Reason::Damaged,
+            () if reached && !self.session_holds() => Reason::Stale,
+            () => Reason::Unavailable,
+        };
         let needed = self.quorum.need() as u8;
         Failure {
             acks: acks(&self.quorum),

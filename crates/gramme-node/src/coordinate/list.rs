@@ -92,11 +92,8 @@ pub(super) async fn gather_page<E: Env>(
             Step::Time if node.0.env.now() < deadline => overdue = true,
             Step::Time | Step::Exhausted => {
                 let acks = acks(&quorum);
-                return Err(Failure {
-                    acks,
-                    needed: need as u8,
-                    ..Failure::not_applied(Reason::Unavailable)
-                });
+                let reason = if joined.damaged { Reason::Damaged } else { Reason::Unavailable };
+                return Err(Failure { acks, needed: need as u8, ..Failure::not_applied(reason) });
             }
         }
     }
@@ -117,6 +114,8 @@ pub(super) struct Joined {
     horizon: Option<Bytes>,
     /// What each home that was asked for a copy had seen.
     seen: Vec<u64>,
+    /// Whether the only home said that it cannot read all that it has.
+    damaged: bool,
 }
 
 impl Joined {
@@ -129,7 +128,10 @@ impl Joined {
                 self.seen.push(seen);
                 (standing, entries, more, frontier)
             }
-            _ => return quorum.fail(from),
+            answer => {
+                self.damaged |= matches!(answer, Answer::Said(Body::Refused { failure }) if failure.reason == Reason::Damaged);
+                return quorum.fail(from);
+            }
         };
         let frontier = if standing == Standing::Continuous { frontier } else { Frontier::none() };
         let last = entries.last().map(|entry| entry.key.clone());

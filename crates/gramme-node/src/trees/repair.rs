@@ -10,7 +10,7 @@ use crate::node::Node;
 use crate::rows::{self, KIND_DATA};
 use crate::trees::scan;
 use crate::trees::watched::Audited;
-use gramme_core::{NodeId, PartitionId};
+use gramme_core::{Key, NodeId, PartitionId};
 use gramme_wire::{Failure, Reason, Standing};
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub struct RepairStatus {
     pub audits_waiting: usize,
     /// Rows that cannot be read and wait to be mended.
     pub damaged_rows: usize,
+    /// Keys of some of them.
+    pub damaged_keys: Vec<Key>,
     /// Milliseconds since somebody last asked to compare everything at once.
     pub asked_ms: Option<u64>,
     /// The verification that runs, or ran last.
@@ -59,6 +61,20 @@ pub struct PeerRepair {
     pub unseen: u64,
     /// For how many milliseconds some of them have been missing.
     pub unseen_ms: Option<u64>,
+}
+
+/// How old the audits of this shard are, over its home partitions and the other homes of each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AuditsStatus {
+    /// Milliseconds since the oldest of the last ones that found both the same; those that were never so count from
+    /// the start of the process. 0 if there is nothing to compare.
+    pub oldest_ms: u64,
+    /// How many were never found the same since then.
+    pub missing: usize,
+    /// How many the last audit left different.
+    pub different: usize,
+    /// What is to lie between two audits of the same, in milliseconds.
+    pub interval_ms: u64,
 }
 
 /// How far a verification is.
@@ -117,9 +133,34 @@ pub(crate) fn status<E: Env>(node: &Node<E>) -> RepairStatus {
         partitions: trees.partitions().into_iter().filter_map(of).collect(),
         audits_waiting: trees.audits.waiting(),
         damaged_rows: node.0.store.damaged_count(),
+        damaged_keys: node
+            .0
+            .store
+            .damaged_rows(DAMAGED_KEYS_SHOWN)
+            .iter()
+            .filter_map(|row| Key::from_joined(rows::rest(row)).ok())
+            .collect(),
         asked_ms: trees.audits.asked_at().map(ms),
         verify: trees.verify.borrow().clone(),
     }
+}
+
+/// How old this shard's audits are.
+pub(crate) fn audits<E: Env>(node: &Node<E>) -> AuditsStatus {
+    let trees = &node.0.trees;
+    let now = node.0.env.now();
+    let mut status = AuditsStatus { interval_ms: node.0.options.upkeep.audit_ms, ..AuditsStatus::default() };
+    for partition in trees.partitions() {
+        for peer in node.co_homes(partition) {
+            let audited = trees.with(partition, |watched| watched.audits.get(&peer).copied()).flatten();
+            let Audited { verified_at, differs_since } = audited.unwrap_or_default();
+            let age = now.since(verified_at.unwrap_or_default()).as_millis();
+            status.oldest_ms = status.oldest_ms.max(u64::try_from(age).unwrap_or(u64::MAX));
+            status.missing += usize::from(verified_at.is_none());
+            status.different += usize::from(differs_since.is_some());
+        }
+    }
+    status
 }
 
 /// Compares everything with everyone as soon as may be: what was seen, and what is held.
@@ -219,6 +260,8 @@ async fn verify_partition<E: Env>(node: &Node<E>, partition: PartitionId) -> boo
     true
 }
 
+/// Enough to begin with.
+const DAMAGED_KEYS_SHOWN: usize = 16;
 /// Between two looks whether a partition has been scanned.
 const LOOK: Duration = Duration::from_millis(200);
 /// A partition that has not been read through after so long cannot be.

@@ -6,12 +6,24 @@ use gramme_core::codec::encode_record;
 use gramme_core::limits::{CHECK_MS, FULL_RETRY_MS, MEND_RETRY_MS, REQUEST_MS};
 use gramme_core::{Frontier, Outcome, Record};
 use gramme_node::Probe;
-use gramme_node::request::{Get, Request};
+use gramme_node::request::{Get, ListPage, Request};
 use gramme_storage::EngineError;
-use gramme_wire::{Body, Put, Reason, Standing};
+use gramme_wire::{Body, Expect, Put, Reason, Standing};
 
 fn read_one(name: &str) -> Request {
     Request::Get(Get { r: Some(Level::One), ..get(name) })
+}
+
+fn everything() -> ListPage {
+    ListPage {
+        partition: PARTITION,
+        bucket: "b".to_string(),
+        prefix: bytes::Bytes::new(),
+        after: None,
+        keys_max: 10,
+        values: false,
+        r: None,
+    }
 }
 
 /// The row of `k` holds "old" here, durably, and at nobody else.
@@ -144,6 +156,38 @@ fn a_damaged_row_is_refused_until_all_other_homes_were_read_and_then_holds_what_
     let got = story.asks(read_one("k")).got();
     assert_eq!(values_of(&got.record), ["hinted", "theirs", "too"]);
     assert_eq!(count(&story, Probe::Mended), 1);
+}
+
+#[test]
+fn the_only_copy_of_a_key_is_refused_until_it_is_written_again() {
+    let story = Story::at_only_home();
+    story.asks(write(put("k", "old", 1))).done();
+    let old = story.asks(read_one("k")).got().context;
+    let story = story.with_a_cold_cache();
+    rot(&story);
+
+    let refused = story.asks(read_one("k")).failure();
+    assert_eq!((refused.reason.clone(), refused.outcome), (Reason::Damaged, Outcome::NotApplied));
+    assert!(refused.to_string().contains("write its key again"), "{refused}");
+    assert!(!refused.reason.retryable(), "asking again does not help");
+    story.asks(read_one("k")).failure();
+    assert_eq!(story.node.status().damaged, 1);
+    assert_eq!((count(&story, Probe::Damaged), count(&story, Probe::OnlyCopyDamaged)), (1, 1), "said once");
+    story.world.disk.damage_pages(true);
+    let listed = story.asks(Request::List(everything())).failure();
+    assert_eq!(listed.reason, Reason::Damaged, "a list does not leave it out in silence");
+    story.world.disk.damage_pages(false);
+    story.pass_ms(2 * MEND_RETRY_MS);
+    assert_eq!(count(&story, Probe::Mended), 0, "an empty row in its place would be a lie");
+    let condition = Put { expect: Some(Expect::Absent), ..put("k", "first", 2) };
+    assert_eq!(story.asks(write(condition)).failure().reason, Reason::Damaged, "nobody knows what is there");
+
+    let put = story.asks(write(Put { context: Some(old), ..put("k", "new", 3) })).done();
+    assert_eq!(put.siblings, 1);
+    assert_eq!((story.node.status().damaged, count(&story, Probe::Mended)), (0, 1));
+    story.world.disk.break_reads(None);
+    let story = story.with_a_cold_cache();
+    assert_eq!(values_of(&story.asks(read_one("k")).got().record), ["new"]);
 }
 
 #[test]

@@ -28,8 +28,10 @@ pub const PARTITION: PartitionId = PartitionId(0);
 pub struct Story {
     pub world: Rc<World>,
     pub node: Node<ScriptEnv>,
-    /// The preference list: three homes, then two fallbacks.
+    /// The preference list: the homes, then the fallbacks.
     pub list: Vec<NodeId>,
+    /// How many homes there are.
+    pub copies: usize,
 }
 
 /// Something the node said to a peer.
@@ -54,6 +56,11 @@ impl Story {
         Story::open(3, MemoryEngine::new(), Standing::Continuous)
     }
 
+    /// The node is the key's only home: N is 1.
+    pub fn at_only_home() -> Story {
+        Story::live_on(1, 0, MemoryEngine::new(), Standing::Continuous, 1, false)
+    }
+
     /// The node has this place in the preference list, this disk and this standing.
     pub fn open(place: usize, memory: MemoryEngine, standing: Standing) -> Story {
         Story::live(place, memory, standing, 1)
@@ -63,12 +70,12 @@ impl Story {
     pub fn reopened(before: &Story, memory: MemoryEngine) -> Story {
         let me = before.node.status().node;
         let place = before.list.iter().position(|&id| id == me).expect("it is a member");
-        Story::live(place, memory, Standing::Continuous, before.world.dice.get())
+        Story::live_on(before.copies, place, memory, Standing::Continuous, before.world.dice.get(), false)
     }
 
     /// The same on a disk that has no room.
     pub fn reopened_full(before: &Story, memory: MemoryEngine) -> Story {
-        Story::live_on(0, memory, Standing::Continuous, before.world.dice.get(), true)
+        Story::live_on(3, 0, memory, Standing::Continuous, before.world.dice.get(), true)
     }
 
     /// The same node after a restart: what it had at hand is on the disk alone.
@@ -77,24 +84,38 @@ impl Story {
     }
 
     fn live(place: usize, memory: MemoryEngine, standing: Standing, dice: u64) -> Story {
-        Story::live_on(place, memory, standing, dice, false)
+        Story::live_on(3, place, memory, standing, dice, false)
     }
 
     /// At home, and no peer has yet said what it remembers of the node.
     pub fn unasked(memory: MemoryEngine) -> Story {
-        let story = Story::starting(0, memory, Standing::Continuous, 1, false);
+        let story = Story::starting(3, 0, memory, Standing::Continuous, 1, false);
         story.heard();
         story
     }
 
-    fn live_on(place: usize, memory: MemoryEngine, standing: Standing, dice: u64, full: bool) -> Story {
-        let story = Story::starting(place, memory, standing, dice, full);
+    fn live_on(
+        copies: usize,
+        place: usize,
+        memory: MemoryEngine,
+        standing: Standing,
+        dice: u64,
+        full: bool,
+    ) -> Story {
+        let story = Story::starting(copies, place, memory, standing, dice, full);
         story.agree();
         story.heard();
         story
     }
 
-    fn starting(place: usize, memory: MemoryEngine, standing: Standing, dice: u64, full: bool) -> Story {
+    fn starting(
+        copies: usize,
+        place: usize,
+        memory: MemoryEngine,
+        standing: Standing,
+        dice: u64,
+        full: bool,
+    ) -> Story {
         #[cfg(feature = "planted")]
         crate::planted::plant_what_is_asked_for();
         let members = (1..=5).map(|id| Member {
@@ -105,7 +126,7 @@ impl Story {
             zone: "here".to_string(),
             weight: 1,
         });
-        let layout = Layout::first(members.collect(), 3, 1).expect("five members keep three copies");
+        let layout = Layout::first(members.collect(), copies, 1).expect("five members are enough");
         let list = layout.preference_list(PARTITION).to_vec();
         let world = World::new(memory, dice);
         world.disk.fill(full);
@@ -131,7 +152,7 @@ impl Story {
         world.run();
         let node = opened.borrow_mut().take().expect("it opens at once").expect("the disk is sound");
         world.spawn(Box::pin(node.clone().run()));
-        let story = Story { world, node, list };
+        let story = Story { world, node, list, copies };
         for peer in story.others() {
             story.happens(Event::PeerUp(peer));
         }

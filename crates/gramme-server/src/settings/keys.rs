@@ -2,7 +2,7 @@
 
 use super::{EngineKind, LogFormat, Settings, TlsFiles, Token};
 use gramme_core::NodeId;
-use gramme_core::limits::{HINTS_MB, HINTS_MB_MAX};
+use gramme_core::limits::{AUDIT_MS, HINTS_MB, HINTS_MB_MAX, SCRUB_MS};
 use std::path::{Path, PathBuf};
 
 /// One key of the settings.
@@ -57,6 +57,8 @@ pub const KEYS: &[Key] = &[
     key("storage.reserve_mb", Kind::Number, |d, v| number(&mut d.reserve_mb, v, 1, RESERVE_MB_MAX)),
     key("storage.hints_mb", Kind::Number, |d, v| number(&mut d.hints_mb, v, 1, HINTS_MB_MAX)),
     key("storage.reclaim", Kind::Flag, |d, v| one_of(&mut d.reclaim, v, &[("true", true), ("false", false)])),
+    key("repair.audit_seconds", Kind::Number, |d, v| number(&mut d.audit_seconds, v, 10, AUDIT_SECONDS_MAX)),
+    key("repair.scrub_hours", Kind::Number, |d, v| number(&mut d.scrub_hours, v, 1, SCRUB_HOURS_MAX)),
     key("listen.http", Kind::Text, |d, v| put_address(&mut d.http, v)),
     key("listen.resp", Kind::Text, |d, v| put_address(&mut d.resp, v)),
     key("listen.peer", Kind::Text, |d, v| put_address(&mut d.peer, v)),
@@ -104,6 +106,8 @@ pub(super) struct Draft {
     reserve_mb: Option<u32>,
     hints_mb: Option<u32>,
     reclaim: Option<bool>,
+    audit_seconds: Option<u32>,
+    scrub_hours: Option<u32>,
     http: Option<String>,
     resp: Option<String>,
     peer: Option<String>,
@@ -133,6 +137,8 @@ impl Draft {
             reserve_mb: None,
             hints_mb: None,
             reclaim: None,
+            audit_seconds: None,
+            scrub_hours: None,
             http: None,
             resp: None,
             peer: None,
@@ -187,6 +193,8 @@ impl Draft {
             reserve_mb: self.reserve_mb.unwrap_or(RESERVE_MB),
             hints_mb: self.hints_mb.unwrap_or(HINTS_MB),
             reclaim: self.reclaim.unwrap_or(false),
+            audit_seconds: self.audit_seconds.unwrap_or((AUDIT_MS / 1000) as u32),
+            scrub_hours: self.scrub_hours.unwrap_or((SCRUB_MS / MS_PER_HOUR) as u32),
             http: self.http.unwrap_or_else(|| "127.0.0.1:7400".into()),
             resp: self.resp.unwrap_or_else(|| "127.0.0.1:7401".into()),
             peer: self.peer.unwrap_or_else(|| "127.0.0.1:7402".into()),
@@ -278,6 +286,10 @@ const CACHE_MB: u32 = 32;
 const RESERVE_MB: u32 = 256;
 const RESERVE_MB_MAX: u32 = 1 << 20;
 const CACHE_MB_MAX: u32 = 1 << 20;
+/// A day, and a year: what is looked at less often is not looked at.
+const AUDIT_SECONDS_MAX: u32 = 24 * 60 * 60;
+const SCRUB_HOURS_MAX: u32 = 366 * 24;
+const MS_PER_HOUR: u64 = 60 * 60 * 1000;
 /// A message names its requester's shard in one byte.
 const SHARDS_MAX: u32 = 128;
 const TOKEN_BYTES_MIN: usize = 8;

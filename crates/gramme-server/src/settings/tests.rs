@@ -21,6 +21,7 @@ fn a_file_with_nothing_but_an_id_is_enough() {
         ("127.0.0.1:7400", "127.0.0.1:7401", "127.0.0.1:7402")
     );
     assert_eq!(settings.engine, EngineKind::Fjall);
+    assert_eq!((settings.audit_seconds, settings.scrub_hours), (300, 168));
     assert!(settings.shards >= 1, "0 shards stands for the number of cores");
     assert!(settings.cluster_file.ends_with("cluster.gramme") && settings.cluster_file.is_absolute());
     assert_eq!(settings.check().unwrap(), Vec::<String>::new());
@@ -46,6 +47,21 @@ fn every_slip_is_one_sentence_that_says_where_and_what_to_do() {
             "[listen]\nhtpp = \"x\"",
             &[],
             "node.toml line 4: unknown key listen.htpp: did you mean listen.http?",
+        ),
+        (
+            "[repair]\naudit_second = 60",
+            &[],
+            "node.toml line 4: unknown key repair.audit_second: did you mean repair.audit_seconds?",
+        ),
+        (
+            "[repair]\naudit_seconds = 1",
+            &[],
+            "node.toml line 4: repair.audit_seconds is 1: use a whole number from 10 to 86400",
+        ),
+        (
+            "",
+            &[("GRAMME_REPAIR__SCRUB_HOURS", "0")],
+            "environment variable GRAMME_REPAIR__SCRUB_HOURS: repair.scrub_hours is 0: use a whole number from 1 to 8784",
         ),
         ("[lisen]\n", &[], "node.toml line 3: unknown section [lisen]: did you mean listen?"),
         (

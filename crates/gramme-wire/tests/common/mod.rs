@@ -359,6 +359,7 @@ pub(crate) fn one_of_each() -> Vec<(String, Message)> {
         ),
         ("freeze_reply", Body::FreezeReply { frozen: true, seen: SeenRow::from_runs([(0, 7)]) }),
         ("ends", Body::Ends { ends: closed_of([(0xd4, true, (1, 2))]) }),
+        ("refused_damaged", Body::Refused { failure: failure(Reason::Damaged) }),
     ];
     bodies
         .into_iter()
@@ -595,6 +596,7 @@ fn failure() -> impl Strategy<Value = Failure> {
         Just(Reason::Unsuitable),
         Just(Reason::HintsFull),
         Just(Reason::Void),
+        Just(Reason::Damaged),
     ];
     let outcome = prop_oneof![Just(Outcome::NotApplied), Just(Outcome::MaybeApplied), Just(Outcome::Applied)];
     (reason, outcome, acks(), any::<u8>(), lines()).prop_map(|(reason, outcome, acks, needed, explain)| {

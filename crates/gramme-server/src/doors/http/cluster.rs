@@ -91,6 +91,12 @@ pub(super) async fn status(
             "reclaim_blocked_by": blocking,
             "holes": shards.iter().map(|shard| shard.holes).sum::<usize>(),
         },
+        "audits": {
+            "oldest_ms": shards.iter().map(|shard| shard.audits.oldest_ms).max(),
+            "missing": shards.iter().map(|shard| shard.audits.missing).sum::<usize>(),
+            "different": shards.iter().map(|shard| shard.audits.different).sum::<usize>(),
+            "interval_ms": shards.iter().map(|shard| shard.audits.interval_ms).max(),
+        },
     })))
 }
 

@@ -102,6 +102,7 @@ impl From<Failure> for Problem {
             Reason::Unexpected => StatusCode::PRECONDITION_FAILED,
             Reason::ValueTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Reason::Invalid(_) => StatusCode::BAD_REQUEST,
+            Reason::Damaged => StatusCode::INTERNAL_SERVER_ERROR,
             Reason::Unavailable
             | Reason::Stale
             | Reason::Overloaded

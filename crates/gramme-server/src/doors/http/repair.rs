@@ -8,8 +8,8 @@ use crate::doors::Service;
 use axum::Json;
 use axum::extract::State;
 use axum::http::request::Parts;
-use gramme_core::NodeId;
 use gramme_core::limits::REQUEST_MS;
+use gramme_core::{Key, NodeId};
 use gramme_node::request::{Call, Request, Response};
 use gramme_node::trees::repair::{PartitionRepair, PeerRepair, RepairStatus, Verify};
 use gramme_wire::Standing;
@@ -62,10 +62,17 @@ fn to_json(service: &Service, shards: &[RepairStatus]) -> Value {
         "name": service.name,
         "audits_waiting": shards.iter().map(|shard| shard.audits_waiting).sum::<usize>(),
         "damaged_rows": shards.iter().map(|shard| shard.damaged_rows).sum::<usize>(),
+        "damaged_keys": shards.iter().flat_map(|shard| &shard.damaged_keys).map(key_json).collect::<Vec<_>>(),
         "asked_ms": shards.iter().filter_map(|shard| shard.asked_ms).max(),
         "verify": verify_json(shards),
         "partitions": partitions.into_iter().map(|p| partition_json(service, p)).collect::<Vec<_>>(),
     })
+}
+
+fn key_json(key: &Key) -> Value {
+    let mut object = json!({ "bucket": key.bucket() });
+    super::shown::put_key(&mut object, key.key());
+    object
 }
 
 fn partition_json(service: &Service, partition: &PartitionRepair) -> Value {
