@@ -4,6 +4,7 @@
 
 use crate::env::{Env, Fact};
 use crate::node::Node;
+use crate::pages::Pages;
 use crate::probe::Probe;
 use crate::rows::{self, KIND_BUCKET};
 use crate::serve::facts_of;
@@ -11,7 +12,7 @@ use gramme_core::bucket::{BucketFact, BucketSettings, Buckets, read_bucket_fact,
 use gramme_core::codec::{BadBytes, Writer, seal, unseal};
 use gramme_core::limits::{BUCKETS_MAX, GOSSIP_MS};
 use gramme_core::{NodeId, Stamp};
-use gramme_storage::{Engine, EngineError, Scan};
+use gramme_storage::{Engine, EngineError};
 use gramme_wire::{Body, Failure, Message, Reason};
 use std::time::Duration;
 
@@ -114,11 +115,8 @@ pub(crate) async fn set_bucket<E: Env>(
 /// The settings that the store remembers.
 pub(crate) async fn load_buckets<E: Env>(env: &E) -> Result<Buckets, EngineError> {
     let mut buckets = Buckets::new();
-    let mut after = None;
-    loop {
-        let scan =
-            Scan { prefix: rows::node_row(KIND_BUCKET, &[]), after, rows_max: 256, bytes_max: 1 << 20 };
-        let page = env.engine().scan(scan).await?;
+    let mut pages = Pages::of(rows::node_row(KIND_BUCKET, &[]), 256, 1 << 20);
+    while let Some(page) = pages.next(|scan| env.engine().scan(scan)).await? {
         if page.damaged {
             env.probe(Probe::Corrupt);
         }
@@ -129,11 +127,8 @@ pub(crate) async fn load_buckets<E: Env>(env: &E) -> Result<Buckets, EngineError
                 Err(_) => env.probe(Probe::Corrupt),
             }
         }
-        after = page.rows.last().map(|(row, _)| row.clone());
-        if !page.more {
-            return Ok(buckets);
-        }
     }
+    Ok(buckets)
 }
 
 fn bucket_row(name: &str, fact: &BucketFact) -> (bytes::Bytes, bytes::Bytes) {

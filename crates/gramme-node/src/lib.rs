@@ -20,6 +20,7 @@ pub mod hints;
 mod mend;
 pub mod node;
 mod once;
+mod pages;
 pub mod probe;
 mod pulse;
 mod reclaim;

@@ -18,6 +18,7 @@ use crate::admission::Work;
 use crate::closing;
 use crate::env::Env;
 use crate::node::Node;
+use crate::pages::Pages;
 use crate::probe::Probe;
 use crate::replica::{Replica, Role};
 use crate::rows::{self, KIND_DATA, KIND_FRONTIER};
@@ -28,7 +29,7 @@ use gramme_core::limits::{RECLAIM_MS, RECLAIM_SLICE_BYTES, SURVEY_MAX};
 use gramme_core::planted::{self, Bug};
 use gramme_core::reclaim::{is_dead, reclaimable, stable, strip};
 use gramme_core::{Frontier, Incarnation, NodeId, PartitionId, Record};
-use gramme_storage::{EngineError, Scan};
+use gramme_storage::EngineError;
 use gramme_wire::Standing;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -185,14 +186,11 @@ async fn walk<E: Env>(
     replica: &Rc<Replica<E>>,
     frontier: &Frontier,
 ) -> Result<(), EngineError> {
-    let mut after = None;
+    let mut pages = Pages::of(rows::row(partition.0, KIND_DATA, &[]), 256, RECLAIM_SLICE_BYTES as usize);
     let mut left = 0;
     let mut named = BTreeSet::new();
-    loop {
-        node.admission().slice(Work::Reclaim, RECLAIM_SLICE_BYTES).await;
-        let prefix = rows::row(partition.0, KIND_DATA, &[]);
-        let scan = Scan { prefix, after, rows_max: 256, bytes_max: RECLAIM_SLICE_BYTES as usize };
-        let page = node.0.store.scan(scan).await?;
+    node.admission().slice(Work::Reclaim, RECLAIM_SLICE_BYTES).await;
+    while let Some(page) = pages.next(|scan| node.0.store.scan(scan)).await? {
         for (row, shown) in &page.rows {
             // A record that cannot be read says nothing, and is mended by others.
             let Ok(record) = decode_record(shown) else { continue };
@@ -206,9 +204,8 @@ async fn walk<E: Env>(
                     .extend(beyond.map(|run| run.incarnation).take(SURVEY_MAX - SURVEY_MAX.min(named.len())));
             }
         }
-        after = page.rows.last().map(|(row, _)| row.clone());
-        if !page.more {
-            break;
+        if page.more {
+            node.admission().slice(Work::Reclaim, RECLAIM_SLICE_BYTES).await;
         }
     }
     replica.reclaim().tombstones.set(Some(left));

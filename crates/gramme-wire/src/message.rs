@@ -241,25 +241,8 @@ pub enum Body {
         /// Only keys greater than this one: the `next` of the page before.
         after: Key,
     },
-    /// The answer to `Pull` and `PullMore`: a page of records in order of key.
-    PullReply {
-        /// To be named for the next page. One that has expired is refused: the asker begins anew.
-        session: u64,
-        /// Whole records, which may be newer than the session.
-        pulled: Vec<Pulled>,
-        /// Where the next page begins; `None` if this is the last. A page may be empty and not the last.
-        next: Option<Key>,
-        /// On the first page: what the sender had durably seen when the session began. The asker has seen it
-        /// too once it has merged every page, and not before.
-        sigma: Option<Box<Seen>>,
-        /// The sender's reclaim frontier when the session began.
-        frontier: Frontier,
-        /// Who sends.
-        life: Life,
-        /// Records that could not be read and are left out. If there are any, the asker learns nothing of what
-        /// they would have shown: it joins none of `sigma`.
-        unreadable: u32,
-    },
+    /// The answer to `Pull` and `PullMore`.
+    PullReply(PullPage),
     /// A fallback to a home: I keep hints of this partition in which all this was seen; have you durably seen it
     /// too? A home that has not pulls what it lacks before it answers.
     Offer {
@@ -371,6 +354,27 @@ pub struct Remembered {
     pub life: u64,
     /// How far everything of it was durable.
     pub bases: Frontier,
+}
+
+/// A page of a pull session: records in order of key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PullPage {
+    /// To be named for the next page. One that has expired is refused: the asker begins anew.
+    pub session: u64,
+    /// Whole records, which may be newer than the session.
+    pub pulled: Vec<Pulled>,
+    /// Where the next page begins; `None` if this is the last. A page may be empty and not the last.
+    pub next: Option<Key>,
+    /// On the first page: what the sender had durably seen when the session began. The asker has seen it
+    /// too once it has merged every page, and not before.
+    pub sigma: Option<Box<Seen>>,
+    /// The sender's reclaim frontier when the session began.
+    pub frontier: Frontier,
+    /// Who sends.
+    pub life: Life,
+    /// Records that could not be read and are left out. If there are any, the asker learns nothing of what
+    /// they would have shown: it joins none of `sigma`.
+    pub unreadable: u32,
 }
 
 /// One record of a pull session.

@@ -9,7 +9,7 @@
 
 use crate::frame::{Kind, WireError};
 use crate::message::{Acks, Body, Done, Entry, Expect, Failure, Message, Put, Reason, Standing};
-use crate::message::{Compared, Difference, Digest, Life, Pulled, Remembered, TreeRoot};
+use crate::message::{Compared, Difference, Digest, Life, PullPage, Pulled, Remembered, TreeRoot};
 use crate::outgoing::{FrameWriter, Outgoing};
 use bytes::{Bytes, BytesMut};
 use gramme_core::bucket::{Level, read_bucket_fact, write_bucket_fact};
@@ -208,7 +208,7 @@ fn write_fields(w: &mut FrameWriter<'_>, body: &Body) {
             w.u64(*session);
             w.bytes(after.joined());
         }
-        Body::PullReply { session, pulled, next, sigma, frontier, life, unreadable } => {
+        Body::PullReply(PullPage { session, pulled, next, sigma, frontier, life, unreadable }) => {
             w.u64(*session);
             write_life(w, *life);
             w.u32(*unreadable);
@@ -452,7 +452,7 @@ fn read_pull_reply(r: &mut Source<'_>) -> Result<Body, WireError> {
     for _ in 0..count {
         pulled.push(Pulled { key: r.key()?, record: r.bytes()? });
     }
-    Ok(Body::PullReply { session, pulled, next, sigma, frontier, life, unreadable })
+    Ok(Body::PullReply(PullPage { session, pulled, next, sigma, frontier, life, unreadable }))
 }
 
 fn write_numbers(w: &mut FrameWriter<'_>, numbers: &[u32]) {

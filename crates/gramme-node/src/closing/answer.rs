@@ -7,6 +7,7 @@ use crate::closing::ends::beyond;
 use crate::env::Env;
 use crate::hints::HintStore;
 use crate::node::Node;
+use crate::pages::Pages;
 use crate::replica::disk;
 use crate::rows::{self, KIND_HINT};
 use crate::serve::refused;
@@ -14,7 +15,7 @@ use gramme_core::closed::Closed;
 use gramme_core::limits::{CLOSING_MS, SEEN_RUNS_MAX};
 use gramme_core::seen::SeenRow;
 use gramme_core::{Incarnation, NodeId, PartitionId, Seen};
-use gramme_storage::{Engine, EngineError, Scan};
+use gramme_storage::{Engine, EngineError};
 use gramme_wire::{Body, Failure, Life, Reason, Standing};
 use std::rc::Rc;
 use std::time::Duration;
@@ -121,21 +122,15 @@ async fn drop_all_void<E: Env>(
     partition: PartitionId,
     store: &HintStore<E>,
 ) -> Result<(), EngineError> {
-    let mut after = None;
-    loop {
-        let prefix = rows::row(partition.0, KIND_HINT, &[]);
-        let page =
-            node.0.env.engine().scan(Scan { prefix, after, rows_max: 256, bytes_max: 1 << 20 }).await?;
+    let mut pages = Pages::of(rows::row(partition.0, KIND_HINT, &[]), 256, 1 << 20);
+    while let Some(page) = pages.next(|scan| node.0.env.engine().scan(scan)).await? {
         for (row, _) in &page.rows {
             let _lock = node.0.store.lock(row).await;
             let local = node.0.store.latest(row).await?;
             store.replica().rid_of_void(row, local).await?;
         }
-        after = page.rows.last().map(|(row, _)| row.clone());
-        if !page.more {
-            return Ok(());
-        }
     }
+    Ok(())
 }
 
 /// An answer to this peer that also teaches it what is closed, if it was refused for that.

@@ -4,6 +4,7 @@
 //! Invariant: whatever is promised to others is durable first.
 
 use crate::env::Env;
+use crate::pages::Pages;
 use crate::probe::Probe;
 use crate::replica::{Replica, Role};
 use crate::rows::{self, KIND_END};
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use gramme_core::closed::{self, Closed, End};
 use gramme_core::seen::SeenRow;
 use gramme_core::{Frontier, Incarnation, Interval, PartitionId, Record, Seen};
-use gramme_storage::{Engine, EngineError, Scan};
+use gramme_storage::{Engine, EngineError};
 use gramme_wire::Remembered;
 use std::borrow::Cow;
 use std::cell::{Ref, RefCell};
@@ -36,12 +37,11 @@ impl Ends {
     pub(crate) async fn load<E: Env>(env: &E, partition: PartitionId) -> Result<Ends, EngineError> {
         let mut closed = Closed::new();
         let mut garbled = false;
-        let mut after = None;
+        let mut pages = Pages::of(rows::row(partition.0, KIND_END, &[]), 512, 1 << 20);
         loop {
-            let prefix = rows::row(partition.0, KIND_END, &[]);
-            let scan = Scan { prefix, after, rows_max: 512, bytes_max: 1 << 20 };
-            let page = match env.engine().scan(scan).await {
-                Ok(page) => page,
+            let page = match pages.next(|scan| env.engine().scan(scan)).await {
+                Ok(Some(page)) => page,
+                Ok(None) => break,
                 Err(EngineError::Corrupt(_)) => {
                     garbled = true;
                     break;
@@ -57,10 +57,6 @@ impl Ends {
                     }
                     None => garbled = true,
                 }
-            }
-            after = page.rows.last().map(|(row, _)| row.clone());
-            if !page.more {
-                break;
             }
         }
         if garbled {

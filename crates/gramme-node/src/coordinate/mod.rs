@@ -16,6 +16,7 @@ mod put;
 mod repair;
 mod restore;
 mod seats;
+mod spread;
 
 pub(crate) use copy::copy;
 pub(crate) use get::get;

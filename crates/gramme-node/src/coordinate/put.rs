@@ -10,27 +10,23 @@
 use crate::coordinate::condition;
 use crate::coordinate::explain::Explain;
 use crate::coordinate::get::read_at_r;
-use crate::coordinate::seats::{Need, Seats};
+use crate::coordinate::spread::{FILL_SEATS, Spread};
 use crate::coordinate::{acks, within};
 use crate::env::{Env, Mono};
-use crate::fan_out::{Answer, Gather, Step};
 use crate::hints::Keeping;
 use crate::node::Node;
-use crate::probe::{Operation, Probe};
+use crate::probe::Operation;
 use crate::replica::{Minted, Replica, made_as};
 use crate::request::Health;
 use crate::serve;
 use gramme_core::bucket::BucketSettings;
 use gramme_core::codec::encode_record;
-use gramme_core::limits::{
-    CONTENT_TYPE_BYTES_MAX, FALLBACK_AFTER_MS_MAX, HINT_OVERHEAD_BYTES, META_BYTES_MAX, META_ENTRIES_MAX,
-};
+use gramme_core::limits::{CONTENT_TYPE_BYTES_MAX, HINT_OVERHEAD_BYTES, META_BYTES_MAX, META_ENTRIES_MAX};
 use gramme_core::planted::{self, Bug};
 use gramme_core::record::Content;
 use gramme_core::{Context, Frontier, Key, NodeId, Outcome, PartitionId, Quorum, RequestId, Verdict};
 use gramme_wire::{Body, Done, Expect, Failure, Put, Reason};
 use std::rc::Rc;
-use std::time::Duration;
 
 /// Coordinates a put on this node; gives the answer, and the rest of the work, which is to go on after it.
 pub(crate) async fn put_here<E: Env>(
@@ -258,22 +254,10 @@ async fn as_expected<E: Env>(
 
 /// A put whose record is in the local store and on its way to the other homes.
 struct Writing<E: Env> {
-    node: Node<E>,
-    partition: PartitionId,
-    key: Key,
     minted: Minted,
-    quorum: Quorum,
-    seats: Seats,
-    gather: Gather<E>,
+    spread: Spread<E>,
     /// When the client's time is over; seats are filled a little longer.
     deadline: Mono,
-    own_failed: bool,
-    /// Whether the client has its answer.
-    answered: bool,
-    /// Whether copies in memory count (the paper, 6.1). Every replica has them in its next batch all the same, so
-    /// that all of the N are asked for a durable write where the paper asks one.
-    buffered: bool,
-    explain: Explain<E>,
 }
 
 impl<E: Env> Writing<E> {
@@ -296,83 +280,29 @@ impl<E: Env> Writing<E> {
         } else {
             node.0.store.when_durable(minted.batch, move |fate| own(serve::settled(fate)));
         }
-        gather.heed_silence(true);
-        let node = node.clone();
-        let seats = Seats::default();
-        let mut writing = Writing {
-            node,
-            partition,
-            key,
-            minted,
-            quorum,
-            seats,
-            gather,
-            deadline,
-            own_failed: false,
-            answered: false,
-            buffered,
-            explain,
-        };
-        writing.ask_homes();
-        writing.fill_seats();
-        writing
-    }
-
-    /// All homes at once, this one by its own disk. A fallback that coordinates sits for the home that is least
-    /// likely to answer.
-    fn ask_homes(&mut self) {
-        let homes = self.node.layout().homes(self.partition).to_vec();
-        let me = self.node.id();
-        let stamp = self.node.home(self.partition).map(|home| self.node.vouched(home)).unwrap_or_default();
-        self.quorum.asked(me, homes.contains(&me));
-        for &home in &homes {
-            if home == me {
-                self.seats.ask_home(me, Mono(u64::MAX));
-                continue;
-            }
-            self.seats.ask_home(home, self.patience_with(home));
-            self.quorum.asked(home, true);
-            self.gather.ask(home, self.merge(None, stamp.clone()));
-        }
-        if !homes.contains(&me)
-            && let Some(&home) = homes.iter().rev().max_by_key(|&&home| self.node.health(home))
-        {
-            self.node.0.env.probe(Probe::FallbackCoordinated);
-            self.seats.ask_fallback(home, me, Mono(u64::MAX));
-            self.explain.line(|| "no home was within reach: this fallback coordinates".to_string());
-        }
-    }
-
-    /// The record as it travels, for a home or for whoever takes its place.
-    fn merge(&self, hint_for: Option<NodeId>, stamp: Frontier) -> Body {
-        let record = self.minted.kept.encoded.clone();
-        // The row that names whom a hint is for is what a crash must not take.
-        let buffered = self.buffered && (hint_for.is_none() || planted::on(Bug::BufferedHint));
-        Body::Merge { key: self.key.clone(), record, hint_for, stamp, buffered }
-    }
-
-    /// How long this node may be silent before its place is taken: no time at all if it is down.
-    fn patience_with(&self, id: NodeId) -> Mono {
-        let now = self.node.0.env.now();
-        match self.node.health(id) {
-            Health::Down => now,
-            _ => now + self.node.0.detector.borrow().fallback_after(id),
-        }
+        let stamp = node.home(partition).map(|home| node.vouched(home)).unwrap_or_default();
+        let record = minted.kept.encoded.clone();
+        let mut spread = Spread::new(node, (partition, key, record), gather, quorum, buffered, explain);
+        spread.ask_homes(true, &stamp);
+        spread.fill_seats();
+        Writing { minted, spread, deadline }
     }
 
     /// Resolves once W nodes have it, or never will.
     async fn until_reached(&mut self) -> Result<Done, Failure> {
         loop {
-            self.fill_seats();
-            let own = self.quorum.has_acked(self.node.id());
-            match self.quorum.verdict() {
+            self.spread.fill_seats();
+            let own = self.spread.quorum.has_acked(self.spread.node.id());
+            match self.spread.quorum.verdict() {
                 Verdict::Reached if own => return Ok(self.done()),
-                _ if self.own_failed => return Err(self.failure()),
+                _ if self.spread.own_failed => return Err(self.failure()),
                 // The count that is told includes this node, which has yet to finish.
-                Verdict::Impossible if !self.quorum.is_pending(self.node.id()) => return Err(self.failure()),
+                Verdict::Impossible if !self.spread.quorum.is_pending(self.spread.node.id()) => {
+                    return Err(self.failure());
+                }
                 _ => {}
             }
-            if self.node.0.env.now() >= self.deadline || !self.step(self.deadline).await {
+            if self.spread.node.0.env.now() >= self.deadline || !self.spread.step(self.deadline).await {
                 return Err(self.failure());
             }
         }
@@ -381,117 +311,31 @@ impl<E: Env> Writing<E> {
     /// Goes on until every home's seat is held, or nobody is left to ask: homes that are still silent at the
     /// deadline are given up then. If as many wait already as may, all are given up at once.
     async fn collect_late(&mut self) {
-        self.answered = true;
-        self.gather.heed_silence(false);
-        let Some(_place) = self.node.linger() else {
-            self.seats.give_up_homes(self.node.0.env.now());
-            return self.fill_seats();
+        self.spread.answered = true;
+        self.spread.gather.heed_silence(false);
+        let Some(_place) = self.spread.node.linger() else {
+            self.spread.seats.give_up_homes(self.spread.node.0.env.now());
+            return self.spread.fill_seats();
         };
-        self.seats.wait_for_homes(self.deadline);
+        self.spread.seats.wait_for_homes(self.deadline);
         loop {
-            self.fill_seats();
-            let now = self.node.0.env.now();
+            self.spread.fill_seats();
+            let now = self.spread.node.0.env.now();
             let in_time = now < self.deadline;
             // After the deadline only those are waited for who take a home's place.
-            let end = if in_time { self.deadline } else { self.gather.deadline() };
-            let is_open = in_time || (now < end && self.seats.next_at(now).is_some());
-            if !is_open || !self.gather.is_waiting() {
+            let end = if in_time { self.deadline } else { self.spread.gather.deadline() };
+            let is_open = in_time || (now < end && self.spread.seats.next_at(now).is_some());
+            if !is_open || !self.spread.gather.is_waiting() {
                 return;
             }
-            self.step(end).await;
-        }
-    }
-
-    /// Takes one thing that happens before `end`; `false` if the time is over or nothing can happen any more.
-    async fn step(&mut self, end: Mono) -> bool {
-        let now = self.node.0.env.now();
-        let until = self.seats.next_at(now).map_or(end, |at| at.min(end));
-        match self.gather.next(until).await {
-            Step::Answer(from, answer) => {
-                if self.answered {
-                    self.node.0.env.probe(Probe::LateAnswer);
-                }
-                self.take(from, answer);
-                true
-            }
-            Step::Time if self.node.0.env.now() >= end => false,
-            Step::Time => {
-                if !self.answered {
-                    self.notice_silence();
-                }
-                true
-            }
-            Step::Exhausted => false,
-        }
-    }
-
-    fn take(&mut self, from: NodeId, answer: Answer) {
-        let home = self.node.layout().is_home(self.partition, from);
-        if let Answer::Said(Body::MergeReply) = answer {
-            let how = if self.buffered && home { "in memory at" } else { "durable at" };
-            self.explain.line(|| format!("{how} {}", describe(&self.node, self.partition, from)));
-            self.quorum.ack(from, home);
-            self.seats.has(from);
-            return;
-        }
-        self.explain.line(|| {
-            format!("{} does not have it: {}", describe(&self.node, self.partition, from), say(&answer))
-        });
-        self.quorum.fail(from);
-        self.own_failed |= from == self.node.id();
-        if home && is_overload(&answer) {
-            self.seats.overloaded(from);
-        } else {
-            self.seats.failed(from);
-        }
-    }
-
-    /// Someone's patience is over, or someone is more than slow: silent, whatever is asked of it. That one is not
-    /// waited for, unless there are enough others: it may be back in a blink.
-    fn notice_silence(&mut self) {
-        let now = self.node.0.env.now();
-        self.node.listen();
-        let asked: Vec<NodeId> = self.seats.asked().collect();
-        let is_there = |&id: &NodeId| {
-            self.quorum.has_acked(id) || (self.quorum.is_pending(id) && !self.node.is_silent(id))
-        };
-        if asked.iter().copied().filter(is_there).count() < self.quorum.need() {
-            for id in asked.into_iter().filter(|&id| self.node.is_silent(id)) {
-                self.seats.give_up(id, now);
-            }
-        }
-    }
-
-    /// Asks the next fallback for every seat that has fallen vacant.
-    fn fill_seats(&mut self) {
-        let need = match self.quorum.verdict() {
-            Verdict::Reached => Need::Met,
-            Verdict::Pending => Need::Open,
-            Verdict::Impossible => Need::Unmet,
-        };
-        for home in self.seats.vacant(self.node.0.env.now(), need) {
-            let fallbacks = self.node.layout().fallbacks(self.partition).iter().copied();
-            let free = fallbacks.filter(|&id| id != self.node.id() && !self.seats.was_asked(id));
-            let best = free.min_by_key(|&id| (self.node.health(id), self.node.is_silent(id)));
-            let Some(fallback) = best else { return };
-            self.node.0.env.probe(Probe::HintAsked);
-            self.seats.ask_fallback(home, fallback, self.patience_with(fallback));
-            self.quorum.asked(fallback, false);
-            self.gather.ask(fallback, self.merge(Some(home), Frontier::none()));
-            self.explain.line(|| {
-                format!(
-                    "{} was asked to keep it for {}",
-                    describe(&self.node, self.partition, fallback),
-                    describe(&self.node, self.partition, home)
-                )
-            });
+            self.spread.step(end).await;
         }
     }
 
     fn done(&mut self) -> Done {
         let Minted { dot, kept, saw, .. } = &self.minted;
         let mut context = match kept.record.sibling(*dot) {
-            Some(written) => saw.after_put_of(written, self.node.id()),
+            Some(written) => saw.after_put_of(written, self.spread.node.id()),
             // A retry of a write that someone has since overwritten: there is nothing of it left to have seen.
             None => saw.clone(),
         };
@@ -501,43 +345,21 @@ impl<E: Env> Writing<E> {
         Done {
             dot: *dot,
             context,
-            acks: acks(&self.quorum),
-            buffered: self.buffered,
+            acks: acks(&self.spread.quorum),
+            buffered: self.spread.buffered,
             siblings: kept.record.siblings().len() as u32,
-            coordinator: self.node.id(),
-            explain: self.explain.take(),
+            coordinator: self.spread.node.id(),
+            explain: self.spread.explain.take(),
         }
     }
 
     fn failure(&mut self) -> Failure {
-        let reason = match self.node.0.store.check() {
-            Err(cause) if self.own_failed => Reason::Disk(cause.to_string()),
+        let reason = match self.spread.node.0.store.check() {
+            Err(cause) if self.spread.own_failed => Reason::Disk(cause.to_string()),
             _ => Reason::Unavailable,
         };
-        let needed = self.quorum.need() as u8;
-        let explain = self.explain.take();
-        Failure { reason, outcome: Outcome::MaybeApplied, acks: acks(&self.quorum), needed, explain }
+        let needed = self.spread.quorum.need() as u8;
+        let explain = self.spread.explain.take();
+        Failure { reason, outcome: Outcome::MaybeApplied, acks: acks(&self.spread.quorum), needed, explain }
     }
 }
-
-fn describe<E: Env>(node: &Node<E>, partition: PartitionId, id: NodeId) -> String {
-    let kind = if node.layout().is_home(partition, id) { "home" } else { "fallback" };
-    format!("{} ({kind})", node.name_of(id))
-}
-
-fn say(answer: &Answer) -> String {
-    match answer {
-        Answer::Said(Body::Refused { failure }) => failure.to_string(),
-        Answer::Said(_) => "it gave an answer of another kind".to_string(),
-        Answer::Lost => "its connection broke".to_string(),
-        Answer::Unsent => "it cannot be reached".to_string(),
-    }
-}
-
-fn is_overload(answer: &Answer) -> bool {
-    matches!(answer, Answer::Said(Body::Refused { failure }) if failure.reason == Reason::Overloaded)
-}
-
-/// How long after its deadline a put goes on looking for someone to take the place of homes that stayed silent:
-/// enough for a few fallbacks that stay silent too.
-const FILL_SEATS: Duration = Duration::from_millis(4 * FALLBACK_AFTER_MS_MAX);

@@ -15,6 +15,7 @@ use crate::env::Env;
 use crate::exchange::refill;
 use crate::fan_out::{Answer, Step};
 use crate::node::Node;
+use crate::pages::Pages;
 use crate::probe::Probe;
 use crate::replica::{Replica, disk};
 use crate::rows;
@@ -22,8 +23,7 @@ use gramme_core::codec::decode_record;
 use gramme_core::limits::{PULL_PAGE_BYTES_MAX, PULL_PAGE_MS, PULLS_ASKED_MAX, RECORD_COST_BYTES};
 use gramme_core::planted::{self, Bug};
 use gramme_core::{Frontier, Key, NodeId, PartitionId, Record, Seen};
-use gramme_storage::Scan;
-use gramme_wire::{Body, Life, Pulled, Reason};
+use gramme_wire::{Body, PullPage, Pulled, Reason};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -210,27 +210,13 @@ async fn run<E: Env>(
     Ok(asking.brought)
 }
 
-/// A page as it came.
-struct Page {
-    session: u64,
-    pulled: Vec<Pulled>,
-    next: Option<Key>,
-    sigma: Option<Box<Seen>>,
-    frontier: Frontier,
-    life: Life,
-    unreadable: u32,
-}
-
 impl<E: Env> Asking<'_, E> {
-    async fn page(&self, ask: Body) -> Result<Page, Reason> {
+    async fn page(&self, ask: Body) -> Result<PullPage, Reason> {
         self.node.admission().slice(self.work, PULL_PAGE_BYTES_MAX as u64 / 4).await;
         let deadline = self.node.0.env.now() + Duration::from_millis(PULL_PAGE_MS);
         let mut gather = self.node.0.routes.fan_out(&[self.peer], self.partition, ask, deadline);
         match gather.next(deadline).await {
-            Step::Answer(
-                _,
-                Answer::Said(Body::PullReply { session, pulled, next, sigma, frontier, life, unreadable }),
-            ) => Ok(Page { session, pulled, next, sigma, frontier, life, unreadable }),
+            Step::Answer(_, Answer::Said(Body::PullReply(page))) => Ok(page),
             Step::Answer(_, Answer::Said(Body::Refused { failure })) => Err(failure.reason),
             _ => Err(Reason::Unavailable),
         }
@@ -299,11 +285,9 @@ impl<E: Env> Asking<'_, E> {
         frontier: &Frontier,
         sound: bool,
     ) -> Result<(), Reason> {
-        let mut after = from.map(|key| self.replica.row(key));
-        loop {
-            let prefix = rows::row(self.partition.0, rows::KIND_DATA, &[]);
-            let scan = Scan { prefix, after, rows_max: 256, bytes_max: 1 << 20 };
-            let page = self.node.0.store.scan(scan).await.map_err(disk)?;
+        let prefix = rows::row(self.partition.0, rows::KIND_DATA, &[]);
+        let mut pages = Pages::of(prefix, 256, 1 << 20).after(from.map(|key| self.replica.row(key)));
+        while let Some(page) = pages.next(|scan| self.node.0.store.scan(scan)).await.map_err(disk)? {
             for (row, _) in &page.rows {
                 let Ok(key) = Key::from_joined(rows::rest(row)) else { continue };
                 if to.is_some_and(|to| key.joined() > to.joined()) {
@@ -323,11 +307,8 @@ impl<E: Env> Asking<'_, E> {
                     _ => {}
                 }
             }
-            after = page.rows.last().map(|(row, _)| row.clone());
-            if !page.more {
-                return Ok(());
-            }
         }
+        Ok(())
     }
 }
 

@@ -21,7 +21,7 @@ use gramme_core::limits::{
 };
 use gramme_core::{Frontier, Key, NodeId, PartitionId, Record, Seen};
 use gramme_storage::{EngineError, Scan};
-use gramme_wire::{Body, Life, Pulled, Reason, Standing};
+use gramme_wire::{Body, Life, PullPage, Pulled, Reason, Standing};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
@@ -148,7 +148,7 @@ async fn page<E: Env>(
             serving.remove(&number);
         }
     }
-    Body::PullReply {
+    Body::PullReply(PullPage {
         session: number,
         pulled,
         next,
@@ -156,7 +156,7 @@ async fn page<E: Env>(
         frontier: kept.frontier.clone(),
         life: kept.life,
         unreadable,
-    }
+    })
 }
 
 #[derive(Default)]

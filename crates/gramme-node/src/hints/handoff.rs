@@ -20,6 +20,7 @@ use crate::exchange::{self, Source};
 use crate::fan_out::{Answer, Step};
 use crate::hints::HintStore;
 use crate::node::Node;
+use crate::pages::Pages;
 use crate::probe::Probe;
 use crate::replica::disk;
 use crate::request::Health;
@@ -29,7 +30,7 @@ use bytes::Bytes;
 use gramme_core::limits::{HANDOFF_MS, HINT_PULLS_MAX, OFFER_MS, OFFERS_MAX, ROW_COST_BYTES};
 use gramme_core::planted::{self, Bug};
 use gramme_core::{NodeId, PartitionId, Seen};
-use gramme_storage::{Engine, EngineError, Scan};
+use gramme_storage::{Engine, EngineError};
 use gramme_wire::{Body, Reason};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -184,21 +185,16 @@ async fn destroy<E: Env>(node: &Node<E>, partition: PartitionId) -> Result<(), E
     store.change_plain([(row(KIND_HINT_STORE), None), (row(KIND_HINTS_SINCE), None)])?;
     // The engine shows everything once it is durable.
     store.wait_all().await?;
-    let mut after = None;
-    loop {
-        let scan = Scan { prefix: row(KIND_HINT), after, rows_max: PAGE_ROWS, bytes_max: PAGE_BYTES };
-        let page = node.0.env.engine().scan(scan).await?;
+    let mut pages = Pages::of(row(KIND_HINT), PAGE_ROWS, PAGE_BYTES);
+    while let Some(page) = pages.next(|scan| node.0.env.engine().scan(scan)).await? {
         let cost = |(row, value): &(_, Bytes)| (Bytes::len(row) + value.len()) as u64 + ROW_COST_BYTES;
         node.admission().slice(Work::Handoff, page.rows.iter().map(cost).sum()).await;
         for (row, _) in &page.rows {
             store.remove(row.clone(), [])?;
         }
         store.wait_all().await?;
-        after = page.rows.last().map(|(row, _)| row.clone());
-        if !page.more {
-            return Ok(());
-        }
     }
+    Ok(())
 }
 
 /// What an offer costs the disks and the network, at a guess.

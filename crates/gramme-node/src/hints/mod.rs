@@ -18,6 +18,7 @@ pub(crate) use hint_store::{HintStore, Keeping};
 
 use crate::closing::AllEnds;
 use crate::env::Env;
+use crate::pages::Pages;
 use crate::probe::Probe;
 use crate::replica::{Replica, disk};
 use crate::rows::{self, KIND_HINT, KIND_HINTS_SINCE};
@@ -26,7 +27,7 @@ use crate::store::Store;
 use gramme_core::limits::{HINT_RUNS_MAX, HINT_STORE_BYTES_MAX, HINTS_ALARM_PERCENT};
 use gramme_core::planted::{self, Bug};
 use gramme_core::{Hlc, NodeId, PartitionId};
-use gramme_storage::{Engine, EngineError, Scan};
+use gramme_storage::{Engine, EngineError};
 use gramme_wire::Reason;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -104,21 +105,14 @@ impl<E: Env> HintStores<E> {
     pub(crate) async fn load(&self, partition: PartitionId) -> Result<(), EngineError> {
         let since = self.env.engine().get(&rows::row(partition.0, KIND_HINTS_SINCE, &[])).await?;
         let mut found: Option<Rc<HintStore<E>>> = None;
-        let mut after = None;
-        loop {
-            let prefix = rows::row(partition.0, KIND_HINT, &[]);
-            let page =
-                self.env.engine().scan(Scan { prefix, after, rows_max: 1024, bytes_max: 4 << 20 }).await?;
+        let mut pages = Pages::of(rows::row(partition.0, KIND_HINT, &[]), 1024, 4 << 20);
+        while let Some(page) = pages.next(|scan| self.env.engine().scan(scan)).await? {
             for (row, value) in &page.rows {
                 let store = match &found {
                     Some(store) => store,
                     None => found.insert(self.create(partition, since.as_deref())?),
                 };
                 store.remember(row, value);
-            }
-            after = page.rows.last().map(|(row, _)| row.clone());
-            if !page.more {
-                break;
             }
         }
         self.look();

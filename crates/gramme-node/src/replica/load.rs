@@ -8,13 +8,14 @@ use super::{Replica, Role};
 use crate::closing::Ends;
 use crate::env::Env;
 use crate::exchange::{Continuity, Members};
+use crate::pages::Pages;
 use crate::probe::Probe;
 use crate::rows::{self, KIND_FRONTIER, KIND_MEMBERS, KIND_REPLICA, KIND_SEEN, ReplicaRow};
 use crate::store::Store;
 use bytes::Bytes;
 use gramme_core::planted::{self, Bug};
 use gramme_core::{Frontier, Hlc, Incarnation, NodeId, PartitionId, Seen, Stamp};
-use gramme_storage::{Engine, EngineError, Scan};
+use gramme_storage::{Engine, EngineError};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -75,12 +76,12 @@ async fn load_seen<E: Env>(
     let mut seen = Seen::new();
     let mut last_stamp = Stamp::default();
     let mut garbled = Vec::new();
-    let mut after = None;
+    let mut pages = Pages::of(rows::row(partition.0, KIND_SEEN, &[]), 512, 1 << 20);
     loop {
-        let prefix = rows::row(partition.0, KIND_SEEN, &[]);
-        let page = match env.engine().scan(Scan { prefix, after, rows_max: 512, bytes_max: 1 << 20 }).await {
-            Ok(page) if !page.damaged => page,
-            Ok(_) | Err(EngineError::Corrupt(_)) => {
+        let page = match pages.next(|scan| env.engine().scan(scan)).await {
+            Ok(Some(page)) if !page.damaged => page,
+            Ok(None) => break,
+            Ok(Some(_)) | Err(EngineError::Corrupt(_)) => {
                 // Not even the keys can be read: the row of no incarnation stands for them.
                 garbled.push(rows::seen_row(partition, KIND_SEEN, Incarnation::default()));
                 break;
@@ -96,10 +97,6 @@ async fn load_seen<E: Env>(
                 }
                 None => garbled.push(row.clone()),
             }
-        }
-        after = page.rows.last().map(|(row, _)| row.clone());
-        if !page.more {
-            break;
         }
     }
     garbled.iter().for_each(|_| env.probe(Probe::Corrupt));

@@ -8,7 +8,7 @@ use gramme_core::{Frontier, Outcome, Record};
 use gramme_node::Probe;
 use gramme_node::request::{Get, ListPage, Request};
 use gramme_storage::EngineError;
-use gramme_wire::{Body, Expect, Put, Reason, Standing};
+use gramme_wire::{Body, Expect, PullPage, Put, Reason, Standing};
 
 fn read_one(name: &str) -> Request {
     Request::Get(Get { r: Some(Level::One), ..get(name) })
@@ -217,7 +217,9 @@ fn a_page_with_a_damaged_place_is_told_and_proves_nothing() {
     let seen = gramme_core::Seen::new();
     story.peer_says(story.list[1], 5, 500_000, Body::Pull { life, seen, hints: false, full: true });
     match &story.heard()[0].body {
-        Body::PullReply { unreadable, pulled, .. } => assert_eq!((*unreadable, pulled.len()), (1, 1)),
+        Body::PullReply(PullPage { unreadable, pulled, .. }) => {
+            assert_eq!((*unreadable, pulled.len()), (1, 1))
+        }
         other => panic!("a page was expected: {other:?}"),
     }
     assert_eq!(story.node.status().damaged_partitions, 1);

@@ -11,7 +11,7 @@ use gramme_node::rows::{KIND_SEEN, seen_row};
 use gramme_node::{Event, Fact, Probe, Trust};
 use gramme_storage::memory::MemoryEngine;
 use gramme_storage::{Batch, Engine};
-use gramme_wire::{Body, Compared, Difference, Life, Pulled, Remembered, Standing};
+use gramme_wire::{Body, Compared, Difference, Life, PullPage, Pulled, Remembered, Standing};
 
 /// Incarnation 9 up to this number.
 fn up_to(n: u64) -> Seen {
@@ -39,7 +39,7 @@ fn sent(name: &str, record: &Record) -> Pulled {
 
 fn page(pulled: Vec<Pulled>, next: Option<&str>, sigma: Option<Seen>) -> Body {
     let (sigma, next) = (sigma.map(Box::new), next.map(key));
-    Body::PullReply {
+    Body::PullReply(PullPage {
         session: 4,
         pulled,
         next,
@@ -47,7 +47,7 @@ fn page(pulled: Vec<Pulled>, next: Option<&str>, sigma: Option<Seen>) -> Body {
         frontier: Frontier::none(),
         life: life(5),
         unreadable: 0,
-    }
+    })
 }
 
 /// The one message of a kind that was heard.
@@ -63,7 +63,9 @@ fn begins_pull(peer: usize, seen: Seen, full: bool, hints: bool, story: &Story) 
 }
 
 fn keys_of(body: &Body) -> (Vec<String>, Option<String>) {
-    let Body::PullReply { pulled, next, .. } = body else { panic!("a page was expected: {body:?}") };
+    let Body::PullReply(PullPage { pulled, next, .. }) = body else {
+        panic!("a page was expected: {body:?}")
+    };
     let name = |key: &gramme_core::Key| String::from_utf8_lossy(key.key()).into_owned();
     (pulled.iter().map(|one| name(&one.key)).collect(), next.as_ref().map(name))
 }
@@ -164,7 +166,7 @@ fn the_sender_says_what_it_had_seen_once_that_is_durable_and_sends_what_was_not(
     story.world.disk.hold_commits(false);
     story.world.run();
     let reply = only_of(&story, "pull reply");
-    let Body::PullReply { sigma, .. } = &reply else { panic!("{reply:?}") };
+    let Body::PullReply(PullPage { sigma, .. }) = &reply else { panic!("{reply:?}") };
     assert_eq!(sigma.as_deref(), Some(&up_to(3)));
     assert_eq!(keys_of(&reply), (vec!["b".to_string(), "c".to_string()], None));
     assert!(story.world.probes.borrow().contains(&Probe::PullServedByKeys));
@@ -192,7 +194,7 @@ fn pages_follow_one_another_and_a_session_that_nobody_goes_on_with_expires() {
     story.heard();
     for full in [true, false] {
         let first = begins_pull(1, Seen::new(), full, false, &story);
-        let Body::PullReply { session, next: Some(after), .. } = first else { panic!("{first:?}") };
+        let Body::PullReply(PullPage { session, next: Some(after), .. }) = first else { panic!("{first:?}") };
         story.peer_says(story.list[1], 51, 500_000, Body::PullMore { session, after: after.clone() });
         let last = only(&story, "pull reply").body;
         assert_eq!(keys_of(&last).0.len(), 3);
@@ -200,7 +202,7 @@ fn pages_follow_one_another_and_a_session_that_nobody_goes_on_with_expires() {
         assert_eq!(word(&only(&story, "refused").body), "refused", "it was over");
     }
     let first = begins_pull(1, Seen::new(), true, false, &story);
-    let Body::PullReply { session, next: Some(after), .. } = first else { panic!("{first:?}") };
+    let Body::PullReply(PullPage { session, next: Some(after), .. }) = first else { panic!("{first:?}") };
     story.peer_says(story.list[2], 53, 500_000, Body::PullMore { session, after: after.clone() });
     only(&story, "refused");
     story.pass_ms(PULL_LEASE_MS + 1);
@@ -226,7 +228,7 @@ fn a_home_pulls_a_hint_store_as_it_pulls_a_home() {
     story.heard();
     let reply = begins_pull(0, Seen::new(), false, true, &story);
     assert_eq!(keys_of(&reply).0, ["a"]);
-    let Body::PullReply { pulled, life, sigma, .. } = reply else { panic!("a page") };
+    let Body::PullReply(PullPage { pulled, life, sigma, .. }) = reply else { panic!("a page") };
     assert_eq!(values_of(&decode_record(&pulled[0].record).expect("sound")), ["kept"]);
     assert_eq!((life.standing, sigma.as_deref()), (Standing::Unproven, Some(&up_to(1))));
     story.peer_says(
@@ -241,8 +243,15 @@ fn a_home_pulls_a_hint_store_as_it_pulls_a_home() {
 /// Answers the pull of a refill with everything that the peer holds.
 fn fills(story: &Story, pull: &Said, pulled: Vec<Pulled>, frontier: Frontier) {
     let sigma = Some(Box::new(up_to(1)));
-    let body =
-        Body::PullReply { session: 4, pulled, next: None, sigma, frontier, life: life(5), unreadable: 0 };
+    let body = Body::PullReply(PullPage {
+        session: 4,
+        pulled,
+        next: None,
+        sigma,
+        frontier,
+        life: life(5),
+        unreadable: 0,
+    });
     story.answers(pull, body);
 }
 

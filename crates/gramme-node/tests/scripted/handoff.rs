@@ -9,7 +9,7 @@ use gramme_node::rows::{KIND_HINT, KIND_HINT_STORE, KIND_HINTS_SINCE};
 use gramme_node::{Event, Probe};
 use gramme_storage::memory::MemoryEngine;
 use gramme_storage::{Batch, Engine};
-use gramme_wire::{Body, Life, Pulled, Put, Standing};
+use gramme_wire::{Body, Life, PullPage, Pulled, Put, Standing};
 use std::future::Future;
 
 const ONE: Option<Level> = Some(Level::One);
@@ -178,7 +178,7 @@ fn a_home_pulls_what_it_lacks_of_an_offer_and_then_says_that_it_has_it() {
         matches!(&asked[..], [Said { body: Body::Pull { hints: true, full: false, .. }, .. }]),
         "{asked:?}"
     );
-    let page = Body::PullReply {
+    let page = Body::PullReply(PullPage {
         session: 1,
         pulled: vec![Pulled { key: key("k"), record: encode_record(&record) }],
         next: None,
@@ -186,7 +186,7 @@ fn a_home_pulls_what_it_lacks_of_an_offer_and_then_says_that_it_has_it() {
         frontier: Frontier::none(),
         life: Life { number: 1, standing: Standing::Unproven },
         unreadable: 0,
-    };
+    });
     story.answers(&asked[0], page);
     story.pass_ms(50);
     let said: Vec<Said> = story.heard().into_iter().filter(|said| said.to == keeper).collect();
@@ -229,7 +229,9 @@ fn a_store_that_a_home_is_pulling_is_not_destroyed_under_it() {
     };
     story.peer_says(story.list[1], 5, 1_000_000, pull);
     let reply = story.heard().into_iter().find(|said| word(&said.body) == "pull reply").expect("a page");
-    let Body::PullReply { session, next: Some(after), .. } = reply.body else { panic!("more than one page") };
+    let Body::PullReply(PullPage { session, next: Some(after), .. }) = reply.body else {
+        panic!("more than one page")
+    };
     for _ in 0..3 {
         story.pass_ms(1_001);
         covers(&story, &offers(&story));

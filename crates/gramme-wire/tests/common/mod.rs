@@ -11,7 +11,7 @@ use gramme_core::{
     Stamp,
 };
 use gramme_wire::{Acks, Body, Done, Entry, Expect, Failure, Message, Put, Reason, Standing};
-use gramme_wire::{Compared, Difference, Digest, Life, Pulled, Remembered, TreeRoot};
+use gramme_wire::{Compared, Difference, Digest, Life, PullPage, Pulled, Remembered, TreeRoot};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -295,7 +295,7 @@ pub(crate) fn one_of_each() -> Vec<(String, Message)> {
         ("pull_more", Body::PullMore { session: 0x5e55, after: key.clone() }),
         (
             "pull_reply_first",
-            Body::PullReply {
+            Body::PullReply(PullPage {
                 session: 0x5e55,
                 pulled: vec![pulled.clone(), pulled],
                 next: Some(key),
@@ -303,11 +303,11 @@ pub(crate) fn one_of_each() -> Vec<(String, Message)> {
                 frontier: frontier.clone(),
                 life,
                 unreadable: 0,
-            },
+            }),
         ),
         (
             "pull_reply_last",
-            Body::PullReply {
+            Body::PullReply(PullPage {
                 session: 0x5e55,
                 pulled: Vec::new(),
                 next: None,
@@ -315,7 +315,7 @@ pub(crate) fn one_of_each() -> Vec<(String, Message)> {
                 frontier: Frontier::none(),
                 life: unproven,
                 unreadable: 2,
-            },
+            }),
         ),
         ("ask_seen", Body::AskSeen),
         ("seen_reply", Body::SeenReply { life, seen: seen.clone() }),
@@ -477,7 +477,7 @@ fn exchange() -> impl Strategy<Value = Body> {
             |((session, pulled, next, sigma), frontier, life, unreadable)| {
                 let pulled = pulled.into_iter().map(|(key, record)| Pulled { key, record }).collect();
                 let sigma = sigma.map(Box::new);
-                Body::PullReply { session, pulled, next, sigma, frontier, life, unreadable }
+                Body::PullReply(PullPage { session, pulled, next, sigma, frontier, life, unreadable })
             }
         ),
         Just(Body::AskSeen),
