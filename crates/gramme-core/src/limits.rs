@@ -23,16 +23,19 @@ pub const SIBLINGS_MAX: usize = 100;
 /// Bytes of all siblings at which a coordinator refuses puts that do not shrink the set, as a multiple
 /// of the bucket's value limit.
 pub const SIBLING_BYTES_VALUES_MAX: usize = 4;
-/// Request ids of overwritten siblings that a record remembers, so that a late retry of one is known.
-pub const SPENT_MAX: usize = 4;
-/// How long a record remembers them, in milliseconds (correctness.md 3.4).
-pub const SPENT_MS_MAX: u64 = 5 * 60 * 1000;
+/// Request ids of overwritten siblings that a record remembers, so that a late retry of one is known; 32 bytes
+/// each. Of more the oldest by stamp goes, and a retry of that one leaves a false sibling.
+pub const SPENT_MAX: usize = 16;
+/// How long a record remembers them, in milliseconds: the five minutes in which a retry may come (correctness.md 3.4), and
+/// as much as clocks may differ that are wrong by ten minutes either way.
+pub const SPENT_MS_MAX: u64 = 30 * 60 * 1000;
 /// Intervals of one record's clock that a decoder accepts.
 pub const CLOCK_INTERVALS_MAX: usize = 1 << 16;
 /// Runs of one row of a seen clock. A row is written with every record that adds to it, so it stays small;
 /// of a replica that missed more, the oldest exceptions are forgotten, which claims less than is true.
 pub const SEEN_RUNS_MAX: usize = 512;
-/// Incarnations that one frontier names. Those of lives long gone go once they are closed and stable.
+/// Incarnations that one frontier names: one for each life of a home or hint store that wrote in the partition.
+/// At half of them somebody is told; beyond all of them new ones are left out.
 pub const FRONTIER_ENTRIES_MAX: usize = 4096;
 /// Intervals that a context may carry; headers of a few KiB pass every proxy.
 pub const CONTEXT_INTERVALS_MAX: usize = 128;

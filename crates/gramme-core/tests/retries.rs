@@ -110,12 +110,16 @@ fn the_names_of_overwritten_writes_are_forgotten_in_time_and_in_number() {
     assert_eq!(first.put(&seen, at(2, born + SPENT_MS_MAX)).spent().len(), 1);
     assert_eq!(first.put(&seen, at(2, born + SPENT_MS_MAX + 1)).spent().len(), 0);
     let mut record = first;
-    for n in 2..20 {
+    let bare = encode_record(&record).len();
+    for n in 2..100 {
         record = record.put(&Context::of(&record, None), at(n, born + n));
         assert!(record.spent().len() <= SPENT_MAX);
     }
     let remembered: Vec<u128> = record.spent().iter().map(|s| s.request.0).collect();
-    assert_eq!(remembered, [18, 17, 16, 15], "the newest, newest first");
+    let newest: Vec<u128> = (83..99).rev().collect();
+    assert_eq!(remembered, newest, "the newest, newest first");
+    let for_them = encode_record(&record).len() - bare;
+    assert!(for_them <= 33 * SPENT_MAX, "{for_them} bytes for what a late retry needs");
 }
 
 #[test]
@@ -127,8 +131,8 @@ fn mentions_of_overwritten_writes_join_in_any_order() {
         let s = Sibling { stamp, ..sibling(dot(request as u64, 1), request, "v") };
         Record::from_parts(Record::new().clock, vec![], vec![s.spent()]).expect("sound parts")
     };
-    let states =
-        [mention(1, 30), mention(2, 20), mention(1, 10), mention(3, 25), mention(4, 5), mention(5, 40)];
+    let others = (2..SPENT_MAX as u128 + 3).map(|request| mention(request, 10 * request as u64));
+    let states: Vec<Record> = [mention(1, 500), mention(1, 15)].into_iter().chain(others).collect();
     for a in &states {
         for b in &states {
             for c in &states {
@@ -137,7 +141,8 @@ fn mentions_of_overwritten_writes_join_in_any_order() {
         }
     }
     let all = joined(&states);
-    assert_eq!(all.spent().iter().map(|s| s.request.0).collect::<Vec<_>>(), [5, 1, 3, 2]);
+    let newest: Vec<u128> = [1].into_iter().chain((4..SPENT_MAX as u128 + 3).rev()).collect();
+    assert_eq!(all.spent().iter().map(|s| s.request.0).collect::<Vec<_>>(), newest);
 }
 
 // U9 in full: every interleaving of one request at one to three coordinators with a reader that overwrites.

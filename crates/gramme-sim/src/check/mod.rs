@@ -12,6 +12,7 @@ pub mod resurrection;
 pub mod sessions;
 pub mod siblings;
 pub mod strict;
+pub mod told;
 
 use crate::evidence::{Evidence, Violation};
 use crate::history::{History, PutOp};
@@ -20,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Every violation of every rule.
 pub fn all(evidence: &Evidence) -> Vec<Violation> {
-    let checks: [fn(&Evidence) -> Vec<Violation>; 11] = [
+    let checks: [fn(&Evidence) -> Vec<Violation>; 12] = [
         no_loss::check,
         coverage::check,
         resurrection::check,
@@ -32,6 +33,7 @@ pub fn all(evidence: &Evidence) -> Vec<Violation> {
         frozen::check,
         lists::check,
         expiry::check,
+        told::check,
     ];
     let violations = checks.into_iter().flat_map(|check| check(evidence));
     violations
@@ -43,7 +45,7 @@ pub fn all(evidence: &Evidence) -> Vec<Violation> {
 const HOLDS_ALWAYS: [&str; 5] = [no_loss::RULE, convergence::RULE, phantom::RULE, frozen::RULE, lists::RULE];
 
 /// The names of the rules.
-pub const RULES: [&str; 11] = [
+pub const RULES: [&str; 12] = [
     no_loss::RULE,
     coverage::RULE,
     resurrection::RULE,
@@ -55,6 +57,7 @@ pub const RULES: [&str; 11] = [
     frozen::RULE,
     lists::RULE,
     expiry::RULE,
+    told::RULE,
 ];
 
 /// What is known of the writes of each key.

@@ -1,0 +1,93 @@
+//! The checkers of `gramme-check`, which judge real processes by what clients were told and nothing else, judge
+//! simulated ones too. What they cannot know is taken away first: dots become the names of the writes that they
+//! were shown as.
+//!
+//! Keys with a time to live, keys of which a buffered write is gone, and buckets in which the last writer wins are left to the other rules: what they show
+//! depends on clocks.
+
+use crate::check::Writes;
+use crate::evidence::{Evidence, Violation};
+use crate::history::PutOp;
+use gramme_check::{Effect, History, Key as Number, Kind, Left, Name, Promise, Write, judge};
+use gramme_core::record::Content;
+use gramme_core::{Key, RequestId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Its name.
+pub const RULE: &str = "told";
+
+/// See the module.
+pub fn check(evidence: &Evidence) -> Vec<Violation> {
+    let writes = Writes::of(evidence);
+    let names: BTreeMap<RequestId, Name> =
+        evidence.history.puts.iter().map(|op| op.request).zip(1..).collect();
+    let overwritten: BTreeSet<&Key> = evidence
+        .history
+        .puts
+        .iter()
+        .filter(|op| op.supersedes && !op.is_delete())
+        .map(|op| &op.key)
+        .collect();
+    // A buffered write that every memory lost may have taken with it what it had replaced.
+    let is_lost = |op: &&PutOp| evidence.lost_in_memory.contains(&op.request);
+    let forgotten: BTreeSet<&Key> = evidence.history.puts.iter().filter(is_lost).map(|op| &op.key).collect();
+    let plain = |key: &&&Key| {
+        !evidence.mortal.contains(**key) && !overwritten.contains(**key) && !forgotten.contains(**key)
+    };
+    let keys: Vec<&Key> = writes.of_key.keys().filter(plain).copied().collect();
+    let mut history = History::default();
+    for (number, key) in (0..).zip(&keys) {
+        let ops = writes.of_key(key);
+        history.writes.extend(ops.iter().map(|op| told(op, number, ops, &writes, &names)));
+        history.left.insert(number, left(evidence, key, &names));
+    }
+    let violations = judge(&history, 0).into_iter();
+    violations
+        .filter(|violation| evidence.claims.converged || violation.promise != Promise::Resurrected)
+        .map(|violation| {
+            let key = keys.get(violation.key as usize);
+            Violation::new(RULE, format!("{:?}: {}: {}", key, violation.promise.as_str(), violation.what))
+        })
+        .collect()
+}
+
+fn told(
+    op: &PutOp,
+    key: Number,
+    of_key: &[&PutOp],
+    writes: &Writes<'_>,
+    names: &BTreeMap<RequestId, Name>,
+) -> Write {
+    let name = |op: &PutOp| names.get(&op.request).copied().unwrap_or_default();
+    let was_shown = |other: &&&PutOp| {
+        op.request != other.request && writes.dots(other.request).iter().any(|&dot| op.shown.covers(dot))
+    };
+    let effect = match &op.sent {
+        Some(_) => Effect::Replaces(of_key.iter().filter(was_shown).map(|other| name(other)).collect()),
+        None if op.supersedes => Effect::Supersedes,
+        None => Effect::Replaces(Vec::new()),
+    };
+    // An attempt whose client has gone on may take effect until its node is done with it.
+    let ended = op.attempts.iter().map(|attempt| attempt.ended.unwrap_or(u64::MAX)).max().unwrap_or(0);
+    Write {
+        name: name(op),
+        client: op.client as u32,
+        key,
+        kind: Kind::Siblings,
+        deletes: op.is_delete(),
+        effect,
+        adds: None,
+        invoked: op.invoked / 1000,
+        returned: op.returned.unwrap_or(u64::MAX).max(ended).div_ceil(1000),
+        outcome: op.outcome,
+        left_behind: op.attempts.len() > 1,
+    }
+}
+
+fn left(evidence: &Evidence, key: &Key, names: &BTreeMap<RequestId, Name>) -> Left {
+    let left = evidence.left_of(key);
+    let live = left.siblings().iter().filter(|sibling| matches!(sibling.content, Content::Value(_)));
+    // A write that nobody made has no name; no key does either.
+    let shown = live.map(|sibling| names.get(&sibling.request).copied().unwrap_or_default()).collect();
+    Left { shown, entries: BTreeMap::new() }
+}
