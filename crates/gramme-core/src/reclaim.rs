@@ -201,26 +201,18 @@ fn what_is_left_of<'a>(reply: &Reply<'a>, replies: &[Reply<'_>]) -> Cow<'a, Reco
     }
 }
 
-/// Whether a replica that answered so would learn anything from what the answers came to. A past that lies
-/// below its own frontier it need not be told: a read of homes that have stripped or reclaimed at different
-/// moments repairs nothing.
+/// Whether a replica that answered so shows its readers something else than what the answers came to: it lacks a
+/// sibling, or shows one that was overwritten. What the answers know beyond that, of clocks or of remembered
+/// requests, is no reason to write: no reader would be shown anything else, and since pull sessions go by siblings
+/// alone it may differ for long where all homes agree. A tombstone beside a value is a sibling like others.
 ///
 /// A repair bears the frontier that its receiver answered with: whatever [`fill`] has left was vouched for by
 /// a replica that had come as far.
 pub fn is_behind(reply: Reply<'_>, filled: &Record) -> bool {
-    if reply.frontier.is_none() {
-        return reply.record.lacks(filled);
-    }
-    let lacks_sibling = filled
-        .siblings()
-        .iter()
-        .any(|s| reply.record.sibling(s.dot).is_none() && !reply.record.clock.covers(s.dot));
-    if lacks_sibling {
-        return true;
-    }
-    let mut knowing = reply.record.clone();
-    add_frontier(&mut knowing.clock, reply.frontier);
-    knowing.lacks(filled)
+    let unknown = |here: &Record, dot: Dot| here.sibling(dot).is_none() && !here.clock.covers(dot);
+    let overwritten = |dot: Dot| filled.sibling(dot).is_none() && filled.clock.covers(dot);
+    filled.siblings().iter().any(|s| unknown(reply.record, s.dot))
+        || reply.record.siblings().iter().any(|s| overwritten(s.dot))
 }
 
 /// Whether the answers to a read show everything that `min` has in its past, or something that replaced it:

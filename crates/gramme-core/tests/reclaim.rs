@@ -4,11 +4,12 @@
 mod common;
 
 use common::{Replica, dot, sibling, tombstone, values};
+use gramme_core::merkle::{self, Tombstones};
 use gramme_core::reclaim::{
     Arrival, Reply, admit, canonical, fill, is_amnesia, is_behind, purge, reclaimable, session_holds, stable,
     strip,
 };
-use gramme_core::{Clock, Context, Frontier, Incarnation, Record};
+use gramme_core::{Clock, Context, Frontier, Incarnation, Key, Record};
 
 fn frontier(bases: &[(u64, u64)]) -> Frontier {
     Frontier::from_bases(bases.iter().map(|&(incarnation, n)| (Incarnation(incarnation), n)))
@@ -63,6 +64,39 @@ fn a_tombstone_beside_a_value_stays_with_it() {
     assert!(!reclaimable(&record, &frontier(&[(1, 2), (2, 1)])));
     let stripped = strip(&record, &frontier(&[(1, 2), (2, 1)])).expect("its past is everywhere");
     assert_eq!(stripped.siblings(), record.siblings());
+}
+
+/// The one home let the tombstone go before the value came beside it, the other had both by then. No home drops the
+/// tombstone by itself: where the last writer wins, it decides what is read.
+#[test]
+fn a_tombstone_that_only_some_homes_have_beside_a_value_is_a_difference_that_audits_and_reads_end() {
+    let (tombstone, value) = (deleted(), value_at(2, 1));
+    assert!(reclaimable(&tombstone, &frontier(&[(1, 2)])));
+    let r = frontier(&[(1, 2), (2, 1)]);
+    let (alone, both) = (value.clone(), strip(&tombstone.join(&value), &r).expect("its past is everywhere"));
+    let key = Key::new("b", b"k").expect("a sound key");
+    let item = |record: &Record| merkle::item(&key, record, Tombstones::Skipped);
+    assert_ne!(item(&alone), item(&both), "trees show it");
+
+    let replies = [reply(&alone, &r), reply(&both, &r)];
+    let filled = fill(&replies);
+    assert_eq!(filled.record.siblings(), both.siblings());
+    assert_eq!(filled.conflicts, [], "nobody has lost anything");
+    assert!(is_behind(replies[0], &filled.record) && !is_behind(replies[1], &filled.record));
+    let Arrival::Join(given) = admit(&alone, &both, &r, &r) else { panic!("it comes from one as far") };
+    let after = alone.join(&given);
+    assert_eq!(item(&after), item(&both));
+    assert!(
+        strip(&after, &r).is_none() && !reclaimable(&after, &r),
+        "and it stays for as long as the value does"
+    );
+    // A home that has not come as far gives nothing back that this one has let go.
+    let Arrival::Join(given) = admit(&alone, &both, &r, &frontier(&[(1, 2)])) else {
+        panic!("the value is there")
+    };
+    assert_eq!(alone.join(&given).siblings(), alone.siblings());
+    let filled = fill(&[reply(&alone, &r), reply(&both, &frontier(&[(1, 2)]))]);
+    assert_eq!(filled.record.siblings(), alone.siblings());
 }
 
 #[test]
@@ -183,6 +217,10 @@ fn homes_that_stripped_at_different_moments_need_no_repair() {
     assert_eq!(values(&filled.record), ["new"]);
     assert!(!replies.iter().any(|reply| is_behind(*reply, &filled.record)));
     assert_eq!(canonical(&stripped, &r), canonical(&home.record, &r));
+    // What one clock says beyond another is no reason to write: all show the same.
+    let told =
+        home.record.join(&Record::from_parts(Clock::of(dot(3, 1)), vec![], vec![]).expect("sound parts"));
+    assert!(!is_behind(reply(&home.record, &none), &told));
     // One that misses a write is behind, whatever its frontier.
     let newer = filled.record.put(&Context::of(&filled.record, None), sibling(dot(2, 1), 9, "newest"));
     assert!(is_behind(replies[0], &newer));

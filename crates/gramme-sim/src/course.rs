@@ -74,15 +74,15 @@ impl<'a> Course<'a> {
         if self.plan.knobs.healer == Healer::Exchange {
             self.history.borrow_mut().converged_at = self.world.now();
             unread = self.read_settled();
-            // What homes remember of overwritten writes bears no dot, and only reads spread it.
+            // A home that began anew may lack a tombstone that others have yet to let go, and what a disk lost in
+            // silence is found by the first read: both are told once.
             asker.read_all();
             self.advance(self.now_ms() + LOOK_MS);
             let repairs = self.counted("read repair");
             asker.read_all();
-            // Homes that strip at different moments may still have different clocks, and equalise them once.
-            // So do burials where clocks are off.
+            // Burials where clocks are off may come later than the first read.
             let is_late = self.plan.knobs.buries() && !self.has_right_clocks();
-            if !self.plan.knobs.reclaim && !is_late {
+            if !is_late {
                 facts.needless_repairs = self.counted("read repair") - repairs;
             }
         }

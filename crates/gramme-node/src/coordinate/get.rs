@@ -2,7 +2,9 @@
 //! deadline, and send every replica that was found stale what it lacks (the paper, 4.5 and 5; EX-7, EX-10).
 //!
 //! "Not found" needs the answer of at least one continuous home: a store that was lost, or that only stands
-//! in, proves nothing by its silence.
+//! in, proves nothing by its silence. So does a read with a token where tombstones are reclaimed: no home that
+//! counts shows what has been reclaimed, and what a fallback shows of it is left out beside a home's answer. A read
+//! without one may be answered by fallbacks alone, and is then as stale as their hints.
 
 use crate::coordinate::choose::readers;
 use crate::coordinate::explain::Explain;
@@ -134,9 +136,12 @@ impl<E: Env> Reading<E> {
         self.quorum.verdict() == Verdict::Reached && (found || self.continuous) && self.session_holds()
     }
 
+    /// Whether a reader with a token is shown no less than its token has. Where tombstones are reclaimed a token may
+    /// have forgotten what it had seen deleted, and only a home knows better than a fallback that still has it.
     fn session_holds(&self) -> bool {
         let replies = || self.held.iter().map(Held::reply);
-        self.min.as_ref().is_none_or(|min| reclaim::session_holds(&min.clock, replies()))
+        let has_home = self.continuous || !self.node.0.options.reclaim;
+        self.min.as_ref().is_none_or(|min| has_home && reclaim::session_holds(&min.clock, replies()))
     }
 
     /// Whether the answers that are still to come cannot be enough.
@@ -325,10 +330,18 @@ impl<E: Env> Reading<E> {
         }
     }
 
-    /// The homes that answered with less than was found, and how far they were.
+    /// The homes that answered with less than was found, or with too little for the session that asks, and how far
+    /// they were.
     fn stale_homes(&self) -> Vec<(NodeId, Frontier)> {
+        let fails_session = |held: &Held| {
+            let holds = |min: &Context| reclaim::session_holds(&min.clock, [held.reply()]);
+            self.min.as_ref().is_some_and(|min| !holds(min)) && held.record.lacks(&self.merged)
+        };
         let is_stale = |held: &&Held| {
-            held.home && (reclaim::is_behind(held.reply(), &self.merged) || planted::on(Bug::RepairStorm))
+            held.home
+                && (reclaim::is_behind(held.reply(), &self.merged)
+                    || fails_session(held)
+                    || planted::on(Bug::RepairStorm))
         };
         self.held.iter().filter(is_stale).map(|held| (held.node, held.frontier.clone())).collect()
     }

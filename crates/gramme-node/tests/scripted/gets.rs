@@ -1,8 +1,9 @@
 //! What a reader is told, and what a read sets in motion.
 
 use crate::world::*;
-use gramme_core::Context;
 use gramme_core::bucket::Level;
+use gramme_core::{Context, Dot, Incarnation};
+use gramme_node::Probe;
 use gramme_node::request::{Get, Request};
 use gramme_storage::memory::MemoryEngine;
 use gramme_wire::{Body, Reason, Standing};
@@ -45,6 +46,29 @@ fn a_stale_home_is_sent_what_it_lacks_after_the_answer() {
     assert_eq!(repairs.len(), 1);
     assert_eq!(repairs[0].to, asked[0].to);
     assert_eq!(record_in(&repairs[0]), record);
+}
+
+/// A fallback's hint of a settled key remembers what its homes do not: clocks and requests are no reason to write.
+#[test]
+fn what_only_a_clock_knows_is_no_reason_to_repair_unless_a_session_waits_for_it() {
+    let story = Story::at_home();
+    let record = settle(&story, "k", "v");
+    let mut knowing = record.clone();
+    knowing.clock.add_dot(Dot::new(Incarnation(99), 7));
+    let all = |min: Option<Context>| Request::Get(Get { r: Some(Level::Count(2)), min, ..get("k") });
+    let get = story.asks(all(None));
+    story.heard().iter().for_each(|said| story.answers(said, holds(&knowing)));
+    assert_eq!(values_of(&get.got().record), ["v"]);
+    assert_eq!((story.heard().len(), story.world.probed(Probe::ReadRepair)), (0, 0));
+    // A token that has it would make every read wait for one replica more.
+    let get = story.asks(all(Some(Context::of(&knowing, None))));
+    story.heard().iter().for_each(|said| story.answers(said, holds(&knowing)));
+    get.got();
+    assert_eq!(story.world.probed(Probe::ReadRepair), 1, "this home is told");
+    let get = story.asks(all(Some(Context::of(&knowing, None))));
+    story.heard().iter().for_each(|said| story.answers(said, holds(&knowing)));
+    get.got();
+    assert_eq!(story.world.probed(Probe::ReadRepair), 1);
 }
 
 #[test]

@@ -154,11 +154,14 @@ impl Comparison<'_> {
     }
 }
 
-/// What homes must agree on of a key: live dots and checksums. Without any it is the same as nothing where
+/// What homes must agree on of a key: dots and checksums. Nothing but tombstones is the same as nothing where
 /// tombstones may be gone.
 fn canon(claims: Claims, record: &Record) -> Vec<(Dot, u64)> {
-    let counts = |s: &&Sibling| !claims.reclaims || s.content != Content::Tombstone;
-    record.siblings().iter().filter(counts).map(|s| (s.dot, s.checksum)).collect()
+    let is_tombstone = |s: &Sibling| s.content == Content::Tombstone;
+    if claims.reclaims && record.siblings().iter().all(is_tombstone) {
+        return Vec::new();
+    }
+    record.siblings().iter().map(|s| (s.dot, s.checksum)).collect()
 }
 
 type Runs<'a> = Vec<(gramme_core::Incarnation, &'a [(u64, u64)])>;

@@ -51,6 +51,9 @@ pub fn run_cli(arguments: &WalkArguments) -> ExitCode {
     if let Some(first) = &report.first {
         println!("first: {first}");
     }
+    if let Some(seed) = report.tripped.filter(|_| !arguments.silent) {
+        println!("a tripwire rang without a silent loss: first in seed {seed}");
+    }
     let as_wanted = (report.violations() > 0) == bug.is_some();
     if as_wanted { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -124,7 +124,8 @@ impl World<'_> {
     }
 
     /// Takes a final set for one. Only a replica that lost its content since it froze can hold what is void: it
-    /// gives up the whole records, and begins again to pull everything.
+    /// gives up the whole records, and begins again to pull everything. Those bore dots of its own, so it is a new
+    /// incarnation too: whoever still shows them would trip its wire.
     pub(super) fn end(&mut self, at: usize, incarnation: Incarnation, set: &SeenRow) {
         let live = &mut self.nodes[at].live;
         if live.closed.is_closed(incarnation) {
@@ -137,6 +138,11 @@ impl World<'_> {
         for &key in &void {
             live.records[key] = Rc::default();
         }
+        if !void.is_empty() {
+            self.tell(|| format!("node {at} gives up its records of {void:?}"));
+            self.renew(at);
+        }
+        let live = &mut self.nodes[at].live;
         if !void.is_empty() && at != FALLBACK {
             live.awaits = HOMES.into_iter().filter(|&home| home != at).fold(0, |bits, home| bits | 1 << home);
             live.frontier = Frontier::none();

@@ -152,6 +152,8 @@ pub struct Report {
     pub broken: BTreeMap<Promise, u64>,
     /// The first that broke one.
     pub first: Option<Violation>,
+    /// The seed of the first that broke none and in which a tripwire rang.
+    pub tripped: Option<u64>,
 }
 
 impl Report {
@@ -181,7 +183,10 @@ pub fn campaign(first_seed: u64, runs: u64, steps: usize, options: Options) -> R
     let mut report = Report::default();
     for seed in first_seed..first_seed + runs {
         match step::walk(seed, steps, options, None) {
-            Ok(tally) => report.tally += tally,
+            Ok(tally) => {
+                report.tally += tally;
+                report.tripped = report.tripped.or((tally.trips > 0).then_some(seed));
+            }
             Err(violation) => {
                 *report.broken.entry(violation.promise).or_default() += 1;
                 report.first.get_or_insert(violation);

@@ -378,7 +378,7 @@ impl<'a> World<'a> {
     }
 
     /// A new incarnation, durable before its first use.
-    fn renew(&mut self, at: usize) {
+    pub(super) fn renew(&mut self, at: usize) {
         let life = self.new_life();
         let node = &mut self.nodes[at];
         for store in [&mut node.live, &mut node.durable] {
