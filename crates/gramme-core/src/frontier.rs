@@ -5,7 +5,11 @@
 //! once, and was overwritten or reclaimed. Every state on the wire carries its sender's frontier as a *stamp*,
 //! by which the receiver tells a late state from one that repairs it.
 //!
-//! Invariant: ascending by incarnation, each once, no number 0.
+//! It grows by one entry for each life that ever wrote in the partition; one that wrote nothing needs none. At
+//! [`FRONTIER_ENTRIES_MAX`] it takes no further ones: it then says less than it might, which holds back the
+//! tombstones of those lives and nothing else.
+//!
+//! Invariant: ascending by incarnation, each once, no number 0, no more than may be read back.
 //!
 //! A frontier refuses to be guessed: it is a minimum over what members have reported as durable.
 
@@ -28,19 +32,26 @@ impl Frontier {
         Frontier::default()
     }
 
-    /// A frontier from bases in any order; of two for one incarnation the greater holds.
+    /// A frontier from bases in any order; of two for one incarnation the greater holds. Of too many those of the
+    /// least incarnations stay, so that whoever has seen the same says the same.
     pub fn from_bases(bases: impl IntoIterator<Item = (Incarnation, u64)>) -> Frontier {
         let mut bases: Vec<(Incarnation, u64)> = bases.into_iter().filter(|base| base.1 > 0).collect();
         bases.sort_unstable();
         bases.reverse();
         bases.dedup_by_key(|base| base.0);
         bases.reverse();
+        bases.truncate(FRONTIER_ENTRIES_MAX);
         Frontier { bases: bases.into() }
     }
 
     /// In ascending order of incarnation; each number is at least 1.
     pub fn bases(&self) -> &[(Incarnation, u64)] {
         &self.bases
+    }
+
+    /// Whether it names more than half of the lives that it may: time to look why there are so many.
+    pub fn is_crowded(&self) -> bool {
+        self.bases.len() > FRONTIER_ENTRIES_MAX / 2
     }
 
     /// Whether nothing is known to be everywhere.
@@ -68,12 +79,17 @@ impl Frontier {
         Arc::ptr_eq(&self.bases, &other.bases) || other.bases.iter().all(|base| self.base(base.0) >= base.1)
     }
 
-    /// The further of both, incarnation by incarnation.
+    /// The further of both, incarnation by incarnation. What this one says stays said, and of what is new as much
+    /// is taken as there is room for.
     pub fn join(&self, other: &Frontier) -> Frontier {
         if self.reaches(other) {
             return self.clone();
         }
-        Frontier::from_bases(self.bases.iter().chain(other.bases.iter()).copied())
+        let further =
+            self.bases.iter().map(|&(incarnation, n)| (incarnation, n.max(other.base(incarnation))));
+        let new = other.bases.iter().copied().filter(|base| self.base(base.0) == 0);
+        let room = FRONTIER_ENTRIES_MAX - self.bases.len();
+        Frontier::from_bases(further.chain(new.take(room)))
     }
 
     /// The nearer of both, incarnation by incarnation.
@@ -139,6 +155,24 @@ mod tests {
         assert_eq!(a.join(&b), of(&[(1, 5), (2, 1), (3, 9)]));
         assert_eq!(a.meet(&b), of(&[(1, 3)]));
         assert!(a.join(&b).reaches(&a) && a.reaches(&a.meet(&b)));
+    }
+
+    #[test]
+    fn one_that_is_full_keeps_what_it_has_said_and_takes_no_further_lives() {
+        let many =
+            |lives: core::ops::Range<u64>| Frontier::from_bases(lives.map(|life| (Incarnation(life), 3)));
+        let max = FRONTIER_ENTRIES_MAX as u64;
+        assert!(!many(0..max / 2).is_crowded() && many(0..max / 2 + 1).is_crowded());
+        let old = many(max..2 * max - 1);
+        let full = old.join(&many(0..max));
+        assert!(full.reaches(&old), "what a frontier has said it never takes back");
+        assert_eq!((full.bases().len(), full.base(Incarnation(0))), (FRONTIER_ENTRIES_MAX, 3));
+        assert_eq!(full.join(&many(0..2 * max)), full);
+        assert_eq!(full.join(&of(&[(max, 9)])).base(Incarnation(max)), 9, "those that it has go on");
+        let mut w = Writer::new();
+        write_frontier(&mut w, &many(0..4 * max));
+        let read = read_frontier(&mut Reader::new(&w.into_bytes()));
+        assert_eq!(read, Ok(many(0..max)), "whatever is written can be read back");
     }
 
     #[test]

@@ -152,6 +152,8 @@ pub enum Probe {
     VoidRefused,
     /// A record that bears such a dot was given up here.
     VoidDropped,
+    /// A partition's frontier names more than half of the lives that it may.
+    FrontierCrowded,
     /// A home lacks a value that another shows, and knows it to have been everywhere: one of them has lost it
     /// without notice.
     Conflict,

@@ -173,6 +173,9 @@ async fn pass<E: Env>(
     }
     replica.advance_frontier(&all)?;
     let frontier = replica.frontier();
+    if frontier.is_crowded() {
+        node.0.env.probe(Probe::FrontierCrowded);
+    }
     if replica.reclaim().walked.borrow().as_ref() == Some(&frontier) {
         return Ok(());
     }

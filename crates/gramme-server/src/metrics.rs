@@ -473,6 +473,7 @@ fn word_of(probe: Probe) -> Option<&'static str> {
         Probe::ClosingWaits => "closing_waits",
         Probe::VoidRefused => "void_refused",
         Probe::VoidDropped => "void_dropped",
+        Probe::FrontierCrowded => "frontier_crowded",
         Probe::Conflict => "conflict",
         Probe::PeerSilent => "peer_silent",
         Probe::PeerDegraded => "peer_degraded",

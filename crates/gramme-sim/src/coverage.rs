@@ -67,6 +67,7 @@ pub fn name_of(probe: &Probe) -> &'static str {
         Probe::ClosingWaits => "closing waits",
         Probe::VoidRefused => "void refused",
         Probe::VoidDropped => "void dropped",
+        Probe::FrontierCrowded => "frontier crowded",
         Probe::Conflict => "conflict",
         Probe::DigestsSent => "digests sent",
         Probe::PullEnded { whole: true } => "pull whole",

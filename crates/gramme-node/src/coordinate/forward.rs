@@ -4,7 +4,8 @@
 //!
 //! A forward that was never sent, or that stays unanswered, goes to *one* further candidate with the *same
 //! request id*, within the deadline (design section 3). Whatever may have been applied by the first is adopted by
-//! the second.
+//! the second. A candidate that goes silent altogether is not that one: it is passed over as soon as that is known,
+//! and so are the other homes if they are found silent with it.
 //!
 //! A put that waited in the sockets of a frozen node is refused here too: a home cannot tell that it is late.
 
@@ -25,6 +26,8 @@ enum Attempt {
     Answered(Result<Done, Failure>),
     /// It may or may not have been applied.
     Unanswered,
+    /// Nor that, and nothing else was heard of the candidate either.
+    Silent,
     /// Surely not applied there.
     NotApplied(Reason),
 }
@@ -38,7 +41,7 @@ pub(crate) async fn put_somewhere<E: Env>(
     let partition = node.partition_of(&put.key);
     let mut explain = Explain::new(node, put.explain);
     let mut tried = Vec::new();
-    let mut asked = 0;
+    let (mut asked, mut silent) = (0, 0);
     let mut reason = Reason::Unavailable;
     let mut outcome = Outcome::NotApplied;
     while asked < ATTEMPTS_MAX {
@@ -61,6 +64,9 @@ pub(crate) async fn put_somewhere<E: Env>(
             reason = Reason::Frozen;
             break;
         }
+        if asked + silent > 0 {
+            node.0.env.probe(Probe::ForwardedAgain);
+        }
         // The last candidate gets all the time that is left.
         let patience = if asked + 1 == ATTEMPTS_MAX { deadline } else { node.0.env.now() + PATIENCE };
         match attempt(node, partition, candidate, &put, patience.min(deadline)).await {
@@ -77,6 +83,12 @@ pub(crate) async fn put_somewhere<E: Env>(
                 outcome = Outcome::MaybeApplied;
                 asked += 1;
             }
+            Attempt::Silent => {
+                explain.line(|| format!("{} has gone silent", node.name_of(candidate)));
+                outcome = Outcome::MaybeApplied;
+                silent += 1;
+                asked += usize::from(silent >= node.layout().n());
+            }
             Attempt::NotApplied(why) => {
                 explain.line(|| format!("{} could not be asked: {why}", node.name_of(candidate)));
                 // That someone is away says less than why someone who is not has refused.
@@ -86,9 +98,6 @@ pub(crate) async fn put_somewhere<E: Env>(
             }
         }
         put.retry |= outcome == Outcome::MaybeApplied;
-        if asked == 1 {
-            node.0.env.probe(Probe::ForwardedAgain);
-        }
     }
     let failure = Failure { outcome, explain: explain.take(), needed: 1, ..Failure::not_applied(reason) };
     (Err(failure), Rest::nothing())
@@ -148,8 +157,10 @@ async fn attempt<E: Env>(
     // late would overwrite what was acknowledged meanwhile.
     let mut gather = node.0.routes.fan_out(&[to], partition, body, patience);
     // A put takes its time; whether the node is there at all is known sooner. Of one that was silent before it
-    // was asked, nobody better is left.
+    // was asked, nobody better is left. Homes that froze together are found together, so that the second costs no
+    // patience of its own.
     if !node.is_silent(to) {
+        node.layout().homes(partition).iter().for_each(|&home| node.ping_if_quiet(home));
         node.ping_if_quiet(to);
         gather.heed_silence(true);
     }
@@ -163,6 +174,7 @@ async fn attempt<E: Env>(
             Attempt::NotApplied(failure.reason)
         }
         Step::Answer(_, Answer::Unsent) => Attempt::NotApplied(Reason::Unavailable),
+        Step::Time if node.0.env.now() < patience => Attempt::Silent,
         Step::Answer(..) | Step::Time | Step::Exhausted => Attempt::Unanswered,
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::world::*;
 use gramme_core::bucket::Level;
-use gramme_core::{NodeId, Outcome};
+use gramme_core::record::{Content, checksum};
+use gramme_core::{Context, NodeId, Outcome, Record, RequestId, Sibling};
 use gramme_storage::EngineError;
 use gramme_storage::memory::MemoryEngine;
 use gramme_wire::{Body, Put, Reason, Standing};
@@ -173,6 +174,47 @@ fn a_retry_adopts_what_its_first_attempt_left_at_another_home() {
     assert!(merges.iter().all(|merge| record_in(merge) == first), "no second sibling");
     merges.iter().for_each(|merge| story.answers(merge, Body::MergeReply));
     assert_eq!(put.done().dot, first.siblings()[0].dot);
+}
+
+/// A delete without a context was tried at another coordinator as well, and somebody has written after it. What this
+/// attempt reads is not what it was to delete.
+#[test]
+fn a_delete_whose_other_attempt_was_overwritten_meanwhile_does_not_overwrite_what_came_after_it() {
+    for retry in [false, true] {
+        let story = Story::at_home();
+        let delete = story.asks(write(Put { retry, ..delete("k", 1) }));
+        let asked = story.heard();
+        assert_eq!(asked.iter().map(|s| word(&s.body)).collect::<Vec<_>>(), ["read"]);
+        let other = Record::new().put(&Context::blind(), as_tombstone(foreign(77, 5, ""), 1));
+        let after = other.put(&Context::of(&other, None), foreign(77, 6, "after").siblings()[0].clone());
+        story.answers(&asked[0], holds(&after));
+        let merges: Vec<Said> = story.heard().into_iter().filter(|s| word(&s.body) == "merge").collect();
+        assert!(merges.iter().all(|merge| record_in(merge) == after), "retry: {retry}");
+        merges.iter().for_each(|merge| story.answers(merge, Body::MergeReply));
+        assert_eq!(delete.done().dot.n, 0, "it had its effect, and there is nothing left of it");
+        assert_eq!(values_of(&story.shows("k").1), ["after"], "retry: {retry}");
+    }
+}
+
+/// The same while nobody has overwritten it: what was written beside it stays.
+#[test]
+fn a_delete_whose_other_attempt_is_there_adopts_it_and_covers_nothing_more() {
+    let story = Story::at_home();
+    let delete = story.asks(write(delete("k", 1)));
+    let asked = story.heard();
+    let other = Record::new().put(&Context::blind(), as_tombstone(foreign(77, 5, ""), 1));
+    let both = other.put(&Context::blind(), foreign(77, 6, "beside").siblings()[0].clone());
+    story.answers(&asked[0], holds(&both));
+    let merges: Vec<Said> = story.heard().into_iter().filter(|s| word(&s.body) == "merge").collect();
+    merges.iter().for_each(|merge| story.answers(merge, Body::MergeReply));
+    assert_eq!(delete.done().dot, other.siblings()[0].dot);
+    assert_eq!(values_of(&story.shows("k").1), ["beside", "deleted"]);
+}
+
+fn as_tombstone(record: Record, request: u128) -> Sibling {
+    let content = Content::Tombstone;
+    let checksum = checksum(&content);
+    Sibling { content, checksum, request: RequestId(request), ..record.siblings()[0].clone() }
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! How a deleted key goes once every home has seen the delete, and what cannot bring it back.
 
 use crate::world::*;
-use gramme_core::limits::RECLAIM_MS;
-use gramme_core::{Context, Frontier, Record};
+use gramme_core::bucket::Level;
+use gramme_core::limits::{FRONTIER_ENTRIES_MAX, RECLAIM_MS};
+use gramme_core::{Context, Frontier, Outcome, Record};
 use gramme_node::probe::Probe;
-use gramme_node::request::Status;
-use gramme_wire::{Body, Put};
+use gramme_node::request::{Get, Request, Status};
+use gramme_wire::{Body, Put, Reason, Standing};
 
 /// A key was written and deleted here, and both homes have it. Gives the record of the value and the delete's.
 fn deleted(story: &Story) -> (Record, Record) {
@@ -106,6 +107,57 @@ fn a_read_does_not_show_what_one_home_has_reclaimed_and_another_replica_still_ha
     assert!(!story.heard().iter().any(|said| word(&said.body) == "merge"), "nothing is repaired with it");
 }
 
+/// The value was deleted and the delete reclaimed, while a fallback out of everyone's reach still keeps the value as
+/// a hint. Whoever reads there with a token is not shown it, even if the token is of a read that found nothing.
+#[test]
+fn a_read_with_a_token_is_not_answered_by_fallbacks_that_may_keep_what_was_reclaimed() {
+    let (value, tombstone) = deleted(&Story::at_home());
+    let reclaimed =
+        Frontier::from_bases(tombstone.clock.intervals().iter().map(|run| (run.incarnation, run.hi)));
+    let nothing = Body::ReadReply { standing: Standing::Continuous, record: None, frontier: reclaimed };
+    for min in [None, Some(Context::blind()), Some(Context::of(&tombstone, None))] {
+        let story = Story::at_fallback();
+        let homes = story.list[..3].to_vec();
+        homes.iter().for_each(|&home| {
+            story.world.unreachable.borrow_mut().insert(home);
+        });
+        let plain = min.is_none();
+        let get = story.asks(Request::Get(Get { r: Some(Level::One), min: min.clone(), ..get("k") }));
+        story.heard().iter().for_each(|said| story.answers(said, holds(&value)));
+        if plain {
+            assert_eq!(values_of(&get.got().record), ["v"], "as stale as any read may be");
+            continue;
+        }
+        let refused = get.failure();
+        assert_eq!((refused.reason, refused.outcome), (Reason::Stale, Outcome::NotApplied));
+        // Nor beside a home, which knows that it was everywhere and has gone.
+        story.world.unreachable.borrow_mut().remove(&homes[0]);
+        let get = story.asks(Request::Get(Get { min, ..crate::world::get("k") }));
+        for said in story.heard() {
+            let is_home = homes.contains(&said.to);
+            story.answers(&said, if is_home { nothing.clone() } else { holds(&value) });
+        }
+        assert!(get.got().record.is_empty());
+    }
+}
+
+/// Its context covers the value that the fallback showed. Where the key has been reclaimed a put with it is a new
+/// write and nothing else; what was written there meanwhile stays beside it.
+#[test]
+fn a_put_with_the_context_of_a_stale_read_neither_loses_nor_brings_back_anything() {
+    let story = Story::at_home();
+    let (value, _) = deleted(&story);
+    everyone_agrees(&story);
+    assert_eq!(held(&story).0, None);
+    let stale = Context::of(&value, None);
+    let beside = settled(&story, put("k", "meanwhile", 3));
+    let written = settled(&story, Put { context: Some(stale), ..put("k", "after", 4) });
+    assert_eq!(values_of(&written), ["after", "meanwhile"]);
+    assert!(written.clock.contains(&beside.clock));
+    story.peer_says(story.others()[0], 80, 1_000_000, merge_of(&value, Frontier::none()));
+    assert_eq!(held(&story).0.map(|record| values_of(&record)), Some(values_of(&written)));
+}
+
 #[test]
 fn a_clock_that_everyone_has_seen_is_stripped_and_reads_repair_nothing() {
     let story = Story::at_home();
@@ -125,4 +177,34 @@ fn a_clock_that_everyone_has_seen_is_stripped_and_reads_repair_nothing() {
         assert_eq!(values_of(&get.got().record), ["new"]);
     }
     assert_eq!(story.world.disk.commits(), commits);
+}
+
+/// Every life that wrote in a partition has its entry in the frontier. Beyond what it may hold nothing breaks: an
+/// alarm rings from half of it on, writes and reads go on, and what was reclaimed stays so over a restart.
+#[test]
+fn more_lives_than_a_frontier_names_refuse_nothing_and_ring_an_alarm() {
+    let story = Story::at_home();
+    let (value, _) = deleted(&story);
+    everyone_agrees(&story);
+    let lives = |range: std::ops::Range<usize>| {
+        for life in range {
+            let name = format!("k{}", life % 16);
+            let record = gramme_core::codec::encode_record(&foreign(1_000 + life as u64, 1, "v"));
+            story.peer_says(story.others()[0], 81, 1_000_000, merge(&name, record));
+        }
+        story.heard();
+        everyone_agrees(&story);
+    };
+    lives(0..FRONTIER_ENTRIES_MAX / 4);
+    assert_eq!(story.world.probed(Probe::FrontierCrowded), 0);
+    lives(FRONTIER_ENTRIES_MAX / 4..FRONTIER_ENTRIES_MAX / 2 + 1);
+    assert!(story.world.probed(Probe::FrontierCrowded) > 0);
+    lives(FRONTIER_ENTRIES_MAX / 2 + 1..FRONTIER_ENTRIES_MAX + 100);
+    assert_eq!(held(&story).1.bases().len(), FRONTIER_ENTRIES_MAX);
+    settled(&story, put("fresh", "v", 9));
+    let story = story.with_a_cold_cache();
+    assert_eq!(held(&story).1.bases().len(), FRONTIER_ENTRIES_MAX);
+    assert_eq!(story.world.probed(Probe::Mistrusted), 0);
+    story.peer_says(story.others()[0], 78, 1_000_000, merge_of(&value, Frontier::none()));
+    assert_eq!(held(&story).0, None, "what it had said, it says still");
 }

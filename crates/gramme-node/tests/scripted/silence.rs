@@ -143,6 +143,47 @@ fn a_forward_does_not_wait_for_a_frozen_home() {
 }
 
 #[test]
+fn homes_that_freeze_together_cost_a_forward_one_patience_together() {
+    let story = Story::at_fallback();
+    // All talk until now, and then the first two stand still at once.
+    story.pass_ms(300);
+    story.heard();
+    (0..2).for_each(|home| freeze(&story, story.list[home]));
+    story.pass_ms(FALLBACK_AFTER_MS_MIN);
+    let put = story.asks(write(put("k", "v", 1)));
+    let first = story.heard();
+    assert_eq!(first.iter().map(|said| said.to).collect::<Vec<_>>(), story.list[..1]);
+    story.pass_ms(FALLBACK_AFTER_MS_MAX);
+    let again = story.heard();
+    assert_eq!(again.iter().map(|said| said.to).collect::<Vec<_>>(), story.list[2..3], "and not the second");
+    let (Body::Forward { put: one }, Body::Forward { put: two }) = (&first[0].body, &again[0].body) else {
+        panic!("two forwards");
+    };
+    assert_eq!((one.request, one.retry, two.retry), (two.request, false, true));
+    assert!(put.is_open());
+    // Should that one be gone too, this node takes the write itself, after a look for the attempts before it.
+    freeze(&story, story.list[2]);
+    story.pass_ms(4 * FALLBACK_AFTER_MS_MAX);
+    let words: Vec<&str> = story.heard_words().iter().map(|said| said.1).collect();
+    assert!(words.contains(&"merge"), "{words:?}");
+}
+
+#[test]
+fn a_put_finds_two_fallbacks_in_one_patience_when_two_homes_freeze_together() {
+    let story = Story::at_home();
+    let frozen = [story.list[1], story.list[2]];
+    frozen.iter().for_each(|&home| freeze(&story, home));
+    let put = story.asks(write(Put { w: Some(Level::All), ..put("k", "v", 1) }));
+    assert_eq!(story.heard().iter().map(|said| said.to).collect::<Vec<_>>(), frozen);
+    story.pass_ms(FALLBACK_AFTER_MS_MIN + 1);
+    let hints = story.heard();
+    assert_eq!(hints.iter().map(|said| said.to).collect::<Vec<_>>(), story.list[3..]);
+    hints.iter().for_each(|said| story.answers(said, Body::MergeReply));
+    let done = put.done();
+    assert_eq!((done.acks.homes, done.acks.fallbacks), (1, 2));
+}
+
+#[test]
 fn a_node_whose_own_disk_hangs_says_so() {
     let story = Story::at_home();
     for n in 0..20 {
