@@ -85,7 +85,10 @@ fn told(
 }
 
 fn left(evidence: &Evidence, key: &Key, names: &BTreeMap<RequestId, Name>) -> Left {
-    let left = evidence.left_of(key);
+    // Twins that lie at different places, with a hint store that counts as one, say: every reader joins what they
+    // hold and leaves one of them, and so must what stands for the last read of all.
+    let mut left = evidence.left_of(key);
+    left.collapse_retries();
     let live = left.siblings().iter().filter(|sibling| matches!(sibling.content, Content::Value(_)));
     // A write that nobody made has no name; no key does either.
     let shown = live.map(|sibling| names.get(&sibling.request).copied().unwrap_or_default()).collect();
