@@ -2,8 +2,8 @@
 //! simulated ones too. What they cannot know is taken away first: dots become the names of the writes that they
 //! were shown as.
 //!
-//! Keys with a time to live, keys of which a buffered write is gone, and buckets in which the last writer wins are left to the other rules: what they show
-//! depends on clocks.
+//! Keys with a time to live and buckets in which the last writer wins are left to the other rules: what they show
+//! depends on clocks. So are keys of which a buffered write is gone.
 
 use crate::check::Writes;
 use crate::evidence::{Evidence, Violation};
