@@ -80,6 +80,11 @@ impl Reclaim {
         self.named.borrow().iter().copied().collect()
     }
 
+    /// A row can be read again that the last walk may have passed over.
+    pub(crate) fn walk_again(&self) {
+        *self.walked.borrow_mut() = None;
+    }
+
     /// The frontier of a replica that has lost what it had.
     pub(crate) fn forget(&self) {
         *self.frontier.borrow_mut() = Frontier::none();
@@ -192,6 +197,8 @@ async fn walk<E: Env>(
     let mut pages = Pages::of(rows::row(partition.0, KIND_DATA, &[]), 256, RECLAIM_SLICE_BYTES as usize);
     let mut left = 0;
     let mut named = BTreeSet::new();
+    // What a session kept which has ended meanwhile is for the next walk.
+    let mut passed_over = false;
     node.admission().slice(Work::Reclaim, RECLAIM_SLICE_BYTES).await;
     while let Some(page) = pages.next(|scan| node.0.store.scan(scan)).await? {
         for (row, shown) in &page.rows {
@@ -199,6 +206,7 @@ async fn walk<E: Env>(
             let Ok(record) = decode_record(shown) else { continue };
             let goes = reclaimable(&record, frontier) || strip(&record, frontier).is_some();
             let stays = if goes { !replica.let_go(row, node.0.env.now()).await? } else { is_dead(&record) };
+            passed_over |= goes && stays;
             if stays && is_dead(&record) {
                 left += 1;
                 let beyond =
@@ -213,7 +221,8 @@ async fn walk<E: Env>(
     }
     replica.reclaim().tombstones.set(Some(left));
     *replica.reclaim().named.borrow_mut() = named;
-    let interrupted = replica.is_serving_session(node.0.env.now()) || replica.frontier() != *frontier;
+    let interrupted =
+        passed_over || replica.is_serving_session(node.0.env.now()) || replica.frontier() != *frontier;
     *replica.reclaim().walked.borrow_mut() = (!interrupted).then(|| frontier.clone());
     Ok(())
 }

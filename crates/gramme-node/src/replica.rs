@@ -509,6 +509,7 @@ impl<E: Env> Replica<E> {
         let tree = self.trees.get().map(|trees| trees.forget(self.partition));
         self.store.append(row.clone(), Rc::new(Kept::new(record)), seen.chain(tree)).map_err(disk)?;
         self.store.mended(&row);
+        self.reclaim.walk_again();
         self.env.probe(Probe::Mended);
         Ok(())
     }

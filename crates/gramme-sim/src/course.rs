@@ -190,6 +190,12 @@ impl<'a> Course<'a> {
             Healer::Reads => Claims { hints_count: true, ..claims },
             Healer::Exchange => Claims {
                 clocks: !pages_missing,
+                // What a lost disk alone had seen, nobody can be asked about any more; and a row that rotted goes
+                // only after somebody has read it by name.
+                reclaimed: reclaims
+                    && !disk_lost
+                    && !silent_loss
+                    && !any(|fault| matches!(fault, Fault::Rot { .. })),
                 converged: !unseen_loss,
                 hints_count: disk_lost || pages_missing,
                 ..claims

@@ -81,7 +81,7 @@ pub fn name_of(probe: &Probe) -> &'static str {
 }
 
 /// What a batch of at least [`BATCH`] runs must have seen.
-pub const MUST_BE_SEEN: [&str; 40] = [
+pub const MUST_BE_SEEN: [&str; 41] = [
     "get answered",
     "put answered",
     "list answered",
@@ -122,6 +122,7 @@ pub const MUST_BE_SEEN: [&str; 40] = [
     "audit repaired",
     "condition refused",
     "condition held",
+    "incarnation closed",
 ];
 
 /// What a batch of at least [`LARGE_BATCH`] runs must have seen as well.
@@ -131,7 +132,7 @@ pub const SELDOM_SEEN: [&str; 1] = ["stale ignored"];
 pub const OF_SILENT_LOSS: [&str; 2] = ["lost in silence", "lied"];
 
 /// What cannot be seen where no run lets go of tombstones.
-pub const OF_RECLAIM: [&str; 3] = ["reclaimed", "clock stripped", "stale ignored"];
+pub const OF_RECLAIM: [&str; 4] = ["reclaimed", "clock stripped", "stale ignored", "incarnation closed"];
 
 /// The size of batch from which on [`missing`] has something to say.
 pub const BATCH: u64 = 500;

@@ -7,10 +7,11 @@
 use crate::history::{GetOp, History};
 use bytes::Bytes;
 use gramme_core::bucket::{BucketSettings, Mode};
+use gramme_core::closed::Closed;
 use gramme_core::codec::decode_record;
 use gramme_core::seen::Seen;
 use gramme_core::{Dot, Incarnation, Key, Layout, NodeId, PartitionId, Record, RequestId};
-use gramme_node::rows::{self, KIND_DATA, KIND_HINT, KIND_SEEN};
+use gramme_node::rows::{self, KIND_DATA, KIND_END, KIND_HINT, KIND_SEEN};
 use gramme_storage::NODE_ROWS;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -80,6 +81,8 @@ pub struct Dump {
     pub hints: BTreeMap<Key, (Vec<NodeId>, Record)>,
     /// The seen clocks of its home replicas.
     pub seen: BTreeMap<PartitionId, Seen>,
+    /// How incarnations have ended there, home or not.
+    pub ends: BTreeMap<PartitionId, Closed>,
     /// Rows that cannot be read, and why.
     pub garbled: Vec<String>,
 }
@@ -216,6 +219,7 @@ impl Dump {
                 KIND_DATA => dump.take_data(rest, &value),
                 KIND_HINT => dump.take_hint(rest, &value),
                 KIND_SEEN => dump.take_seen(partition, &rest, &value),
+                KIND_END => dump.take_end(partition, &rest, &value),
                 _ => Ok(()),
             };
             dump.garbled.extend(garbled.err().map(|why| format!("row {row:?}: {why}")));
@@ -237,11 +241,20 @@ impl Dump {
     }
 
     fn take_seen(&mut self, partition: PartitionId, rest: &[u8], value: &Bytes) -> Result<(), String> {
-        let incarnation = rest.try_into().map(u64::from_be_bytes).map_err(|_| "not an incarnation")?;
         let (row, _) = rows::decode_seen(value).map_err(|error| format!("{error:?}"))?;
-        self.seen.entry(partition).or_default().set_row(Incarnation(incarnation), row);
+        self.seen.entry(partition).or_default().set_row(incarnation_of(rest)?, row);
         Ok(())
     }
+
+    fn take_end(&mut self, partition: PartitionId, rest: &[u8], value: &Bytes) -> Result<(), String> {
+        let end = rows::decode_end(value).map_err(|error| format!("{error:?}"))?;
+        self.ends.entry(partition).or_default().set(incarnation_of(rest)?, end);
+        Ok(())
+    }
+}
+
+fn incarnation_of(rest: &[u8]) -> Result<Incarnation, String> {
+    rest.try_into().map(u64::from_be_bytes).map(Incarnation).map_err(|_| "not an incarnation".to_string())
 }
 
 /// The partition that a row belongs to; none if it is the node's.

@@ -1,12 +1,14 @@
 //! K4: once the cluster has had its time, all homes hold the same: the same keys with the same live dots and
 //! checksums, and the same seen clocks. Hints lie only where hints belong, and none is left once every home has
-//! been there to take them; tombstones are gone where they may go. All nodes have the same bucket settings.
+//! been there to take them; tombstones are gone where they may go, and holes that crashes left are closed, alike
+//! everywhere. All nodes have the same bucket settings.
 //!
 //! Clocks of records may differ: the twin of a retried write vanishes without a dot of its own, and whoever never
 //! had it has nothing to pull.
 
 use crate::evidence::{Claims, Dump, Evidence, Violation, describe};
 use crate::history::{GetOp, intervals};
+use gramme_core::closed::{Closed, holds_back};
 use gramme_core::record::{Content, Sibling};
 use gramme_core::seen::Seen;
 use gramme_core::{Dot, Key, Layout, NodeId, PartitionId, Record, ring};
@@ -62,6 +64,7 @@ pub fn differences(layout: &Layout, dumps: &[Dump], claims: Claims) -> Vec<Strin
     }
     if claims.clocks {
         found.extend((0..layout.partitions()).filter_map(|p| it.of_seen_clocks(PartitionId(p as u16))));
+        found.extend((0..layout.partitions()).filter_map(|p| it.of_ends(PartitionId(p as u16))));
     }
     found
 }
@@ -142,6 +145,32 @@ impl Comparison<'_> {
             "seen clocks of partition {partition} differ: {a} {:?}, {b} {:?}",
             runs(of_a),
             runs(of_b)
+        ))
+    }
+
+    /// What is closed is closed alike, and where tombstones have had their time no hole is left open.
+    fn of_ends(&self, partition: PartitionId) -> Option<String> {
+        let homes = self.layout.homes(partition);
+        let finals = |dump: &Dump| dump.ends.get(&partition).map(Closed::finals).unwrap_or_default();
+        let of_homes: Vec<(&Dump, Closed)> = self
+            .dumps
+            .iter()
+            .filter(|dump| homes.contains(&dump.node))
+            .map(|dump| (dump, finals(dump)))
+            .collect();
+        if let Some([(a, of_a), (b, of_b)]) = of_homes.array_windows().find(|[a, b]| a.1 != b.1) {
+            let (a, b) = (self.name(a.node), self.name(b.node));
+            return Some(format!("ends in partition {partition} differ: {a} {of_a:?}, {b} {of_b:?}"));
+        }
+        let open = |(dump, finals): &(&Dump, Closed)| {
+            let rows = dump.seen.get(&partition)?.rows();
+            let mut open = rows.filter(|(i, row)| holds_back([*row]) && !finals.is_closed(*i));
+            open.next().map(|(i, row)| (self.name(dump.node), i, row.clone()))
+        };
+        let (name, incarnation, row) = of_homes.iter().filter(|_| self.claims.reclaimed).find_map(open)?;
+        Some(format!(
+            "{name} has a hole in what it has seen of incarnation {incarnation:?} in partition {partition}, and it is not closed: {:?}",
+            row.runs()
         ))
     }
 
