@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)] // a test's unwrap is its assertion
 
 mod admission;
+mod closing;
 mod conditions;
 mod disks;
 mod exchange;
