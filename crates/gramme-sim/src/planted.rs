@@ -32,8 +32,9 @@ pub struct Hunt {
 /// which loses in silence (`PerKeyCounter`, `LowZero`, `NoTripwire`) are found by the walk of [`crate::model`].
 ///
 /// Not here, because random runs do not meet them within a budget that every change can pay for: `RefilledByOne`
-/// and `RestoredTrusted` (what the refill missed comes with the next exchange), and the faults of trees and audits.
-pub const ALL: [Planted; 27] = [
+/// and `RestoredTrusted` (what the refill missed comes with the next exchange), and the faults of trees and audits. Nor those of closing,
+/// which need a message that survives its sender by many seconds: the walk and scripted stories find them.
+pub const ALL: [Planted; 23] = [
     of(Bug::AckBeforeSync, 1000),
     of(Bug::ReplicaAckBeforeSync, 2000),
     of(Bug::DuplicateCounted, 1000),
@@ -57,10 +58,6 @@ pub const ALL: [Planted; 27] = [
     within(Bug::HintReplacesHint, "D24", 200),
     of(Bug::FallbackMintsFromClock, 500),
     of(Bug::HintDroppedAfterOne, 2000),
-    of(Bug::CloseNotFrozen, 1000),
-    of(Bug::VoidSiblingCut, 1000),
-    of(Bug::CloseWithoutHints, 1000),
-    of(Bug::CloseWithoutLastHome, 1000),
 ];
 
 const fn of(bug: Bug, budget: u64) -> Planted {

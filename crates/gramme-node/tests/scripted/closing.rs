@@ -159,6 +159,19 @@ fn nobody_freezes_what_it_lives_or_has_seen_more_of() {
 }
 
 #[test]
+fn a_state_that_bears_a_void_write_is_refused_whole() {
+    let story = Story::at_home();
+    story.peer_says(story.list[1], 5, 500_000, Body::Freeze { incarnation: DEAD, set: only(2) });
+    story.heard();
+    let both = foreign(DEAD.0, 1, "void").join(&foreign(77, 1, "real"));
+    let both = merge("k", gramme_core::codec::encode_record(&both));
+    story.peer_says(story.list[1], 6, 500_000, both);
+    assert_eq!(story.heard_words(), [(story.list[1], "refused")], "nothing is final yet to be told");
+    assert!(story.shows("k").1.is_empty(), "the rest would keep what the void write did to the clock");
+    assert_eq!(story.world.probed(Probe::VoidRefused), 1);
+}
+
+#[test]
 fn a_home_that_holds_what_is_void_has_lost_its_promise_and_is_refilled() {
     let story = Story::at_home();
     story.peer_says(story.list[1], 5, 500_000, merge_of(1));

@@ -34,6 +34,10 @@ const FOUND_BY: &[(Bug, &str)] = &[
     (Bug::FallbackMintsFromClock, "hints::each_life_of_a_hint_store_mints_under_an_incarnation_of_its_own"),
     (Bug::HintReplacesHint, "hints::a_second_hint_for_a_key_joins_the_first"),
     (Bug::HintForOverloaded, "hints::a_home_that_is_overloaded_gets_no_hint_once_enough_have_the_put"),
+    (Bug::CloseNotFrozen, "closing::whoever_keeps_nothing_of_a_partition_promises_durably_all_the_same"),
+    (Bug::CloseWithoutHints, "closing::while_a_node_is_silent_nothing_is_closed_and_the_status_names_it"),
+    (Bug::CloseWithoutLastHome, "closing::a_tombstone_that_waits_under_a_hole_goes_once_that_is_closed"),
+    (Bug::VoidSiblingCut, "closing::a_state_that_bears_a_void_write_is_refused_whole"),
 ];
 
 const REFILLED: &str =
