@@ -159,7 +159,11 @@ fn screen(asked: &Json, members: &[Member<'_>]) -> String {
             own("store", "stored_bytes", bytes),
             own("node", "hints", |hints| hints.to_string()),
             own("node", "in_flight", |calls| calls.to_string()),
-            member.described["p99_us"].as_u64().filter(|us| *us > 0).map_or_else(|| "-".to_string(), micros),
+            // Of one that is down it is what it once was.
+            member.described["p99_us"]
+                .as_u64()
+                .filter(|us| *us > 0 && member.state != "down")
+                .map_or_else(|| "-".to_string(), micros),
             own("store", "sync_mean_us", micros),
             own("node", "uptime_ms", |ms| span(ms / 1000)),
         ]);
