@@ -7,7 +7,8 @@
 mod local;
 
 use gramme_client::{Client, Error, Got, Options, Read, Write};
-use local::{Local, PATIENCE, gramme, shim, told};
+use gramme_core::Outcome;
+use local::{FROZEN, FROZEN_TIMES_MAX, Local, PATIENCE, gramme, shim, told};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::fs;
@@ -36,7 +37,15 @@ async fn write(
     let mut answers = BTreeMap::new();
     for n in keys {
         let ask = Write { consistency: Some(PATIENCE.to_string()), ..Write::default() };
-        let written = client.put_with("things", format!("key-{n}").as_bytes(), value(n, bytes), &ask).await;
+        let key = format!("key-{n}");
+        let mut written = client.put_with("things", key.as_bytes(), value(n, bytes), &ask).await;
+        for _ in 0..FROZEN_TIMES_MAX {
+            let frozen = |e: &Error| e.outcome() == Outcome::NotApplied && e.to_string().contains(FROZEN);
+            if !written.as_ref().is_err_and(frozen) {
+                break;
+            }
+            written = client.put_with("things", key.as_bytes(), value(n, bytes), &ask).await;
+        }
         answers.insert(n, written.map(drop));
     }
     answers

@@ -70,11 +70,22 @@ impl Local {
         format!("127.0.0.1:{}", self.port + 10 * node)
     }
 
-    /// Runs a client command that talks to `node`.
+    /// Runs a client command that talks to `node`; again if the nodes took themselves for frozen, as they do on a
+    /// machine that has much else to do.
     pub(crate) fn run(&self, node: u16, arguments: &[&str], stdin: &[u8]) -> Output {
-        let mut child = self.begin(node, arguments);
-        child.stdin.take().unwrap().write_all(stdin).unwrap();
-        child.wait_with_output().unwrap()
+        let mut times = 0;
+        loop {
+            let mut child = self.begin(node, arguments);
+            child.stdin.take().unwrap().write_all(stdin).unwrap();
+            let output = child.wait_with_output().unwrap();
+            let words = String::from_utf8_lossy(&output.stderr);
+            let frozen = words.contains(FROZEN) && words.contains("nothing was written");
+            times += 1;
+            if output.status.success() || !frozen || times == FROZEN_TIMES_MAX {
+                return output;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
     }
 
     /// The same for one that must succeed; gives its stdout.
@@ -141,6 +152,9 @@ fn patient(arguments: &[&str]) -> Vec<String> {
     patient
 }
 
+/// What a node says that stood still, and refuses what may have waited meanwhile.
+pub(crate) const FROZEN: &str = "was frozen";
+pub(crate) const FROZEN_TIMES_MAX: usize = 200;
 /// For a test's own requests.
 pub(crate) const PATIENCE: &str = "timeout=20s";
 
