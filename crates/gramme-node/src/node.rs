@@ -3,12 +3,15 @@
 //! Invariant: a partition's records change only on the shard that owns it, one row at a time; everything that
 //! this node acknowledges is durable before the acknowledgement leaves.
 
+mod heard;
+mod known;
+
 use crate::admission::Admission;
 use crate::closing::{self, AllEnds, Closing, Ends};
 use crate::coordinate;
 use crate::coordinate::Repairs;
-use crate::detector::{Detector, Question};
-use crate::env::{Env, Event, Fact, Mono, Trust};
+use crate::detector::Detector;
+use crate::env::{Env, Mono, Trust};
 use crate::exchange::{self, Exchange};
 use crate::fan_out::Routes;
 use crate::gossip;
@@ -19,19 +22,17 @@ use crate::probe::{Operation, Probe};
 use crate::pulse::Pulse;
 use crate::reclaim;
 use crate::replica::Replica;
-use crate::request::{Call, Get, Got, Health, PeerStatus, Request, Response, Status};
-use crate::serve;
+use crate::request::{Call, Get, Got, Request, Response};
 use crate::signal::Signal;
 use crate::store::Store;
 use crate::transit::Transit;
 use crate::trees::{self, Trees, Upkeep, repair};
-use gramme_core::bucket::{BucketSettings, Buckets, Mode};
+use gramme_core::bucket::Buckets;
 use gramme_core::context::Secret;
-use gramme_core::limits::{FALLBACK_AFTER_MS_MIN, FREEZE_MS, IN_FLIGHT_MAX, PING_MS, SERVED_MAX};
-use gramme_core::planted::{self, Bug};
-use gramme_core::{Frontier, Hlc, Key, Layout, NodeId, PartitionId, StoreId, ring};
+use gramme_core::limits::IN_FLIGHT_MAX;
+use gramme_core::{Hlc, Layout, NodeId, PartitionId, StoreId};
 use gramme_storage::EngineError;
-use gramme_wire::{Body, Done, Failure, Life, Message, Put, Reason, Standing};
+use gramme_wire::{Body, Done, Failure, Put, Reason};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -339,149 +340,12 @@ impl<E: Env> Node<E> {
         let _ = self.0.store.wait_all().await;
     }
 
-    /// How a bucket's siblings are shown.
-    pub fn mode_of(&self, bucket: &str) -> Mode {
-        self.0.buckets.borrow().settings(bucket).mode
-    }
-
-    /// The settings in force for a bucket.
-    pub fn settings(&self, bucket: &str) -> BucketSettings {
-        self.0.buckets.borrow().settings(bucket)
-    }
-
-    /// The settings of every bucket that has any of its own, in order of name.
-    pub fn all_settings(&self) -> Vec<(String, BucketSettings)> {
-        let buckets = self.0.buckets.borrow();
-        buckets.facts().map(|(name, fact)| (name.to_string(), fact.settings.clone())).collect()
-    }
-
-    /// The cluster's secret.
-    pub fn secret(&self) -> &Secret {
-        &self.0.options.secret
-    }
-
-    /// The layout in force.
-    pub fn layout(&self) -> &Layout {
-        &self.0.options.layout
-    }
-
-    /// What this shard knows of itself and its peers.
-    pub fn status(&self) -> Status {
-        let inner = &self.0;
-        let now = inner.env.now();
-        let detector = inner.detector.borrow();
-        let peer = |id: NodeId| {
-            let (p50_us, p99_us) = detector.latency_us(id);
-            let connected = detector.is_connected(id);
-            let health = detector.health(id, now);
-            let degraded = detector.is_degraded(id);
-            PeerStatus { node: id, connected, health, degraded, p50_us, p99_us }
-        };
-        Status {
-            node: inner.options.id,
-            store: inner.options.store,
-            standing: self.standing(),
-            trust: inner.trust.get(),
-            refilling: exchange::refilling(self),
-            behind: exchange::behind(self),
-            layout: inner.options.layout.hash(),
-            peers: self.peers().map(peer).collect(),
-            homes: inner.homes.len(),
-            hints: inner.hints.status(),
-            in_flight: inner.in_flight.get(),
-            broken: inner.store.broken().map(|cause| cause.to_string()),
-            disk_stalls: inner.disk_stalls.get(),
-            admission: inner.admission.status(),
-            full: inner.store.is_full(),
-            damaged: inner.store.damaged_count(),
-            damaged_partitions: inner.store.damaged_partitions(),
-            tombstones: inner.homes.values().map(|replica| replica.reclaim().tombstones()).sum(),
-            reclaim_blocked_by: reclaim::all_blocked_by(self),
-            holes: inner.closing.holes(),
-            audits: repair::audits(self),
-        }
-    }
-
-    /// The home replica of a partition, if this node is a home of it and this shard owns it.
-    pub(crate) fn home(&self, partition: PartitionId) -> Option<&Rc<Replica<E>>> {
-        self.0.homes.get(&partition)
-    }
-
-    /// The homes of a partition but this node.
-    pub(crate) fn co_homes(&self, partition: PartitionId) -> Vec<NodeId> {
-        self.layout().homes(partition).iter().copied().filter(|&home| home != self.id()).collect()
-    }
-
-    /// What the silence of a home replica here proves.
-    pub(crate) fn standing_of(&self, replica: &Replica<E>) -> Standing {
-        replica
-            .check(|| self.co_homes(replica.partition), |home| self.0.detector.borrow().is_connected(home));
-        replica.standing(self.0.trust.get().standing())
-    }
-
-    /// Who speaks when a home replica here reports what it has seen.
-    pub(crate) fn life_of(&self, replica: &Replica<E>) -> Life {
-        replica.life(self.0.trust.get().standing())
-    }
-
-    /// What this shard's silence proves: as much as that of each of its home replicas.
-    fn standing(&self) -> Standing {
-        let is_continuous = |replica: &Rc<Replica<E>>| self.standing_of(replica) == Standing::Continuous;
-        let all = self.0.homes.values().all(is_continuous);
-        if all && self.0.trust.get() != Trust::Proving { Standing::Continuous } else { Standing::Unproven }
-    }
-
-    /// The frontier of a home replica here that others may rely on: none while it proves nothing.
-    pub(crate) fn vouched(&self, replica: &Replica<E>) -> Frontier {
-        let proves = self.standing_of(replica) == Standing::Continuous;
-        if proves { replica.frontier() } else { Frontier::none() }
-    }
-
-    /// Who paces this shard's background work.
-    pub fn admission(&self) -> &Rc<Admission<E>> {
-        &self.0.admission
-    }
-
     /// A client's operation was answered.
     pub(crate) fn coordinated(&self, operation: Operation, took: Duration, ok: bool) {
         if operation != Operation::List {
             self.0.admission.foreground_took(took);
         }
         self.0.env.probe(Probe::Coordinated { operation, took, ok });
-    }
-
-    /// The partition of a key.
-    pub(crate) fn partition_of(&self, key: &Key) -> PartitionId {
-        ring::partition_of(key, self.0.options.layout.partitions())
-    }
-
-    /// Every other member.
-    pub(crate) fn peers(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.0.options.layout.members().iter().map(|m| m.id).filter(|&id| id != self.id())
-    }
-
-    /// This node.
-    pub(crate) fn id(&self) -> NodeId {
-        self.0.options.id
-    }
-
-    /// What people call a node.
-    pub(crate) fn name_of(&self, id: NodeId) -> String {
-        self.layout().member(id).map_or_else(|| id.to_string(), |member| member.name.clone())
-    }
-
-    /// What the time is by this node's hybrid clock, in milliseconds since 1970: when values expire.
-    pub(crate) fn reading_ms(&self) -> u64 {
-        let wall_ms = self.0.env.wall_ms();
-        if planted::on(Bug::ExpiryByWall) {
-            return wall_ms + self.0.env.random() % 20_000;
-        }
-        self.0.hlc.borrow().reading(wall_ms)
-    }
-
-    /// The local opinion of a node; of itself it thinks well.
-    pub(crate) fn health(&self, node: NodeId) -> Health {
-        if node == self.id() { Health::Up } else { self.0.detector.borrow().health(node, self.0.env.now()) }
     }
 
     /// Runs a flow on a task of its own and resolves with what it says.
@@ -505,137 +369,6 @@ impl<E: Env> Node<E> {
     pub(crate) fn is_thawing(&self) -> bool {
         self.beat();
         self.0.pulse.borrow().refuses(self.0.env.now())
-    }
-
-    fn take(&self, event: Event) {
-        match event {
-            Event::Message { from, connection, message } => self.take_message(from, connection, message),
-            Event::PeerUp(peer) => {
-                self.0.detector.borrow_mut().connected(peer, self.0.env.now());
-                handoff::came_back(self);
-                if self.0.options.shard == 0 {
-                    gossip::greet(self, peer);
-                }
-                if self.0.options.exchange {
-                    exchange::connected(self, peer);
-                }
-            }
-            Event::PeerDown(peer) => {
-                self.0.detector.borrow_mut().disconnected(peer);
-                self.0.routes.lost(peer);
-                exchange::disconnected(self, peer);
-            }
-            Event::Fact(Fact::Buckets(buckets)) => {
-                self.0.buckets.borrow_mut().merge(&buckets);
-            }
-            Event::Fact(Fact::Roots { from, skips_tombstones, reply, roots }) => {
-                trees::audit::compare(self, from, skips_tombstones, reply, &roots);
-            }
-            Event::Fact(Fact::Trust(trust)) => exchange::trust(self, trust),
-            Event::Fact(Fact::Digests { from, correlation, digests }) => {
-                exchange::answer(self, from, correlation, &digests);
-            }
-        }
-    }
-
-    fn take_message(&self, from: NodeId, connection: u64, message: Message) {
-        if let Body::DigestsReply { compared } = message.body {
-            self.0.detector.borrow_mut().heard(from, self.0.env.now());
-            return exchange::answered(self, from, message.correlation, compared);
-        }
-        if message.body.is_reply() {
-            return self.0.routes.answered(from, message.correlation, message.body);
-        }
-        let now = self.0.env.now();
-        self.0.detector.borrow_mut().heard(from, now);
-        let (sent, left) = (message.sent_ns, message.remaining_us);
-        let deadline = self.0.transit.borrow_mut().deadline(from, connection, sent, left, now);
-        serve::serve(self, from, message, deadline);
-    }
-
-    fn beat(&self) {
-        let now = self.0.env.now();
-        if self.0.pulse.borrow_mut().beat(now) {
-            self.0.env.probe(Probe::Thawed);
-            self.0.detector.borrow_mut().thawed(now);
-        }
-    }
-
-    async fn beat_for_ever(self) {
-        let env = &self.0.env;
-        loop {
-            let due = env.now() + BEAT;
-            env.sleep_until(due).await;
-            self.beat();
-            self.0.pulse.borrow_mut().round();
-            self.look_around(env.now().since(due));
-            self.0.admission.beat(self.queues_percent());
-            self.ping_the_quiet();
-        }
-    }
-
-    /// Forms its opinions of the peers anew; `late` is by how much this node missed its own timer.
-    fn look_around(&self, late: Duration) {
-        let now = self.0.env.now();
-        let stall = self.0.store.stalls_for();
-        if stall > Duration::ZERO && !self.0.disk_stalls.replace(stall > Duration::ZERO) {
-            self.0.env.probe(Probe::DiskStalled);
-        }
-        self.0.disk_stalls.set(stall > Duration::ZERO);
-        self.0.detector.borrow_mut().own_delay(late.max(stall));
-        self.listen();
-        let changed = self.0.detector.borrow_mut().judge(now);
-        for (_, degraded) in changed {
-            self.0.env.probe(if degraded { Probe::PeerDegraded } else { Probe::PeerRestored });
-        }
-    }
-
-    /// Finds the peers that have gone silent, tells whoever waits for them, and asks them whether they are there.
-    pub(crate) fn listen(&self) {
-        let now = self.0.env.now();
-        let gone = self.0.detector.borrow_mut().listen(now);
-        for peer in gone {
-            self.0.env.probe(Probe::PeerSilent);
-            self.0.routes.gone_silent(peer);
-            self.ping(peer);
-        }
-    }
-
-    /// Whether a peer has gone silent: see [`Detector::listen`].
-    pub(crate) fn is_silent(&self, peer: NodeId) -> bool {
-        peer != self.id() && self.0.detector.borrow().is_silent(peer)
-    }
-
-    /// Makes sure that the peer's silence will be noticed although it is asked what may take its time.
-    pub(crate) fn ping_if_quiet(&self, peer: NodeId) {
-        let quiet = self.0.detector.borrow().quiet_for(peer, self.0.env.now());
-        if quiet >= Duration::from_millis(FALLBACK_AFTER_MS_MIN) {
-            self.ping(peer);
-        }
-    }
-
-    fn ping(&self, peer: NodeId) {
-        let now = self.0.env.now();
-        self.0.detector.borrow_mut().asked(peer, Question::Ping, now);
-        let deadline = now + Duration::from_millis(PING_MS);
-        self.0.routes.tell(peer, Message::NO_PARTITION, Body::Ping, deadline);
-    }
-
-    /// How full the fullest queue of this shard is.
-    fn queues_percent(&self) -> u64 {
-        let percent = |used: usize, max: usize| (100 * used / max) as u64;
-        let inner = &self.0;
-        let serving = percent(inner.served.get(), SERVED_MAX);
-        percent(inner.in_flight.get(), IN_FLIGHT_MAX).max(serving).max(inner.store.fill_percent())
-    }
-
-    fn ping_the_quiet(&self) {
-        let now = self.0.env.now();
-        let quiet = |peer: &NodeId| {
-            let detector = self.0.detector.borrow();
-            detector.is_connected(*peer) && detector.quiet_for(*peer, now) >= Duration::from_millis(PING_MS)
-        };
-        self.peers().filter(quiet).for_each(|peer| self.ping(peer));
     }
 
     /// A place among the tasks that go on after their answer; `None` if there are as many as may be.
@@ -677,5 +410,3 @@ fn own_partitions(options: &Options) -> impl Iterator<Item = PartitionId> {
 }
 
 const EVENTS_MAX: usize = 256;
-const BEAT: Duration = Duration::from_millis(100);
-const _: () = assert!(BEAT.as_millis() < FREEZE_MS as u128 / 2, "an idle loop must not look frozen");

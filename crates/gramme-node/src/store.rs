@@ -16,65 +16,31 @@
 //! It refuses every append after a batch has failed, and every read of a row that such a batch held: what the
 //! disk then holds is unknown until the store is opened again under new incarnations.
 
+mod commit;
+mod damage;
+mod kept;
+
+use kept::is_hint;
+pub(crate) use kept::{Kept, RowLock};
+
 use crate::admission::Admission;
 use crate::cache::{ByRow, Cache};
 use crate::disk_pulse::DiskPulse;
 use crate::env::Env;
 use crate::exchange::Recent;
-use crate::probe::Probe;
 use crate::signal::Signal;
 use bytes::Bytes;
 use foldhash::fast::FixedState;
-use gramme_core::codec::{decode_record, encode_record};
-use gramme_core::limits::{
-    BATCH_BYTES_MAX, BATCH_RETRY_MS, DAMAGED_ROWS_MAX, FULL_RETRY_MS, SERVED_MAX, UNSYNCED_BYTES_MAX,
-};
+use gramme_core::PartitionId;
+use gramme_core::codec::decode_record;
+use gramme_core::limits::{SERVED_MAX, UNSYNCED_BYTES_MAX};
 use gramme_core::planted::{self, Bug};
-use gramme_core::{NodeId, PartitionId, Record};
-use gramme_storage::{Batch, Engine, EngineError, Page, Scan};
+use gramme_storage::{Batch, Engine, EngineError};
 use std::cell::{RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::Bound;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::oneshot;
-
-/// A record as it is kept: decoded, and the bytes that it is on disk and on the wire.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct Kept {
-    pub(crate) record: Record,
-    /// Empty if the record says nothing.
-    pub(crate) encoded: Bytes,
-    /// In a hint store: the homes that it stands in for.
-    pub(crate) hint_for: Vec<NodeId>,
-}
-
-impl Kept {
-    /// Encodes a record into bytes of its own, so that nothing kept pins a socket buffer.
-    pub(crate) fn new(record: &Record) -> Kept {
-        let encoded = encode_record(record);
-        let record = decode_record(&encoded).expect("what was just encoded decodes");
-        Kept { record, encoded, hint_for: Vec::new() }
-    }
-
-    /// What it takes as a row of this kind, key included.
-    pub(crate) fn row_bytes(&self, row: &Bytes) -> usize {
-        row.len() + self.value_of(row).len()
-    }
-
-    /// The value of its row: hints also name the homes that they are for.
-    fn value_of(&self, row: &Bytes) -> Bytes {
-        if is_hint(row) {
-            crate::rows::encode_hint(&self.hint_for, &self.encoded)
-        } else {
-            self.encoded.clone()
-        }
-    }
-
-    fn cost_bytes(&self) -> usize {
-        2 * self.encoded.len() + 256
-    }
-}
 
 /// The number of a batch; batches become durable in this order.
 pub(crate) type BatchId = u64;
@@ -347,90 +313,6 @@ impl<E: Env> Store<E> {
         }
     }
 
-    /// Commits batch after batch for as long as the shard lives.
-    pub(crate) async fn commit_for_ever(self: Rc<Self>) {
-        loop {
-            let (id, batch) = self.work.wait_for(|| self.state.borrow_mut().take_batch()).await;
-            let rows: Vec<Bytes> = batch.changes.iter().map(|change| change.key().clone()).collect();
-            let bytes = batch.size_bytes();
-            let began = self.env.now();
-            self.disk.borrow_mut().begin(began);
-            let result = self.commit(batch).await;
-            let ended = self.env.now();
-            self.disk.borrow_mut().end(ended);
-            self.admission.sync_took(ended.since(began));
-            self.settle(id, &rows, bytes, result);
-        }
-    }
-
-    /// Offers a batch until the engine, and the disk, have room for it.
-    async fn commit(&self, batch: Batch) -> Result<(), EngineError> {
-        loop {
-            let pause_ms = match self.env.engine().commit(batch.clone()).await {
-                Err(EngineError::Busy) => BATCH_RETRY_MS,
-                Err(EngineError::Full) if planted::on(Bug::FullIsDone) => return Ok(()),
-                Err(EngineError::Full) => {
-                    self.no_room();
-                    FULL_RETRY_MS
-                }
-                Err(_) if planted::on(Bug::CommitErrorSwallowed) => return Ok(()),
-                settled => return settled,
-            };
-            self.env.sleep_until(self.env.now() + Duration::from_millis(pause_ms)).await;
-        }
-    }
-
-    /// Everyone who waits learns that the disk has no room; from now on nobody appends.
-    fn no_room(&self) {
-        let is_news = !std::mem::replace(&mut self.state.borrow_mut().full, true);
-        if is_news {
-            self.env.probe(Probe::DiskFull);
-        }
-        self.tell_waiting();
-    }
-
-    fn settle(&self, id: BatchId, rows: &[Bytes], bytes: usize, result: Result<(), EngineError>) {
-        let mut state = self.state.borrow_mut();
-        state.unsynced_bytes = state.unsynced_bytes.saturating_sub(bytes);
-        match result {
-            Ok(()) => {
-                if std::mem::take(&mut state.full) {
-                    self.env.probe(Probe::DiskHasRoom);
-                }
-                state.durable = id;
-                for row in rows {
-                    if state.overlay.get(row).is_some_and(|entry| entry.0 == id)
-                        && let Some((_, kept)) = state.overlay.remove(row)
-                    {
-                        let cost = kept.cost_bytes();
-                        state.cache.insert(row.clone(), kept, cost);
-                    }
-                }
-            }
-            Err(cause) => {
-                self.env.probe(Probe::StoreBroken);
-                let in_doubt: BTreeSet<Bytes> = state.overlay.drain().map(|(row, _)| row).collect();
-                state.in_doubt.extend(in_doubt);
-                state.pending.clear();
-                state.sealed.clear();
-                state.broken = Some(cause);
-            }
-        }
-        drop(state);
-        self.tell_waiting();
-    }
-
-    fn tell_waiting(&self) {
-        let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
-        for (batch, then) in waiting {
-            match self.fate(batch) {
-                Some(fate) => then(fate),
-                None => self.waiting.borrow_mut().push((batch, then)),
-            }
-        }
-        self.settled.notify();
-    }
-
     fn at_hand(&self, row: &Bytes) -> Option<Rc<Kept>> {
         let mut state = self.state.borrow_mut();
         match state.overlay.get(row) {
@@ -478,145 +360,5 @@ impl<E: Env> Store<E> {
             decode_record(&bytes).map(|record| Kept { record, encoded: bytes, hint_for: Vec::new() })
         };
         decoded.map_err(|bad| self.damaged(row, format!("a record of {length} bytes: {bad}")))
-    }
-
-    /// A row's stored bytes cannot be read: it is remembered, to be mended from its other homes.
-    pub(crate) fn damaged(&self, row: &Bytes, place: String) -> EngineError {
-        self.env.probe(Probe::Corrupt);
-        let mut state = self.state.borrow_mut();
-        let is_home_data = crate::rows::partition_of_home_data(row).is_some();
-        if is_home_data && state.damaged.len() < DAMAGED_ROWS_MAX && state.damaged.insert(row.clone()) {
-            drop(state);
-            self.env.probe(Probe::Damaged);
-            self.damage.notify();
-        }
-        EngineError::Corrupt(place)
-    }
-
-    /// A page of rows as the engine shows them, which may not be durable yet. What could not be read of home data is
-    /// remembered by its partition.
-    pub(crate) async fn scan(&self, scan: Scan) -> Result<Page, EngineError> {
-        let home_data = crate::rows::partition_of_home_data(&scan.prefix);
-        let page = self.env.engine().scan(scan).await;
-        let is_damaged = match &page {
-            Ok(page) => page.damaged,
-            Err(cause) => matches!(cause, EngineError::Corrupt(_)),
-        };
-        if let Some(partition) = home_data.filter(|_| is_damaged)
-            && self.state.borrow_mut().damaged_partitions.insert(partition)
-        {
-            self.env.probe(Probe::PageDamaged);
-        }
-        page
-    }
-
-    /// All of a home partition could be read.
-    pub(crate) fn read_whole(&self, partition: PartitionId) {
-        self.state.borrow_mut().damaged_partitions.remove(&partition);
-    }
-
-    /// How many home partitions have rows that cannot be read and that nobody can name.
-    pub(crate) fn damaged_partitions(&self) -> usize {
-        self.state.borrow().damaged_partitions.len()
-    }
-
-    /// A damaged row can be read again, or has been overwritten.
-    pub(crate) fn mended(&self, row: &Bytes) {
-        self.state.borrow_mut().damaged.remove(row);
-    }
-
-    /// How many rows wait to be mended.
-    pub(crate) fn damaged_count(&self) -> usize {
-        self.state.borrow().damaged.len()
-    }
-
-    /// Some of them.
-    pub(crate) fn damaged_rows(&self, most: usize) -> Vec<Bytes> {
-        self.state.borrow().damaged.iter().take(most).cloned().collect()
-    }
-
-    /// The first damaged row after this one, in a circle, once there is any.
-    pub(crate) async fn next_damaged(&self, last: &Bytes) -> Bytes {
-        let next = || {
-            let state = self.state.borrow();
-            let beyond = (Bound::Excluded(last.clone()), Bound::Unbounded);
-            state.damaged.range(beyond).next().or_else(|| state.damaged.first()).cloned()
-        };
-        self.damage.wait_for(next).await
-    }
-}
-
-fn is_hint(row: &Bytes) -> bool {
-    row.get(2) == Some(&crate::rows::KIND_HINT)
-}
-
-impl<E: Env> State<E> {
-    /// Why nothing can be appended, and why what is not durable is not, if so.
-    fn check(&self) -> Result<(), EngineError> {
-        match &self.broken {
-            Some(cause) => Err(cause.clone()),
-            None if self.full => Err(EngineError::Full),
-            None => Ok(()),
-        }
-    }
-
-    fn put(&mut self, row: Bytes, value: Option<Bytes>) {
-        let size = |value: &Option<Bytes>| row.len() + value.as_ref().map_or(0, Bytes::len);
-        let bytes = size(&value);
-        let replaced = self.pending.insert(row.clone(), value).map_or(0, |old| size(&old));
-        self.pending_bytes = self.pending_bytes + bytes - replaced;
-        self.unsynced_bytes = self.unsynced_bytes + bytes - replaced;
-    }
-
-    fn seal_if_full(&mut self) {
-        if self.pending_bytes >= BATCH_BYTES_MAX {
-            let batch = self.seal();
-            self.sealed.push_back(batch);
-        }
-    }
-
-    fn seal(&mut self) -> Batch {
-        self.filling += 1;
-        self.pending_bytes = 0;
-        let mut batch = Batch::new();
-        for (row, value) in std::mem::take(&mut self.pending) {
-            match value {
-                Some(value) => batch.set(row, value),
-                None => batch.remove(row),
-            }
-        }
-        batch
-    }
-
-    /// The next batch to commit: they are numbered without gaps, in the order in which they were filled.
-    fn take_batch(&mut self) -> Option<(BatchId, Batch)> {
-        if let Some(batch) = self.sealed.pop_front() {
-            let behind = self.sealed.len() as BatchId;
-            return Some((self.filling - 1 - behind, batch));
-        }
-        (!self.pending.is_empty()).then(|| (self.filling, self.seal()))
-    }
-}
-
-/// The sole right to one row, until it is dropped.
-pub(crate) struct RowLock<E: Env> {
-    store: Rc<Store<E>>,
-    row: Bytes,
-}
-
-impl<E: Env> Drop for RowLock<E> {
-    fn drop(&mut self) {
-        let next = {
-            let mut state = self.store.state.borrow_mut();
-            let next = state.locks.get_mut(&self.row).and_then(VecDeque::pop_front);
-            if next.is_none() {
-                state.locks.remove(&self.row);
-            }
-            next
-        };
-        if let Some(next) = next {
-            // One who waited and has gone away drops it, before or after it arrives, and so hands it on.
-            let _ = next.send(RowLock { store: self.store.clone(), row: self.row.clone() });
-        }
     }
 }

@@ -1,18 +1,19 @@
 //! A world in which the test is everyone else: it owns the clock and the disk's moods, hears what the node
 //! says and answers for its peers. Tasks run only when they were woken, so a lost wake-up shows as a hang.
 
-use bytes::Bytes;
-use gramme_core::codec::{decode_record, encode_record};
+mod disk;
+mod said;
+
+pub use disk::*;
+pub use said::*;
+
+use gramme_core::codec::decode_record;
 use gramme_core::layout::Member;
-use gramme_core::record::{Content, checksum};
-use gramme_core::{Context, Dot, Frontier, Incarnation, Key, Layout, NodeId, PartitionId, Record, RequestId};
-use gramme_core::{Seen, Sibling, Stamp, StoreId};
-use gramme_node::request::{Call, Get, ListPage, Request, Response};
-use gramme_node::rows::KIND_DATA;
+use gramme_core::{Layout, NodeId, PartitionId, Record, Seen, StoreId};
+use gramme_node::request::{Call, Request, Response};
 use gramme_node::{Env, Event, Fact, Mono, Node, Options, Probe, Trust, Upkeep};
 use gramme_storage::memory::MemoryEngine;
-use gramme_storage::{Batch, Engine, EngineError, Page, Scan, Stats};
-use gramme_wire::{Body, Compared, Digest, Done, Failure, Life, Message, Put, Standing};
+use gramme_wire::{Body, Compared, Digest, Done, Failure, Life, Message, Standing};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::{Future, poll_fn};
@@ -318,150 +319,6 @@ impl Pending {
     }
 }
 
-pub fn word(body: &Body) -> &'static str {
-    match body {
-        Body::Read { .. } => "read",
-        Body::ReadReply { .. } => "read reply",
-        Body::Merge { hint_for: None, .. } => "merge",
-        Body::Merge { hint_for: Some(_), .. } => "hint",
-        Body::MergeReply => "merge reply",
-        Body::Forward { .. } => "forward",
-        Body::ForwardReply { .. } => "forward reply",
-        Body::List { .. } => "list",
-        Body::ListReply { .. } => "list reply",
-        Body::Copy { .. } => "copy",
-        Body::CopyReply { .. } => "copy reply",
-        Body::Ping => "ping",
-        Body::Pong => "pong",
-        Body::BucketsDigest { .. } => "digest",
-        Body::Buckets { .. } => "buckets",
-        Body::TreeRoots { .. } => "roots",
-        Body::TreeNodes { .. } => "nodes",
-        Body::TreeNodesReply { .. } => "nodes reply",
-        Body::TreeKeys { .. } => "keys",
-        Body::TreeKeysReply { .. } => "keys reply",
-        Body::AuditDone => "audit done",
-        Body::Refused { .. } => "refused",
-        Body::Digests { .. } => "digests",
-        Body::DigestsReply { .. } => "digests reply",
-        Body::Pull { .. } => "pull",
-        Body::PullMore { .. } => "pull more",
-        Body::PullReply { .. } => "pull reply",
-        Body::AskSeen => "ask seen",
-        Body::Offer { .. } => "offer",
-        Body::OfferReply { .. } => "offer reply",
-        Body::SeenReply { .. } => "seen reply",
-        Body::Survey { .. } => "survey",
-        Body::SurveyReply { .. } => "survey reply",
-        Body::Freeze { .. } => "freeze",
-        Body::FreezeReply { .. } => "freeze reply",
-        Body::Ends { .. } => "ends",
-    }
-}
-
-pub fn key(name: &str) -> Key {
-    Key::new("b", name.as_bytes()).expect("a sound key")
-}
-
-/// A record that a peer sends to a home, stamped with no frontier.
-pub fn merge(name: &str, record: Bytes) -> Body {
-    Body::Merge { key: key(name), record, hint_for: None, stamp: Frontier::none(), buffered: false }
-}
-
-pub fn put(name: &str, value: &'static str, request: u128) -> Put {
-    Put {
-        key: key(name),
-        content: Content::Value(Bytes::from_static(value.as_bytes())),
-        content_type: Bytes::new(),
-        meta: Vec::new(),
-        ttl_ms: None,
-        context: None,
-        w: None,
-        pw: 0,
-        request: RequestId(request),
-        retry: false,
-        buffered: None,
-        expect: None,
-        explain: false,
-    }
-}
-
-pub fn delete(name: &str, request: u128) -> Put {
-    Put { content: Content::Tombstone, ..put(name, "", request) }
-}
-
-pub fn write(put: Put) -> Request {
-    Request::Put(Box::new(put))
-}
-
-pub fn get(name: &str) -> Get {
-    Get { key: key(name), r: None, pr: 0, min: None, explain: false }
-}
-
-pub fn read(name: &str) -> Request {
-    Request::Get(get(name))
-}
-
-pub fn page() -> ListPage {
-    ListPage {
-        partition: PARTITION,
-        bucket: "b".to_string(),
-        prefix: Bytes::new(),
-        after: None,
-        keys_max: 100,
-        values: true,
-        r: None,
-    }
-}
-
-/// A record that another home made: one value under the dot (incarnation, n).
-pub fn foreign(incarnation: u64, n: u64, value: &'static str) -> Record {
-    let content = Content::Value(Bytes::from_static(value.as_bytes()));
-    Record::new().put(
-        &Context::blind(),
-        Sibling {
-            dot: Dot::new(Incarnation(incarnation), n),
-            checksum: checksum(&content),
-            content,
-            stamp: Stamp::from_ms(1_000_000 + n),
-            request: RequestId(u128::from(incarnation) << 64 | u128::from(n)),
-            author: NodeId(incarnation),
-            ttl_ms: 0,
-            content_type: Bytes::new(),
-            meta: Vec::new(),
-        },
-    )
-}
-
-/// "I am a continuous home and hold this."
-pub fn holds(record: &Record) -> Body {
-    let record = (!record.is_empty()).then(|| encode_record(record));
-    Body::ReadReply { standing: Standing::Continuous, record, frontier: Frontier::none() }
-}
-
-/// "I hold nothing", as whoever's silence proves nothing says it.
-pub fn unproven_nothing() -> Body {
-    Body::ReadReply { standing: Standing::Unproven, record: None, frontier: Frontier::none() }
-}
-
-/// The record that a merge carries.
-pub fn record_in(said: &Said) -> Record {
-    match &said.body {
-        Body::Merge { record, .. } => decode_record(record).expect("it was just encoded"),
-        other => panic!("a merge was expected: {other:?}"),
-    }
-}
-
-pub fn values_of(record: &Record) -> Vec<String> {
-    let text = |s: &Sibling| match &s.content {
-        Content::Value(value) => String::from_utf8_lossy(value).into_owned(),
-        Content::Tombstone => "deleted".to_string(),
-    };
-    let mut values: Vec<String> = record.siblings().iter().map(text).collect();
-    values.sort();
-    values
-}
-
 /// Everything that is not the node.
 pub struct World {
     now: Cell<u64>,
@@ -508,7 +365,7 @@ impl World {
             unreachable: RefCell::default(),
             frozen: RefCell::default(),
             probes: RefCell::default(),
-            disk: ScriptEngine { memory, moods: Rc::default() },
+            disk: ScriptEngine::new(memory),
         })
     }
 
@@ -650,140 +507,5 @@ impl Env for ScriptEnv {
 
     fn probe(&self, probe: Probe) {
         self.0.probes.borrow_mut().push(probe);
-    }
-}
-
-/// A memory engine whose disk is as slow and as broken as the story says. Like a real one it may show a batch
-/// before that is durable.
-#[derive(Clone)]
-pub struct ScriptEngine {
-    memory: MemoryEngine,
-    moods: Rc<Moods>,
-}
-
-#[derive(Default)]
-struct Moods {
-    commits: Cell<usize>,
-    commits_held: Cell<bool>,
-    commits_released: Cell<usize>,
-    reads_held: Cell<bool>,
-    commit_error: RefCell<Option<EngineError>>,
-    full: Cell<bool>,
-    pages_damaged: Cell<bool>,
-    read_error: RefCell<Option<EngineError>>,
-    waiting: RefCell<Vec<Waker>>,
-}
-
-impl Moods {
-    fn holds_commit(&self) -> bool {
-        let released = self.commits_released.replace(0) > 0;
-        self.commits_held.get() && !released
-    }
-}
-
-impl ScriptEngine {
-    pub fn commits(&self) -> usize {
-        self.moods.commits.get()
-    }
-
-    pub fn hold_commits(&self, hold: bool) {
-        self.moods.commits_held.set(hold);
-        self.moods.waiting.take().into_iter().for_each(Waker::wake);
-    }
-
-    /// Lets one of the commits that are held go on.
-    pub fn release_one_commit(&self) {
-        self.moods.commits_released.set(1);
-        self.moods.waiting.take().into_iter().for_each(Waker::wake);
-    }
-
-    /// The largest value of the rows that begin like this, in bytes.
-    pub fn largest_row(&self, prefix: &[u8]) -> usize {
-        let prefix = Bytes::copy_from_slice(prefix);
-        let scan = Scan { prefix, after: None, rows_max: 1000, bytes_max: usize::MAX };
-        let mut page = Box::pin(self.memory.scan(scan));
-        match page.as_mut().poll(&mut Cx::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(page)) => page.rows.iter().map(|row| row.1.len()).max().unwrap_or(0),
-            other => panic!("memory does not wait: {other:?}"),
-        }
-    }
-
-    pub fn hold_reads(&self, hold: bool) {
-        self.moods.reads_held.set(hold);
-        self.moods.waiting.take().into_iter().for_each(Waker::wake);
-    }
-
-    pub fn break_commits(&self) {
-        let cause = EngineError::Poisoned("the story says so".to_string());
-        *self.moods.commit_error.borrow_mut() = Some(cause);
-    }
-
-    /// The disk has no room, or has it again.
-    pub fn fill(&self, full: bool) {
-        self.moods.full.set(full);
-    }
-
-    pub fn break_reads(&self, cause: Option<EngineError>) {
-        *self.moods.read_error.borrow_mut() = cause;
-    }
-
-    /// Every page of home data lacks rows from now on, or no longer does.
-    pub fn damage_pages(&self, damaged: bool) {
-        self.moods.pages_damaged.set(damaged);
-    }
-
-    fn until(moods: Rc<Moods>, held: fn(&Moods) -> bool) -> impl Future<Output = ()> {
-        poll_fn(move |cx| {
-            if held(&moods) {
-                moods.waiting.borrow_mut().push(cx.waker().clone());
-                return Poll::Pending;
-            }
-            Poll::Ready(())
-        })
-    }
-}
-
-impl Engine for ScriptEngine {
-    async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        ScriptEngine::until(self.moods.clone(), |moods| moods.reads_held.get()).await;
-        if let Some(cause) = self.moods.read_error.borrow().clone() {
-            return Err(cause);
-        }
-        self.memory.get(key).await
-    }
-
-    fn commit(&self, batch: Batch) -> impl Future<Output = Result<(), EngineError>> + 'static {
-        let moods = self.moods.clone();
-        moods.commits.set(moods.commits.get() + 1);
-        let full = moods.full.get();
-        let applied = self.memory.commit(if full { Batch::new() } else { batch });
-        async move {
-            if full {
-                return Err(EngineError::Full);
-            }
-            ScriptEngine::until(moods.clone(), Moods::holds_commit).await;
-            if let Some(cause) = moods.commit_error.borrow().clone() {
-                return Err(cause);
-            }
-            applied.await
-        }
-    }
-
-    async fn scan(&self, scan: Scan) -> Result<Page, EngineError> {
-        let damaged = self.moods.pages_damaged.get() && scan.prefix.get(2) == Some(&KIND_DATA);
-        let page = self.memory.scan(scan).await?;
-        Ok(Page { damaged, ..page })
-    }
-
-    async fn drop_partition(&self, partition: u16) -> Result<(), EngineError> {
-        self.memory.drop_partition(partition).await
-    }
-
-    async fn sync(&self) -> Result<(), EngineError> {
-        self.memory.sync().await
-    }
-
-    fn stats(&self) -> Stats {
-        self.memory.stats()
     }
 }

@@ -3,6 +3,10 @@
 //!
 //! A write is known by its request id, which is its number here: two attempts of one write are one write.
 
+mod parts;
+
+pub(super) use parts::{Held, Message, Node, Past, Session, Store, Write};
+
 use super::{Promise, Tally};
 use crate::rng::Rng;
 use gramme_core::closed::{self, Closed};
@@ -10,9 +14,7 @@ use gramme_core::planted::{self, Bug};
 use gramme_core::reclaim::{Arrival, Reply, admit, fill, is_amnesia, purge};
 use gramme_core::record::checksum;
 use gramme_core::seen::SeenRow;
-use gramme_core::{
-    Content, Context, Dot, Frontier, Incarnation, NodeId, Record, RequestId, Seen, Sibling, Stamp,
-};
+use gramme_core::{Content, Dot, Frontier, Incarnation, NodeId, Record, RequestId, Seen, Sibling, Stamp};
 use std::rc::Rc;
 
 /// Homes are 0, 1 and 2; the fallback keeps hints.
@@ -23,129 +25,6 @@ pub(super) const KEYS: usize = 2;
 /// Writes of one walk; later ones are not made.
 const WRITES_MAX: usize = 64 * PAST_WORDS;
 const PAST_WORDS: usize = 4;
-
-/// Numbers of writes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Past([u64; PAST_WORDS]);
-
-impl Past {
-    pub(super) fn has(&self, write: usize) -> bool {
-        self.0[write / 64] >> (write % 64) & 1 == 1
-    }
-
-    pub(super) fn add(&mut self, write: usize) {
-        self.0[write / 64] |= 1 << (write % 64);
-    }
-
-    pub(super) fn join(&mut self, other: &Past) {
-        self.0.iter_mut().zip(other.0).for_each(|(mine, theirs)| *mine |= theirs);
-    }
-}
-
-/// One client write, with what is true of it and no node knows.
-pub(super) struct Write {
-    pub(super) key: usize,
-    pub(super) delete: bool,
-    /// Every write that its client had seen, and theirs.
-    pub(super) past: Past,
-    pub(super) context: Rc<Context>,
-    /// One per attempt that a coordinator took.
-    pub(super) dots: Vec<Dot>,
-    /// Nodes that coordinated an attempt, and nodes that ever had it durably, as bits.
-    pub(super) coordinators: u8,
-    pub(super) holders: u8,
-    pub(super) acked: bool,
-}
-
-/// A partition replica or hint store: in memory, or as its disk has it.
-#[derive(Clone)]
-pub(super) struct Store {
-    pub(super) incarnation: Incarnation,
-    pub(super) n: u64,
-    pub(super) records: [Rc<Record>; KEYS],
-    pub(super) seen: Rc<Seen>,
-    /// The homes, as bits, that it has yet to pull everything from: until then it has lost its content, is no
-    /// source for others, and vouches for nothing.
-    pub(super) awaits: u8,
-    /// Greater whenever it has lost what it had.
-    pub(super) life: u64,
-    /// R: what everyone has seen, as far as it acts on it.
-    pub(super) frontier: Frontier,
-    /// M: what each home last reported as durable, with the life that did.
-    pub(super) reported: [Option<(u64, Frontier)>; HOMES.len()],
-    pub(super) closed: Rc<Closed>,
-}
-
-impl Store {
-    pub(super) fn new(incarnation: Incarnation) -> Store {
-        Store {
-            incarnation,
-            n: 0,
-            records: Default::default(),
-            seen: Rc::default(),
-            awaits: 0,
-            life: 0,
-            frontier: Frontier::none(),
-            reported: Default::default(),
-            closed: Rc::default(),
-        }
-    }
-
-    pub(super) fn is_joining(&self) -> bool {
-        self.awaits != 0
-    }
-
-    /// The frontier that it lets others rely on.
-    pub(super) fn vouched(&self) -> Frontier {
-        if self.is_joining() { Frontier::none() } else { self.frontier.clone() }
-    }
-
-    /// What it has seen of an incarnation.
-    pub(super) fn row(&self, incarnation: Incarnation) -> SeenRow {
-        self.seen.row(incarnation).cloned().unwrap_or_default()
-    }
-}
-
-pub(super) struct Node {
-    pub(super) alive: bool,
-    pub(super) live: Store,
-    pub(super) durable: Store,
-    pub(super) backup: Option<Store>,
-}
-
-#[derive(Clone)]
-pub(super) enum Message {
-    /// A record, to be joined, and how far its sender was.
-    Record { to: usize, key: usize, record: Rc<Record>, stamp: Frontier },
-    /// A pull session's question: what do you have that I have not seen? Nothing seen asks for everything.
-    Pull { to: usize, from: usize, life: Incarnation, seen: Rc<Seen>, closed: Rc<Closed> },
-    /// Its answer, valid for the life that asked.
-    Pulled { to: usize, from: usize, life: Incarnation, session: Rc<Session> },
-    /// What a home has durably seen without a hole.
-    Report { to: usize, from: usize, life: u64, base: Frontier },
-    /// An incarnation's set is final.
-    Close { to: usize, incarnation: Incarnation, set: SeenRow },
-}
-
-/// What a source had when a pull session began.
-pub(super) struct Session {
-    pub(super) seen: Rc<Seen>,
-    pub(super) frontier: Frontier,
-    pub(super) closed: Rc<Closed>,
-    /// What the puller has not seen.
-    pub(super) news: Vec<usize>,
-    pub(super) records: [Rc<Record>; KEYS],
-}
-
-/// A context in some client's hands.
-#[derive(Clone)]
-pub(super) struct Held {
-    pub(super) key: usize,
-    pub(super) context: Rc<Context>,
-    pub(super) past: Past,
-    /// Whether a put answered with it.
-    pub(super) of_put: bool,
-}
 
 pub(super) struct World<'a> {
     pub(super) rng: Rng,
@@ -577,108 +456,4 @@ fn brief(record: &Record) -> String {
 }
 
 #[cfg(all(test, not(feature = "planted")))]
-mod tests {
-    use super::*;
-
-    fn blind(key: usize) -> Held {
-        Held { key, context: Rc::default(), past: Past::default(), of_put: false }
-    }
-
-    fn shown(world: &World<'_>, at: usize) -> Vec<usize> {
-        let mut shown: Vec<usize> = writes_of(&world.nodes[at].live.records[0]).collect();
-        shown.sort_unstable();
-        shown
-    }
-
-    #[test]
-    fn a_partition_left_and_taken_back_within_one_process_life() {
-        let mut world = World::new(1, None);
-        world.write(0, &blind(0), false);
-        let record = world.nodes[0].live.records[0].clone();
-        world.merge(1, 0, &record, &Frontier::none());
-        let before = world.nodes[0].live.incarnation;
-        world.quarantine(0, None);
-        assert_ne!(world.nodes[0].live.incarnation, before, "a replica made again is a new life");
-        world.write(0, &blind(0), false);
-        assert_ne!(world.writes[0].dots, world.writes[1].dots);
-        world.merge(0, 0, &record, &Frontier::none());
-        assert_eq!(shown(&world, 0), [0, 1], "or one write would have been taken for the other");
-    }
-
-    #[test]
-    fn a_hint_store_is_destroyed_with_what_it_has_seen() {
-        // One that kept its seen clock would never again be offered what it once held.
-        let mut world = World::new(1, None);
-        world.write(FALLBACK, &blind(0), false);
-        world.quarantine(FALLBACK, None);
-        let store = &world.nodes[FALLBACK].live;
-        assert!(store.records.iter().all(|record| record.is_empty()));
-        assert_eq!(store.seen, Rc::default());
-        assert!(!store.is_joining(), "it need not pull anything to be of use");
-    }
-
-    #[test]
-    fn the_cases_that_no_walk_comes_to() {
-        assert!(super::super::reports_only_what_is_durable());
-        assert!(super::super::drops_its_hint_store_whole());
-    }
-
-    #[test]
-    fn a_session_of_which_something_was_refused_joins_nothing() {
-        // Found by a walk: a home that has frozen an incarnation refused a record of it, joined the source's
-        // seen clock all the same, and was never offered that record again.
-        let mut world = World::new(1, None);
-        world.write(1, &blind(0), false);
-        let dot = world.writes[0].dots[0];
-        let closed = Rc::make_mut(&mut world.nodes[0].live.closed);
-        assert!(closed.freeze(dot.incarnation, &SeenRow::default(), &SeenRow::default()));
-        world.pull(0, 1);
-        while let Some(message) = world.wire.pop() {
-            world.deliver(message);
-        }
-        assert_eq!(shown(&world, 0), [0; 0]);
-        assert!(!world.nodes[0].live.seen.has(dot));
-    }
-
-    #[test]
-    fn an_answer_to_an_earlier_life_is_not_taken() {
-        // Its seen clock would cover dots that this life's empty store has not merged.
-        let mut world = World::new(1, None);
-        world.write(1, &blind(0), false);
-        world.pull(0, 1);
-        let question = world.wire.pop().expect("a question");
-        world.deliver(question);
-        let answer = world.wire.pop().expect("an answer");
-        world.quarantine(0, None);
-        world.deliver(answer);
-        assert_eq!(world.nodes[0].live.seen, Rc::default());
-        assert!(world.nodes[0].live.is_joining());
-    }
-
-    #[test]
-    fn a_write_is_acknowledged_when_it_is_durable_at_its_coordinator_and_once_more() {
-        let mut world = World::new(1, None);
-        world.write(0, &blind(0), false);
-        let record = world.nodes[0].live.records[0].clone();
-        world.merge(1, 0, &record, &Frontier::none());
-        world.merge(2, 0, &record, &Frontier::none());
-        world.sync(1);
-        world.sync(2);
-        assert!(!world.writes[0].acked, "two copies, but its coordinator's is not durable");
-        world.sync(0);
-        assert!(world.writes[0].acked);
-    }
-
-    #[test]
-    fn what_is_in_memory_only_is_gone_after_a_restart() {
-        let mut world = World::new(1, None);
-        world.write(0, &blind(0), false);
-        world.restart(0);
-        assert_eq!(shown(&world, 0), [0; 0]);
-        world.write(0, &blind(0), false);
-        world.sync(0);
-        world.restart(0);
-        assert_eq!(shown(&world, 0), [1]);
-        assert_eq!(world.nodes[0].live.n, 0, "a new life counts from the start");
-    }
-}
+mod tests;

@@ -1,0 +1,155 @@
+//! What a shard knows: settings, layout, its replicas and what their silence proves, its status.
+
+use super::Node;
+use crate::admission::Admission;
+use crate::env::{Env, Trust};
+use crate::exchange;
+use crate::reclaim;
+use crate::replica::Replica;
+use crate::request::{Health, PeerStatus, Status};
+use crate::trees::repair;
+use gramme_core::bucket::{BucketSettings, Mode};
+use gramme_core::context::Secret;
+use gramme_core::planted::{self, Bug};
+use gramme_core::{Frontier, Key, Layout, NodeId, PartitionId, ring};
+use gramme_wire::{Life, Standing};
+use std::rc::Rc;
+
+impl<E: Env> Node<E> {
+    /// How a bucket's siblings are shown.
+    pub fn mode_of(&self, bucket: &str) -> Mode {
+        self.0.buckets.borrow().settings(bucket).mode
+    }
+
+    /// The settings in force for a bucket.
+    pub fn settings(&self, bucket: &str) -> BucketSettings {
+        self.0.buckets.borrow().settings(bucket)
+    }
+
+    /// The settings of every bucket that has any of its own, in order of name.
+    pub fn all_settings(&self) -> Vec<(String, BucketSettings)> {
+        let buckets = self.0.buckets.borrow();
+        buckets.facts().map(|(name, fact)| (name.to_string(), fact.settings.clone())).collect()
+    }
+
+    /// The cluster's secret.
+    pub fn secret(&self) -> &Secret {
+        &self.0.options.secret
+    }
+
+    /// The layout in force.
+    pub fn layout(&self) -> &Layout {
+        &self.0.options.layout
+    }
+
+    /// What this shard knows of itself and its peers.
+    pub fn status(&self) -> Status {
+        let inner = &self.0;
+        let now = inner.env.now();
+        let detector = inner.detector.borrow();
+        let peer = |id: NodeId| {
+            let (p50_us, p99_us) = detector.latency_us(id);
+            let connected = detector.is_connected(id);
+            let health = detector.health(id, now);
+            let degraded = detector.is_degraded(id);
+            PeerStatus { node: id, connected, health, degraded, p50_us, p99_us }
+        };
+        Status {
+            node: inner.options.id,
+            store: inner.options.store,
+            standing: self.standing(),
+            trust: inner.trust.get(),
+            refilling: exchange::refilling(self),
+            behind: exchange::behind(self),
+            layout: inner.options.layout.hash(),
+            peers: self.peers().map(peer).collect(),
+            homes: inner.homes.len(),
+            hints: inner.hints.status(),
+            in_flight: inner.in_flight.get(),
+            broken: inner.store.broken().map(|cause| cause.to_string()),
+            disk_stalls: inner.disk_stalls.get(),
+            admission: inner.admission.status(),
+            full: inner.store.is_full(),
+            damaged: inner.store.damaged_count(),
+            damaged_partitions: inner.store.damaged_partitions(),
+            tombstones: inner.homes.values().map(|replica| replica.reclaim().tombstones()).sum(),
+            reclaim_blocked_by: reclaim::all_blocked_by(self),
+            holes: inner.closing.holes(),
+            audits: repair::audits(self),
+        }
+    }
+
+    /// The home replica of a partition, if this node is a home of it and this shard owns it.
+    pub(crate) fn home(&self, partition: PartitionId) -> Option<&Rc<Replica<E>>> {
+        self.0.homes.get(&partition)
+    }
+
+    /// The homes of a partition but this node.
+    pub(crate) fn co_homes(&self, partition: PartitionId) -> Vec<NodeId> {
+        self.layout().homes(partition).iter().copied().filter(|&home| home != self.id()).collect()
+    }
+
+    /// What the silence of a home replica here proves.
+    pub(crate) fn standing_of(&self, replica: &Replica<E>) -> Standing {
+        replica
+            .check(|| self.co_homes(replica.partition), |home| self.0.detector.borrow().is_connected(home));
+        replica.standing(self.0.trust.get().standing())
+    }
+
+    /// Who speaks when a home replica here reports what it has seen.
+    pub(crate) fn life_of(&self, replica: &Replica<E>) -> Life {
+        replica.life(self.0.trust.get().standing())
+    }
+
+    /// What this shard's silence proves: as much as that of each of its home replicas.
+    pub(super) fn standing(&self) -> Standing {
+        let is_continuous = |replica: &Rc<Replica<E>>| self.standing_of(replica) == Standing::Continuous;
+        let all = self.0.homes.values().all(is_continuous);
+        if all && self.0.trust.get() != Trust::Proving { Standing::Continuous } else { Standing::Unproven }
+    }
+
+    /// The frontier of a home replica here that others may rely on: none while it proves nothing.
+    pub(crate) fn vouched(&self, replica: &Replica<E>) -> Frontier {
+        let proves = self.standing_of(replica) == Standing::Continuous;
+        if proves { replica.frontier() } else { Frontier::none() }
+    }
+
+    /// Who paces this shard's background work.
+    pub fn admission(&self) -> &Rc<Admission<E>> {
+        &self.0.admission
+    }
+
+    /// The partition of a key.
+    pub(crate) fn partition_of(&self, key: &Key) -> PartitionId {
+        ring::partition_of(key, self.0.options.layout.partitions())
+    }
+
+    /// Every other member.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.0.options.layout.members().iter().map(|m| m.id).filter(|&id| id != self.id())
+    }
+
+    /// This node.
+    pub(crate) fn id(&self) -> NodeId {
+        self.0.options.id
+    }
+
+    /// What people call a node.
+    pub(crate) fn name_of(&self, id: NodeId) -> String {
+        self.layout().member(id).map_or_else(|| id.to_string(), |member| member.name.clone())
+    }
+
+    /// What the time is by this node's hybrid clock, in milliseconds since 1970: when values expire.
+    pub(crate) fn reading_ms(&self) -> u64 {
+        let wall_ms = self.0.env.wall_ms();
+        if planted::on(Bug::ExpiryByWall) {
+            return wall_ms + self.0.env.random() % 20_000;
+        }
+        self.0.hlc.borrow().reading(wall_ms)
+    }
+
+    /// The local opinion of a node; of itself it thinks well.
+    pub(crate) fn health(&self, node: NodeId) -> Health {
+        if node == self.id() { Health::Up } else { self.0.detector.borrow().health(node, self.0.env.now()) }
+    }
+}
