@@ -166,8 +166,8 @@ impl Cluster {
                 upkeep: gramme_node::Upkeep {
                     expiry_after_ms: self.0.knobs.expiry_after_ms,
                     audit_ms: self.0.knobs.audit_ms,
+                    scrub_ms: self.0.knobs.scrub_ms,
                     tombstones: if self.0.knobs.reclaim { Tombstones::Skipped } else { Tombstones::Counted },
-                    ..Default::default()
                 },
                 exchange: self.0.knobs.healer == Healer::Exchange,
                 reclaim: self.0.knobs.reclaim,
@@ -354,9 +354,14 @@ impl Cluster {
 
     /// Calls a node as a client does. `heard` is told what the host made of it, even if the client is gone.
     pub async fn call(&self, host: usize, call: Call, heard: Heard) -> Called {
+        let shard = call.request.shard(self.0.knobs.partitions, self.0.knobs.shards);
+        self.call_shard(host, shard, call, heard).await
+    }
+
+    /// The same for a shard that is named.
+    pub async fn call_shard(&self, host: usize, shard: usize, call: Call, heard: Heard) -> Called {
         let world = &self.0.world;
         self.travel(host).await;
-        let shard = call.request.shard(self.0.knobs.partitions, self.0.knobs.shards);
         let node = self.0.hosts.borrow()[host].nodes[shard].clone();
         let (Some(boot), Some(node), true) = (world.boot_of(host), node, world.listens(host)) else {
             return Called::Unreachable;

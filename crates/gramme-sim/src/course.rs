@@ -25,7 +25,7 @@ use gramme_core::record::Content;
 use gramme_core::{Key, RequestId};
 use gramme_node::request::{Call, Request};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// See the module.
@@ -59,8 +59,10 @@ impl<'a> Course<'a> {
             });
         }
         self.work();
-        let mut facts = Facts { worked_until: self.world.now(), ..Facts::default() };
+        let tombstones = self.dumps().iter().map(Dump::tombstones).sum();
+        let mut facts = Facts { worked_until: self.world.now(), tombstones, ..Facts::default() };
         self.heal();
+        self.advance(self.now_ms() + self.plan.knobs.linger_ms);
         let asker = Asker { cluster: &self.cluster, knobs: &self.plan.knobs, keys: &self.keys };
         let mut unread = Vec::new();
         match self.plan.knobs.healer {
@@ -86,6 +88,12 @@ impl<'a> Course<'a> {
                 facts.needless_repairs = self.counted("read repair") - repairs;
             }
         }
+        facts.counts = self.world.log.borrow().counts().clone();
+        // What becomes of a row that rots or goes in silence is not known to the tree that was kept.
+        let is_sound = !(0..self.plan.knobs.hosts).any(|host| self.is_liar(host));
+        if self.plan.knobs.audit_ms < SHORT_AUDIT_MS && is_sound {
+            facts.wrong_trees = asker.verify_trees();
+        }
         let settings = asker.settings();
         let listed = asker.list_all();
         let history = std::mem::take(&mut *self.history.borrow_mut());
@@ -95,6 +103,7 @@ impl<'a> Course<'a> {
             listed,
             mortal: self.mortal(&history),
             lost_in_memory: self.lost_in_memory(&history),
+            forgotten_by: self.forgotten_by(&history),
             last_writer_wins: BTreeSet::from([LWW.to_string()]),
             ..Evidence::new(self.cluster.layout().clone(), history, dumps, self.claims())
         };
@@ -177,14 +186,16 @@ impl<'a> Course<'a> {
         let silent_loss = any(|fault| matches!(fault, Fault::SilentLoss { .. } | Fault::Lies { .. }));
         let reclaims = self.plan.knobs.reclaim;
         // What a disk lost beneath a tree that was built before shows at the next scrub, which takes a week.
-        let unseen_loss = any(|fault| matches!(fault, Fault::SilentLoss { .. }));
+        let unseen_loss =
+            any(|fault| matches!(fault, Fault::SilentLoss { .. })) && self.plan.knobs.scrub_ms > CONVERGE_MS;
         // With two homes a page with a damaged row leaves nobody to make up for it: no session that must read the
         // whole partition comes to its end before somebody has read that row by name.
         let pages_missing = self.plan.knobs.n < 3 && any(|fault| matches!(fault, Fault::Rot { .. }));
         let buries = self.plan.knobs.buries();
         let buried = buries && self.has_right_clocks() && self.plan.knobs.healer == Healer::Exchange;
         let steady_clocks = !any(|fault| matches!(fault, Fault::ClockJump { .. }));
-        let claims = Claims { buries, buried, steady_clocks, ..Claims::default() };
+        let reclaimed = reclaims && self.plan.knobs.tombstones_go;
+        let claims = Claims { buries, buried, steady_clocks, reclaimed, ..Claims::default() };
         let claims = Claims { disk_lost, silent_loss, converged: true, drained: true, reclaims, ..claims };
         match self.plan.knobs.healer {
             Healer::Reads => Claims { hints_count: true, ..claims },
@@ -278,8 +289,23 @@ impl<'a> Course<'a> {
         lost
     }
 
+    /// See [`Evidence::forgotten_by`]. A disk that is slow or full shows its readers what was there before.
+    fn forgotten_by(&self, history: &History) -> BTreeMap<RequestId, usize> {
+        let ill = self.ill_disks().len();
+        let buffered = history.puts.iter().filter(|op| op.done.as_ref().is_some_and(|done| done.buffered));
+        let counted = buffered.map(|op| (op.request, ill + self.ended_meanwhile(op)));
+        counted.filter(|(_, forgotten)| *forgotten > 0).collect()
+    }
+
+    /// How many hosts ended while they may have had a write in memory alone.
+    fn ended_meanwhile(&self, op: &PutOp) -> usize {
+        let window = if self.ill_disks().is_empty() { WINDOW_MS } else { LONG_WINDOW_MS };
+        let until = op.returned.unwrap_or(op.invoked) + window * 1_000_000;
+        self.cluster.ended_between(op.invoked, until).len()
+    }
+
     fn is_lost_in_memory(&self, op: &PutOp) -> bool {
-        let (Some(done), Some(dot), Some(returned)) = (&op.done, op.told_dot(), op.returned) else {
+        let (Some(done), Some(dot)) = (&op.done, op.told_dot()) else {
             return false;
         };
         let key = op.key.joined();
@@ -290,11 +316,9 @@ impl<'a> Course<'a> {
                 past.is_some_and(|past| past.covers(dot))
             })
         };
-        let window = if self.has_ill_disks() { LONG_WINDOW_MS } else { WINDOW_MS };
-        let ended = self.cluster.ended_between(op.invoked, returned + window * 1_000_000);
         done.buffered
             && !(0..self.plan.knobs.hosts).filter(keeps).any(has_had)
-            && ended.len() >= usize::from(done.acks.homes)
+            && self.ended_meanwhile(op) >= usize::from(done.acks.homes)
     }
 
     /// Whether a host's disk may lose what it was given, without a trace or by lying.
@@ -308,18 +332,18 @@ impl<'a> Course<'a> {
         })
     }
 
-    /// Whether some disk took long, or none at all, for a while: what is in memory is then there for longer.
-    fn has_ill_disks(&self) -> bool {
-        self.plan.faults.iter().any(|timed| {
-            matches!(
-                timed.fault,
-                Fault::SlowDisk { .. }
-                    | Fault::Stall { .. }
-                    | Fault::Full { .. }
-                    | Fault::Busy { .. }
-                    | Fault::Freeze { .. }
-            )
-        })
+    /// Hosts whose disk, or they themselves, took long, or stood still, for a while: what is in memory is then there
+    /// for longer.
+    fn ill_disks(&self) -> BTreeSet<usize> {
+        let ill = self.plan.faults.iter().filter_map(|timed| match timed.fault {
+            Fault::SlowDisk { host, .. }
+            | Fault::Stall { host, .. }
+            | Fault::Full { host, .. }
+            | Fault::Busy { host, .. }
+            | Fault::Freeze { host } => Some(host),
+            _ => None,
+        });
+        ill.collect()
     }
 
     fn now_ms(&self) -> u64 {
@@ -336,6 +360,12 @@ pub struct Facts {
     pub converged_ms: Option<u64>,
     /// Repairs made by reads of keys on which all homes agreed.
     pub needless_repairs: u64,
+    /// Hash trees that were other than what their homes held.
+    pub wrong_trees: Vec<String>,
+    /// What had been counted when the last reads were through.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// Records of nothing but tombstones on all disks when the faults ended.
+    pub tombstones: usize,
 }
 
 /// What is durable on a host's disk.
@@ -345,6 +375,8 @@ fn dump(world: &World, host: usize) -> Dump {
     Dump::of_rows(node_id(host), rows)
 }
 
+/// Where audits are as frequent as this, their trees are looked at in the end.
+const SHORT_AUDIT_MS: u64 = 10_000;
 /// What a home has in memory is durable within this time, on a disk that is well ...
 const WINDOW_MS: u64 = 500;
 /// ... and on one that is not.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use gramme_core::bucket::{BucketSettings, Mode};
 use gramme_core::closed::Closed;
 use gramme_core::codec::decode_record;
+use gramme_core::record::Content;
 use gramme_core::seen::Seen;
 use gramme_core::{Dot, Incarnation, Key, Layout, NodeId, PartitionId, Record, RequestId};
 use gramme_node::rows::{self, KIND_DATA, KIND_END, KIND_HINT, KIND_SEEN};
@@ -39,6 +40,9 @@ pub struct Evidence {
     /// Acknowledged writes that were nowhere but in the memory of homes, all of which ended: nothing is promised of
     /// them.
     pub lost_in_memory: BTreeSet<RequestId>,
+    /// For buffered writes, how many hosts ended while they may have had it in memory alone, or have a disk that was
+    /// slow or full for a while: so many of those that acknowledged it may not show it.
+    pub forgotten_by: BTreeMap<RequestId, usize>,
 }
 
 /// What may be asked of a run, beyond what holds always.
@@ -117,6 +121,7 @@ impl Evidence {
             mortal: BTreeSet::new(),
             last_writer_wins: BTreeSet::new(),
             lost_in_memory: BTreeSet::new(),
+            forgotten_by: BTreeMap::new(),
         }
     }
 
@@ -225,6 +230,12 @@ impl Dump {
             dump.garbled.extend(garbled.err().map(|why| format!("row {row:?}: {why}")));
         }
         dump
+    }
+
+    /// Keys of which it holds nothing but tombstones.
+    pub fn tombstones(&self) -> usize {
+        let dead = |record: &&Record| record.siblings().iter().all(|s| s.content == Content::Tombstone);
+        self.data.values().filter(dead).count()
     }
 
     fn take_data(&mut self, rest: Bytes, value: &Bytes) -> Result<(), String> {

@@ -7,7 +7,7 @@ use crate::disk::DiskProfile;
 use crate::net::NetProfile;
 use crate::rng::Rng;
 use crate::workload::Mix;
-use gramme_core::limits::AUDIT_MS;
+use gramme_core::limits::{AUDIT_MS, SCRUB_MS};
 use serde::{Deserialize, Serialize};
 
 /// See the module.
@@ -78,6 +78,16 @@ pub struct Knobs {
     /// Whether some writes count once enough nodes have them in memory.
     #[serde(default)]
     pub buffered: bool,
+    /// In which each home rereads all that it holds, in milliseconds.
+    #[serde(default = "scrub_ms_usual")]
+    pub scrub_ms: u64,
+    /// How much longer the healed cluster goes on before anything is judged, in milliseconds: frames that are held
+    /// back for long arrive in it.
+    #[serde(default)]
+    pub linger_ms: u64,
+    /// Whether every tombstone must be gone in the end: all nodes have seen all, and no crash has left a hole.
+    #[serde(default)]
+    pub tombstones_go: bool,
 }
 
 /// What makes the homes of a key agree again.
@@ -216,6 +226,9 @@ impl Knobs {
             conditions: rng.chance(300),
             expiry_after_ms: rng.pick(&[500, 1_500, HOUR_MS, HOUR_MS]),
             buffered: rng.chance(300),
+            scrub_ms: SCRUB_MS,
+            linger_ms: 0,
+            tombstones_go: false,
         };
         // Where reads heal, the disks are looked at once, and a burial may be on its way.
         if knobs.healer == Healer::Reads {
@@ -231,7 +244,8 @@ impl Knobs {
 
     /// Steps that a client takes at most.
     pub fn steps_max(&self) -> usize {
-        if self.clients > CROWD { 2 * STEPS_MAX } else { STEPS_MAX }
+        let of_length = self.length_ms as usize / 30;
+        (if self.clients > CROWD { 2 * STEPS_MAX } else { STEPS_MAX }).max(of_length)
     }
 }
 
@@ -267,6 +281,10 @@ impl Reclaim {
 
 fn audit_ms_usual() -> u64 {
     AUDIT_MS
+}
+
+fn scrub_ms_usual() -> u64 {
+    SCRUB_MS
 }
 
 fn never_buried() -> u64 {

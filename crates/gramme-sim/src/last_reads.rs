@@ -4,11 +4,12 @@ use crate::cluster::{Called, Cluster};
 use crate::knobs::Knobs;
 use crate::timer::Sleep;
 use crate::workload::OWN;
-use crate::world::host_of;
+use crate::world::{host_of, name};
 use bytes::Bytes;
 use gramme_core::bucket::{BucketSettings, Level};
 use gramme_core::{Key, PartitionId, ring};
 use gramme_node::request::{Call, Get, ListPage, Request, Response};
+use gramme_node::trees::repair::Verify;
 use gramme_wire::Reason;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -110,10 +111,50 @@ impl Asker<'_> {
         Some(keys)
     }
 
+    /// Has every shard reread all that it holds; says whose hash trees were other than what they had kept, or could
+    /// not be made.
+    pub fn verify_trees(&self) -> Vec<String> {
+        let shards = || (0..self.knobs.hosts).flat_map(|host| (0..self.knobs.shards).map(move |s| (host, s)));
+        for (host, shard) in shards() {
+            self.ask_shard(host, shard, Request::Verify(None));
+        }
+        let mut wrong = Vec::new();
+        for (host, shard) in shards() {
+            let Some(verify) = (0..VERIFY_LOOKS).find_map(|_| self.verified(host, shard)) else {
+                wrong.push(format!("shard {shard} of {} did not reread what it holds", name(host)));
+                continue;
+            };
+            if verify.mismatches > 0 {
+                let text =
+                    format!("{} trees of shard {shard} of {} were wrong", verify.mismatches, name(host));
+                wrong.push(text);
+            }
+        }
+        wrong
+    }
+
+    /// What came of a shard's rereading, if it has ended; looks a while later.
+    fn verified(&self, host: usize, shard: usize) -> Option<Verify> {
+        let verify = match self.ask_shard(host, shard, Request::Repair) {
+            Some(Response::Repair(status)) => status.verify.filter(|verify| !verify.running),
+            _ => None,
+        };
+        if verify.is_none() {
+            let world = self.cluster.world().clone();
+            world.run_for(VERIFY_NS, Sleep::span(world.clone(), VERIFY_NS));
+        }
+        verify
+    }
+
     fn ask(&self, host: usize, request: Request) -> Option<Response> {
+        let shard = request.shard(self.knobs.partitions, self.knobs.shards);
+        self.ask_shard(host, shard, request)
+    }
+
+    fn ask_shard(&self, host: usize, shard: usize, request: Request) -> Option<Response> {
         let cluster = self.cluster.clone();
         let call = Call { timeout_ms: ASK_MS, request };
-        let asked = async move { cluster.call(host, call, Box::new(|_, _| {})).await };
+        let asked = async move { cluster.call_shard(host, shard, call, Box::new(|_, _| {})).await };
         match self.cluster.world().run_for(2 * ASK_MS * 1_000_000, asked) {
             Some(Called::Answered(response)) => Some(response),
             _ => None,
@@ -122,6 +163,9 @@ impl Asker<'_> {
 }
 
 const ASK_MS: u64 = 1_000;
+/// Between two looks whether a shard has reread its few rows.
+const VERIFY_NS: u64 = 1_000_000_000;
+const VERIFY_LOOKS: usize = 30;
 /// Between two attempts to read a key.
 const PAUSE_NS: u64 = 150_000_000;
 const READ_ATTEMPTS: usize = 6;

@@ -25,6 +25,7 @@ pub mod env;
 pub mod evidence;
 pub mod executor;
 pub mod history;
+pub mod judged;
 pub mod knobs;
 pub mod last_reads;
 pub mod log;

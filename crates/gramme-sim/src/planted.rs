@@ -32,17 +32,18 @@ pub struct Hunt {
 /// which loses in silence (`PerKeyCounter`, `LowZero`, `NoTripwire`) are found by the walk of [`crate::model`].
 ///
 /// Not here, because random runs do not meet them within a budget that every change can pay for: `RefilledByOne`
-/// and `RestoredTrusted` (what the refill missed comes with the next exchange), and the faults of trees and audits. Nor those of closing,
-/// which need a message that survives its sender by many seconds: the walk and scripted stories find them.
-pub const ALL: [Planted; 23] = [
+/// and `RestoredTrusted` (what the refill missed comes with the next exchange), `SilenceIgnored`, and the faults of
+/// audits: the scripted stories of `gramme-node` find those. Nor those of closing, which need a message that survives
+/// its sender by many seconds: the walk and scripted stories find them, and the walk the other faults of reclaim.
+pub const ALL: [Planted; 27] = [
     of(Bug::AckBeforeSync, 1000),
     of(Bug::ReplicaAckBeforeSync, 2000),
-    of(Bug::DuplicateCounted, 1000),
-    of(Bug::ReadOne, 200),
+    of(Bug::DuplicateCounted, 4000),
+    of(Bug::ReadOne, 600),
     of(Bug::OverwriteOnMerge, 200),
     of(Bug::PutDropsAll, 200),
     of(Bug::BlindSupersedes, 200),
-    of(Bug::NoReadRepair, 200),
+    of(Bug::NoReadRepair, 600),
     of(Bug::ErrorIsNotFound, 1000),
     of(Bug::QuarantineAnswers, 1000),
     of(Bug::HintAmongHomes, 200),
@@ -58,6 +59,10 @@ pub const ALL: [Planted; 23] = [
     within(Bug::HintReplacesHint, "D24", 200),
     of(Bug::FallbackMintsFromClock, 500),
     of(Bug::HintDroppedAfterOne, 2000),
+    of(Bug::ExpiryByWall, 200),
+    of(Bug::TreeForgetsRemovals, 200),
+    of(Bug::ReclaimOnOwnBase, 1000),
+    of(Bug::ReadNotFilled, 3000),
 ];
 
 const fn of(bug: Bug, budget: u64) -> Planted {

@@ -122,13 +122,16 @@ impl Plan {
         {
             violations = check::all(evidence);
             violations.extend(needless(facts).filter(|_| evidence.claims.drained));
+            violations.extend(facts.wrong_trees.iter().map(|text| Violation::new("trees", text.clone())));
             violations.extend(also(evidence, facts));
         }
         violations.extend(self.false_alarms(&world));
         let (polls, events) = (world.polls(), world.events());
-        if polls > POLLS_MAX || events > EVENTS_MAX {
+        let longer = (knobs.linger_ms + knobs.length_ms) / 1_000 * PER_SECOND_MAX;
+        let (polls_max, events_max) = (POLLS_MAX + longer, EVENTS_MAX + longer);
+        if polls > polls_max || events > events_max {
             let text = format!(
-                "{polls} polls and {events} events: at most {POLLS_MAX} and {EVENTS_MAX} are allowed"
+                "{polls} polls and {events} events: at most {polls_max} and {events_max} are allowed"
             );
             violations.push(Violation::new("effort", text));
         }
@@ -188,5 +191,7 @@ fn harmless(plan: &Plan, counts: &BTreeMap<&'static str, u64>) -> Option<String>
 pub const POLLS_MAX: u64 = 250_000;
 /// See [`POLLS_MAX`].
 pub const EVENTS_MAX: u64 = 150_000;
+/// ... and on top of that for each second that it is to last.
+pub const PER_SECOND_MAX: u64 = 1_000;
 /// Plans with more faults than this may answer less.
 const HEAVY_FAULTS: usize = 12;

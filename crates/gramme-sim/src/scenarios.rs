@@ -5,13 +5,16 @@
 
 use crate::course::Facts;
 use crate::evidence::{Evidence, Violation};
+use crate::judged;
 use crate::knobs::{Class, Healer, Knobs, RECLAIM_PERMILLE, Reclaim};
 use crate::nemesis::{Fault, Timed};
 use crate::rng::Rng;
 use crate::run::Plan;
 use crate::script::Script;
-use crate::workload::{self, Action, Mix, Step};
+use crate::workload::{self, Action, Expected, Mix, Step, With};
+use crate::world::node_id;
 use gramme_core::Outcome;
+use std::ops::Range;
 
 /// See the module.
 #[derive(Clone, Copy)]
@@ -24,6 +27,8 @@ pub struct Scenario {
     pub set: fn(&mut Knobs, &mut Rng),
     /// What goes wrong.
     pub faults: fn(&mut Script),
+    /// What becomes of the clients' steps.
+    pub shape: fn(&Knobs, &mut Vec<Vec<Step>>),
     /// What it asks beyond the rules.
     pub also: fn(&Evidence, &Facts) -> Vec<Violation>,
     /// What must have happened in a batch of [`BATCH`] runs or more, or it proves nothing.
@@ -59,6 +64,7 @@ impl Scenario {
         (self.faults)(&mut script);
         let faults = script.finish();
         let mut clients = workload::draw(seed, &knobs);
+        (self.shape)(&knobs, &mut clients);
         let wild = |timed: &Timed| matches!(timed.fault, Fault::ClockJump { by_ms, .. } if by_ms > DAY_MS);
         if faults.iter().any(wild) {
             clients.iter_mut().flatten().for_each(immortal);
@@ -71,6 +77,15 @@ impl Scenario {
 fn immortal(step: &mut Step) {
     if let Action::Put { ttl_ms, .. } = &mut step.action {
         *ttl_ms = 0;
+    }
+}
+
+/// Whoever asks for all homes waits for the slowest of them: nobody does.
+fn undemanding(step: &mut Step) {
+    match &mut step.action {
+        Action::Get { r, pr } => (*r, *pr) = (0, 0),
+        Action::Put { w, pw, .. } => (*w, *pw) = (0, 0),
+        _ => {}
     }
 }
 
@@ -87,11 +102,11 @@ fn standard(knobs: &mut Knobs) {
 }
 
 const fn scenario(id: &'static str, about: &'static str, faults: fn(&mut Script)) -> Scenario {
-    Scenario { id, about, set: |_, _| {}, faults, also: |_, _| Vec::new(), must: &[] }
+    Scenario { id, about, set: |_, _| {}, faults, shape: |_, _| {}, also: |_, _| Vec::new(), must: &[] }
 }
 
 /// Every scenario, in order of id.
-pub const ALL: [Scenario; 19] = [
+pub const ALL: [Scenario; 22] = [
     scenario("D1", "halves, a lonely node, a bridge, one-way cuts, one after the other", |s| {
         let mut at = BEGIN_MS;
         while at < s.length_ms {
@@ -114,11 +129,18 @@ pub const ALL: [Scenario; 19] = [
             }
         }
     }),
-    scenario("D2", "frames are lost, doubled, overtake each other, and some are a minute late", |s| {
-        s.at(BEGIN_MS, Fault::Loss { permille: 100 });
-        s.at(BEGIN_MS, Fault::Duplicate { permille: 300 });
-        s.at(BEGIN_MS, Fault::Hold { permille: 20, up_to_ms: 60_000 });
-    }),
+    Scenario {
+        set: |knobs, _| knobs.linger_ms = LATE_MS,
+        ..scenario(
+            "D2",
+            "frames are lost, doubled, overtake each other, and some are twenty minutes late",
+            |s| {
+                s.at(BEGIN_MS, Fault::Loss { permille: 100 });
+                s.at(BEGIN_MS, Fault::Duplicate { permille: 300 });
+                s.at(BEGIN_MS, Fault::Hold { permille: 20, up_to_ms: LATE_MS });
+            },
+        )
+    },
     scenario("D3", "any subset of the nodes loses power, the whole cluster among them", |s| {
         let mut at = BEGIN_MS;
         while at < s.length_ms {
@@ -146,15 +168,24 @@ pub const ALL: [Scenario; 19] = [
     Scenario {
         set: |knobs, _| (knobs.classes, knobs.healer) = (vec![Class::Wipe], Healer::Exchange),
         must: &["restored", "mistrusted", "refilled"],
-        ..scenario("D5", "one directory is replaced by an old copy of itself", |s| {
-            let host = s.host();
-            let copied = s.rng.between(BEGIN_MS, 2_500);
-            let restored = s.rng.between(copied + 300, 5_500);
-            let back = restored + s.rng.between(30, 900);
-            s.at(copied, Fault::Copy { host });
-            s.at(restored, Fault::Restore { host });
-            s.at(back, Fault::Start { host });
-        })
+        ..scenario(
+            "D5",
+            "one directory is replaced by an old copy of itself, of three weeks ago now and then",
+            |s| {
+                let host = s.host();
+                let copied = s.rng.between(BEGIN_MS, 2_500);
+                let restored = s.rng.between(copied + 300, 5_500);
+                let back = restored + s.rng.between(30, 900);
+                s.at(copied, Fault::Copy { host });
+                if s.rng.chance(500) {
+                    (0..s.hosts).for_each(|host| {
+                        s.at(copied + 150, Fault::ClockJump { host, by_ms: THREE_WEEKS_MS });
+                    });
+                }
+                s.at(restored, Fault::Restore { host });
+                s.at(back, Fault::Start { host });
+            },
+        )
     },
     Scenario {
         must: &["read repair"],
@@ -168,13 +199,30 @@ pub const ALL: [Scenario; 19] = [
     },
     Scenario {
         set: |knobs, _| {
+            knobs.classes = vec![Class::SilentLoss];
+            (knobs.audit_ms, knobs.scrub_ms) = (2_500, 30_000);
+        },
+        must: &["lost in silence", "tree mismatch", "audit repaired"],
+        ..scenario("D7", "one key of one home is gone without a trace", |s| {
+            let host = s.host();
+            let at = s.rng.between(2_500, s.length_ms);
+            s.at(at, Fault::SilentLoss { host });
+        })
+    },
+    Scenario {
+        set: |knobs, _| {
             (knobs.net.straggler_permille, knobs.disk.sync_us) = (0, 500);
             (knobs.request_ms, knobs.attempt_ms) = (1000, 300);
+            (knobs.length_ms, knobs.think_ms, knobs.keys) = (40_000, 25, 4);
+            // A verdict about a peer needs a few answers a second.
+            (knobs.shards, knobs.clients) = (1, 8);
         },
-        ..scenario("D8", "one disk is a hundred times slower, and stands still now and then", |s| {
-            let host = s.host();
-            s.at(1_000, Fault::SlowDisk { host, factor: 100 });
-            s.at(s.length_ms, Fault::SlowDisk { host, factor: 1 });
+        shape: |_, clients| clients.iter_mut().flatten().for_each(undemanding),
+        also: |evidence, facts| judged::slow_node(evidence, facts, node_id(SLOW), SLOW_MS),
+        must: &["peer degraded"],
+        ..scenario("D8", "one disk is a hundred times slower", |s| {
+            s.at(SLOW_MS, Fault::SlowDisk { host: SLOW, factor: 100 });
+            s.at(s.length_ms, Fault::SlowDisk { host: SLOW, factor: 1 });
         })
     },
     scenario("D9", "wall clocks strobe, ten minutes either way, and one is in 2038", |s| {
@@ -300,13 +348,32 @@ pub const ALL: [Scenario; 19] = [
     },
     Scenario {
         set: |knobs, _| {
-            (knobs.clients, knobs.think_ms, knobs.length_ms) = (12, 2, 2_500);
+            (knobs.clients, knobs.think_ms, knobs.length_ms) = (14, 20, 24_000);
             (knobs.disk.sync_us, knobs.keys, knobs.siblings_max) = (15_000, 4, 8);
         },
+        shape: |_, clients| {
+            // All but a few clients are there for the overload alone.
+            for steps in clients.iter_mut().skip(judged::STEADY_CLIENTS) {
+                steps.retain(|step| OVERLOAD_MS.contains(&step.at_ms));
+                steps.truncate(60);
+                steps.iter_mut().for_each(|step| step.at_ms = OVERLOAD_MS.start);
+            }
+            // The same steps before it and after it, so that what is answered can be compared.
+            for steps in clients.iter_mut().take(judged::STEADY_CLIENTS) {
+                let before = steps.iter().filter(|step| judged::BEFORE_MS.contains(&step.at_ms));
+                let later = OVERLOAD_MS.end + judged::RECOVERY_MS - judged::BEFORE_MS.start;
+                let again: Vec<Step> =
+                    before.map(|step| Step { at_ms: step.at_ms + later, ..*step }).collect();
+                steps.retain(|step| step.at_ms < OVERLOAD_MS.end);
+                steps.extend(again);
+            }
+        },
+        also: |evidence, _| judged::goodput(evidence, OVERLOAD_MS),
+        must: &["slice", "pull whole"],
         ..scenario("D23", "three times the load on slow disks, then an ordinary one", |s| {
             for host in 0..s.hosts {
-                s.at(BEGIN_MS, Fault::SlowDisk { host, factor: 5 });
-                s.at(2_000, Fault::SlowDisk { host, factor: 1 });
+                s.at(OVERLOAD_MS.start, Fault::SlowDisk { host, factor: 5 });
+                s.at(OVERLOAD_MS.end, Fault::SlowDisk { host, factor: 1 });
             }
         })
     },
@@ -343,7 +410,58 @@ pub const ALL: [Scenario; 19] = [
             },
         )
     },
+    Scenario {
+        set: |knobs, _| bulk(knobs),
+        shape: |knobs, clients| *clients = bulk_deletes(knobs, None),
+        also: |_, facts| judged::tombstones_gone(facts, 30_000),
+        must: &["reclaimed"],
+        ..scenario("bulk", "hundreds of keys are deleted while all nodes are up", |s| {
+            // A clock that is a little off is no fault that anything must survive.
+            s.at(BEGIN_MS, Fault::ClockJump { host: 0, by_ms: 100 });
+        })
+    },
+    Scenario {
+        set: |knobs, _| bulk(knobs),
+        shape: |knobs, clients| *clients = bulk_deletes(knobs, Some(AWAY)),
+        also: |_, facts| {
+            let stayed = judged::tombstones_stayed(facts);
+            stayed.into_iter().chain(judged::tombstones_gone(facts, 600_000)).collect()
+        },
+        must: &["reclaimed"],
+        ..scenario("bulk-away", "hundreds of keys are deleted while one node is away", |s| {
+            s.cut_off(2_000..60_000, &[AWAY], false);
+        })
+    },
 ];
+
+/// Many keys, each written and then deleted, where tombstones go.
+fn bulk(knobs: &mut Knobs) {
+    (knobs.reclaim, knobs.tombstones_go) = (true, true);
+    (knobs.keys, knobs.clients, knobs.length_ms) = (100, 4, 8_000);
+    (knobs.conditions, knobs.buffered, knobs.begin_unproven) = (false, false, false);
+}
+
+/// Each client writes its share of the keys and deletes it; nobody asks the host that is away.
+fn bulk_deletes(knobs: &Knobs, away: Option<usize>) -> Vec<Vec<Step>> {
+    let keys = 3 * knobs.keys;
+    let hosts: Vec<usize> = (0..knobs.hosts).filter(|host| Some(*host) != away).collect();
+    let of_client = |client: usize| {
+        let own: Vec<usize> = (0..keys).filter(|key| key % knobs.clients == client).collect();
+        let step = |at_ms, key: usize, action| Step { at_ms, host: hosts[key % hosts.len()], key, action };
+        let put = Action::Put {
+            with: With::Nothing,
+            w: 0,
+            pw: 0,
+            ttl_ms: 0,
+            expect: Expected::Anything,
+            buffered: false,
+        };
+        let puts = own.iter().map(move |&key| step(BEGIN_MS, key, put));
+        let deletes = own.iter().map(|&key| step(DELETES_MS, key, Action::Delete { with: With::Fresh }));
+        puts.chain(deletes).collect()
+    };
+    (0..knobs.clients).map(of_client).collect()
+}
 
 /// So many of a hundred writes of clients were acknowledged.
 fn answered_at_least(evidence: &Evidence, percent: usize) -> Vec<Violation> {
@@ -359,6 +477,18 @@ fn answered_at_least(evidence: &Evidence, percent: usize) -> Vec<Violation> {
     vec![Violation::new("availability", text)]
 }
 
+/// The host whose disk is slow.
+const SLOW: usize = 3;
+/// When it becomes slow.
+const SLOW_MS: u64 = 10_000;
+/// When there are more clients than usual.
+const OVERLOAD_MS: Range<u64> = 6_000..12_000;
+/// The host that is away.
+const AWAY: usize = 4;
+/// When keys are deleted in bulk.
+const DELETES_MS: u64 = 3_000;
+/// How late a frame may be: longer than anything is remembered of a write that was overwritten.
+const LATE_MS: u64 = 20 * 60_000;
 /// The first moments are calm.
 const BEGIN_MS: u64 = 600;
 const DAY_MS: i64 = 24 * 3_600_000;

@@ -33,6 +33,8 @@ const FOUND_BY: &[(Bug, &str)] = &[
     ),
     (Bug::FallbackMintsFromClock, "hints::each_life_of_a_hint_store_mints_under_an_incarnation_of_its_own"),
     (Bug::HintReplacesHint, "hints::a_second_hint_for_a_key_joins_the_first"),
+    (Bug::AuditComparesOnce, "trees::what_was_only_on_its_way_is_no_difference"),
+    (Bug::AuditSpreadsCorrupt, "trees::a_corrupt_record_is_not_spread_and_holds_up_nothing"),
     (Bug::HintForOverloaded, "hints::a_home_that_is_overloaded_gets_no_hint_once_enough_have_the_put"),
     (Bug::CloseNotFrozen, "closing::whoever_keeps_nothing_of_a_partition_promises_durably_all_the_same"),
     (Bug::CloseWithoutHints, "closing::while_a_node_is_silent_nothing_is_closed_and_the_status_names_it"),
