@@ -17,6 +17,7 @@ mod peers;
 mod planted;
 mod puts;
 mod reclaim;
+mod restores;
 mod silence;
 mod trees;
 mod world;
