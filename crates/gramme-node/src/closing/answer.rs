@@ -92,6 +92,8 @@ fn learn<E: Env>(
     if live == Some(incarnation) {
         return Ok(());
     }
+    // What memory knows and a full disk refuses would never be written.
+    node.0.store.check()?;
     let void = beyond(&seen, incarnation, set);
     let is_new = !ends.closed().is_closed(incarnation);
     let row = is_new.then(|| ends.close(incarnation, set.clone()));

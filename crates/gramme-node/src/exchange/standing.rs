@@ -168,26 +168,38 @@ impl<E: Env> Replica<E> {
     }
 
     /// Everything that this home holds was merged. With the last of them the replica is whole again, which is
-    /// durable when this resolves.
+    /// durable when this resolves. If the disk refuses that, the home is pulled from again.
     pub(crate) async fn refilled_from(&self, home: NodeId, co_homes: &[NodeId]) -> Result<(), EngineError> {
-        let whole = {
-            let mut continuity = self.continuity.borrow_mut();
-            continuity.refilled.insert(home);
-            let one_is_enough = planted::on(Bug::RefilledByOne);
-            one_is_enough || co_homes.iter().all(|home| continuity.refilled.contains(home))
-        };
         let life = self.continuity.borrow().life;
+        self.continuity.borrow_mut().refilled.insert(home);
+        let kept = self.keep_refilled(co_homes).await;
+        let mut continuity = self.continuity.borrow_mut();
+        // Whoever mistrusted it meanwhile has begun a new life.
+        if continuity.life != life {
+            return kept.map(drop);
+        }
+        match kept {
+            Ok(Past::Refilled) => {
+                continuity.past = Past::Refilled;
+                self.env.probe(Probe::Refilled);
+            }
+            Ok(_) => {}
+            Err(_) => _ = continuity.refilled.remove(&home),
+        }
+        kept.map(drop)
+    }
+
+    /// Makes durable from whom everything was pulled; what the replica is by that.
+    async fn keep_refilled(&self, co_homes: &[NodeId]) -> Result<Past, EngineError> {
+        let whole = {
+            let refilled = &self.continuity.borrow().refilled;
+            planted::on(Bug::RefilledByOne) || co_homes.iter().all(|home| refilled.contains(home))
+        };
         let past = if whole { Past::Refilled } else { Past::Unproven };
         let (row, value) = self.replica_row_of(self.incarnation.get(), past);
         let batch = self.store.append_plain([(row, value)])?;
         self.store.wait(batch).await?;
-        let mut continuity = self.continuity.borrow_mut();
-        // Whoever mistrusted it meanwhile has begun a new life.
-        if whole && continuity.life == life {
-            continuity.past = Past::Refilled;
-            self.env.probe(Probe::Refilled);
-        }
-        Ok(())
+        Ok(past)
     }
 
     /// One step of a refill: a member has sent all it has of this key, which is joined into what is here. What
@@ -205,6 +217,8 @@ impl<E: Env> Replica<E> {
         let nothing = Record::new();
         let purged = reclaim::purge(&local.record, theirs.unwrap_or(&nothing), their_frontier, &mine);
         let left = purged.as_ref().unwrap_or(&local.record);
+        // What memory has seen and a full disk refuses would never be written.
+        self.store.check().map_err(disk)?;
         let fresh = self.note_seen(left.siblings().iter().map(|sibling| sibling.dot));
         match purged {
             Some(record) if record.is_empty() => {
@@ -241,6 +255,8 @@ impl<E: Env> Replica<E> {
         if changed.is_empty() {
             return Ok(true);
         }
+        // As with every write: what memory has seen and a full disk refuses would never be written.
+        self.store.check()?;
         self.seen.borrow_mut().join(sigma);
         for &incarnation in &changed {
             crate::replica::forget_oldest_exceptions(&mut self.seen.borrow_mut(), incarnation);
