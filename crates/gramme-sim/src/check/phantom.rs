@@ -66,7 +66,9 @@ impl<'a> Burials<'a> {
 
     fn is_one(&self, key: &Key, record: &Record, sibling: &Sibling) -> bool {
         let of_this = |op: &&PutOp| {
-            let stamped = self.stamps.get(&op.request).is_none_or(|stamps| stamps.contains(&sibling.stamp));
+            // Of a write that was tried twice one attempt may be buried before anybody is shown it.
+            let shown = self.stamps.get(&op.request).filter(|_| op.attempts.len() == 1);
+            let stamped = shown.is_none_or(|stamps| stamps.contains(&sibling.stamp));
             let dots = self.dots.get(&op.request);
             let is_past = |dots: &BTreeSet<Dot>| dots.iter().any(|&dot| record.clock.covers(dot));
             let seen = dots.is_none_or(|dots| dots.is_empty() || is_past(dots));
