@@ -35,7 +35,10 @@ fn check_key(left: &Record, ops: &[&PutOp], writes: &Writes<'_>, evidence: &Evid
     let has_burial = left.siblings().iter().any(is_burial);
     let is_buried = |op: &PutOp| {
         let is_past = op.told_dot().is_none_or(|dot| left.clock.covers(dot));
-        writes.may_be_buried(op) && (reclaims || (has_burial && is_past))
+        // A retry was told that its first attempt is overwritten already, and nobody was ever shown that.
+        let is_unknown = op.outcome == Outcome::Applied && op.told_dot().is_none();
+        let was_buried = is_unknown && writes.dots(op.request).is_empty();
+        writes.may_be_buried(op) && (reclaims || (has_burial && is_past) || was_buried)
     };
     let is_there =
         |op: &&&PutOp| left.sibling_of(op.request).is_some() || (reclaims && op.is_delete()) || is_buried(op);
