@@ -3,12 +3,14 @@
 //! were shown as.
 //!
 //! Keys with a time to live and buckets in which the last writer wins are left to the other rules: what they show
-//! depends on clocks. So are keys of which a buffered write is gone.
+//! depends on clocks. So are keys of which a buffered write is gone. Of a key with more overwrites than a record remembers
+//! a late ghost is no fault (`docs/decisions.md`).
 
 use crate::check::Writes;
 use crate::evidence::{Evidence, Violation};
 use crate::history::PutOp;
 use gramme_check::{Effect, History, Key as Number, Kind, Left, Name, Promise, Write, judge};
+use gramme_core::limits::SPENT_MAX;
 use gramme_core::record::Content;
 use gramme_core::{Key, RequestId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,7 +46,8 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
     // With a tombstone goes what its record remembered of overwritten writes: the late twin of one is then a false
     // sibling (correctness.md 3.4).
     let deletes = evidence.history.puts.iter().filter(|op| evidence.claims.reclaims && op.is_delete());
-    let forgetful: BTreeSet<&Key> = deletes.map(|op| &op.key).collect();
+    let mut forgetful: BTreeSet<&Key> = deletes.map(|op| &op.key).collect();
+    forgetful.extend(keys.iter().copied().filter(|key| is_beyond_memory(writes.of_key(key))));
     let is_excused = |violation: &gramme_check::Violation| {
         let key = keys.get(violation.key as usize);
         violation.promise == Promise::LateGhost && key.is_some_and(|key| forgetful.contains(key))
@@ -57,6 +60,13 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
             Violation::new(RULE, format!("{:?}: {}: {}", key, violation.promise.as_str(), violation.what))
         })
         .collect()
+}
+
+/// Whether a write of a key was tried twice, and so many began after it that a record may have forgotten it before
+/// its other attempt arrives: what a hint store holds of it comes whenever that is handed over.
+fn is_beyond_memory(of_key: &[&PutOp]) -> bool {
+    let later = |op: &PutOp| of_key.iter().filter(|by| by.invoked > op.invoked).count();
+    of_key.iter().any(|op| op.attempts.len() > 1 && later(op) > SPENT_MAX)
 }
 
 fn told(
