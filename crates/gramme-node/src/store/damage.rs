@@ -50,6 +50,12 @@ impl<E: Env> Store<E> {
         self.state.borrow().damaged_partitions.len()
     }
 
+    /// The next look at this row is at the disk, unless what is on its way there is newer: what was lost there in
+    /// silence may still be at hand here.
+    pub(crate) fn forget_cached(&self, row: &Bytes) {
+        self.state.borrow_mut().cache.remove(row);
+    }
+
     /// A damaged row can be read again, or has been overwritten.
     pub(crate) fn mended(&self, row: &Bytes) {
         self.state.borrow_mut().damaged.remove(row);

@@ -332,6 +332,7 @@ impl<E: Env> Audit<'_, E> {
     /// What the peer holds is joined in here, then what every other home holds, and the peer and whoever else lacks
     /// some of that are sent the whole. Of two homes alone one might teach the other what the third knows to be gone.
     async fn try_exchange(&mut self, key: &Key) -> Option<()> {
+        self.node.0.store.forget_cached(&self.replica.row(key));
         let theirs = self.take(self.peer, key).await?;
         let mut others = BTreeMap::new();
         for home in std::mem::take(&mut self.others) {
