@@ -192,17 +192,17 @@ impl Client {
             };
             self.cluster.world().log.borrow_mut().count(what);
         }
-        if let Some(done) = &done {
+        // A retry that found its first attempt overwritten is told of no version to go on from: its client reads anew.
+        if done.as_ref().is_some_and(|done| done.dot.n == 0) {
+            self.held.remove(&key);
+        } else if let Some(done) = &done {
             let mut shown = held.unwrap_or_default().shown;
             // What a superseding write replaced is part of what it has seen, and only its answer says what.
             if self.history.borrow().puts[at].supersedes {
                 shown.join(&done.context.clock);
             }
-            if done.dot.n > 0 {
-                shown.add_dot(done.dot);
-            }
-            let live = if done.dot.n > 0 { vec![request] } else { Vec::new() };
-            self.held.insert(key, Held { context: done.context.clone(), shown, live });
+            shown.add_dot(done.dot);
+            self.held.insert(key, Held { context: done.context.clone(), shown, live: vec![request] });
         }
         self.history.borrow_mut().puts[at].returned = Some(returned);
     }
