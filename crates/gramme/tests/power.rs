@@ -137,7 +137,17 @@ fn missing(cluster: &Local, written: &BTreeMap<String, String>) -> Vec<String> {
         let read = Read { consistency: Some("r=all; timeout=10s".to_string()), ..Read::default() };
         let mut missing = Vec::new();
         for (key, value) in written {
-            match client.get_with("things", key.as_bytes(), &read).await.unwrap().0 {
+            // Nodes that have just come back may not have found each other yet.
+            let mut tries = 0;
+            let got = loop {
+                match client.get_with("things", key.as_bytes(), &read).await {
+                    Ok((got, _)) => break got,
+                    Err(error) => assert!(tries < TRIES, "{key} cannot be read: {error:?}"),
+                }
+                tries += 1;
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            };
+            match got {
                 Got::One(found) => assert!(found.bytes == value.as_bytes(), "{key} has a wrong value"),
                 Got::Missing => missing.push(key.clone()),
                 other => panic!("{key} reads as {other:?}"),
@@ -251,6 +261,8 @@ fn key_of(path: &Path) -> String {
 }
 
 const WRITERS: usize = 8;
+/// So often a key is asked for, a tenth of a second apart: it is a minute before a cluster that does not come back fails.
+const TRIES: usize = 600;
 /// Acknowledged before the power fails.
 const WRITES: usize = 400;
 const PAGE: usize = 4096;
