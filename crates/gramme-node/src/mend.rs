@@ -16,7 +16,8 @@ use crate::rows;
 use bytes::Bytes;
 use gramme_core::codec::decode_record;
 use gramme_core::limits::{MEND_RETRY_MS, REQUEST_MS};
-use gramme_core::{Key, NodeId, PartitionId, Record};
+use gramme_core::reclaim::{Reply, fill};
+use gramme_core::{Frontier, Key, NodeId, PartitionId, Record};
 use gramme_wire::{Body, Standing};
 use std::rc::Rc;
 use std::time::Duration;
@@ -55,43 +56,45 @@ async fn mend<E: Env>(node: &Node<E>, row: &Bytes) -> bool {
     }
 }
 
-/// What everyone else holds of a key, joined; `None` unless every other home has said it and proves by its silence
-/// what it lacks, and every other member has said what it keeps as hints: a write that this home acknowledged may
-/// lie with a fallback alone. Fallbacks come first: what one has handed over before it is asked, a home has.
+/// What everyone else holds of a key, as a read joins it; `None` unless every other home has said it and proves by
+/// its silence what it lacks, and every other member has said what it keeps as hints: a write that this home
+/// acknowledged may lie with a fallback alone. Fallbacks come first: what one has handed over before it is asked, a
+/// home has.
 async fn held_elsewhere<E: Env>(node: &Node<E>, partition: PartitionId, key: &Key) -> Option<Record> {
     let (homes, fallbacks): (Vec<NodeId>, Vec<NodeId>) =
         node.peers().partition(|&peer| node.layout().is_home(partition, peer));
     if homes.is_empty() {
         return None;
     }
-    let hinted = held_by(node, partition, key, &fallbacks, Standing::Unproven).await?;
-    let held = held_by(node, partition, key, &homes, Standing::Continuous).await?;
-    Some(hinted.join(&held))
+    let mut held = held_by(node, partition, key, &fallbacks, Standing::Unproven).await?;
+    held.extend(held_by(node, partition, key, &homes, Standing::Continuous).await?);
+    let replies: Vec<Reply<'_>> = held.iter().map(|(record, frontier)| Reply { record, frontier }).collect();
+    Some(fill(&replies).record)
 }
 
-/// What these peers hold of a key, joined; `None` unless each has said it, with at least this standing.
+/// What these peers hold of a key, each with its frontier; `None` unless each has said it, with at least this
+/// standing.
 async fn held_by<E: Env>(
     node: &Node<E>,
     partition: PartitionId,
     key: &Key,
     peers: &[NodeId],
     least: Standing,
-) -> Option<Record> {
+) -> Option<Vec<(Record, Frontier)>> {
     let deadline = node.0.env.now() + Duration::from_millis(REQUEST_MS);
     let mut gather = node.0.routes.fan_out(peers, partition, Body::Read { key: key.clone() }, deadline);
-    let mut joined = Record::new();
+    let mut all = Vec::with_capacity(peers.len());
     for _ in peers {
         let Step::Answer(_, Answer::Said(answer)) = gather.next(deadline).await else { return None };
-        let Body::ReadReply { standing, record, .. } = answer else { return None };
+        let Body::ReadReply { standing, record, frontier } = answer else { return None };
         let held = record.as_ref().map(decode_record).transpose().ok()?.unwrap_or_default();
         let proves = standing == Standing::Continuous || least == Standing::Unproven;
         if !proves || held.siblings().iter().any(|sibling| !sibling.verifies()) {
             return None;
         }
-        joined = joined.join(&held);
-        joined.collapse_retries();
+        all.push((held, frontier));
     }
-    Some(joined)
+    Some(all)
 }
 
 fn place_of(row: &Bytes) -> Option<(PartitionId, Key)> {
