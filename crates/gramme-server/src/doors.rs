@@ -10,13 +10,25 @@ use crate::peers::Company;
 use crate::run::{Addresses, Phase};
 use crate::settings::Token;
 use crate::store::Store;
-use gramme_core::limits::IN_FLIGHT_BYTES_MAX;
-use gramme_core::{Layout, NodeId};
+use gramme_core::limits::{IN_FLIGHT_BYTES_MAX, REQUEST_MS};
+use gramme_core::{Key, Layout, NodeId};
 use gramme_node::request::{Call, Request, Response, Status};
+use gramme_wire::{Failure, Reason};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use tokio::sync::watch;
+
+/// What a call met that was not answered as asked.
+pub(crate) fn failure_of(response: Response) -> Box<Failure> {
+    match response {
+        Response::Failed(failure) => failure,
+        other => {
+            tracing::error!(?other, "a shard answered another question than was asked");
+            Box::new(Failure::not_applied(Reason::Overloaded))
+        }
+    }
+}
 
 /// What every connection of every door may ask of this process.
 pub(crate) struct Service {
@@ -71,6 +83,15 @@ impl Service {
     /// This node.
     pub(crate) fn node(&self) -> NodeId {
         self.company.hello.node
+    }
+
+    /// Whether the bucket of this key wants a context with every put and delete.
+    pub(crate) async fn requires_context(&self, key: &Key) -> Result<bool, Box<Failure>> {
+        let request = Request::Bucket(key.bucket().to_owned());
+        match self.shards.call(Call { timeout_ms: REQUEST_MS, request }).await {
+            Response::Bucket(settings) => Ok(settings.require_context),
+            other => Err(failure_of(other)),
+        }
     }
 
     /// Whether this node is on its way out.

@@ -18,6 +18,7 @@ use crate::shard::{self, Plan};
 use crate::store::Store;
 use crate::tls::Tls;
 use gramme_core::NodeId;
+use gramme_core::merkle::Tombstones;
 use gramme_node::Upkeep;
 use gramme_storage::Engine;
 use gramme_storage::fjall::OpenError;
@@ -279,6 +280,8 @@ impl Server {
         let upkeep = Upkeep {
             audit_ms: u64::from(settings.audit_seconds) * 1000,
             scrub_ms: u64::from(settings.scrub_hours) * 60 * 60 * 1000,
+            // Homes that let go of tombstones do so at different moments: those are no difference.
+            tombstones: if settings.reclaim { Tombstones::Skipped } else { Tombstones::Counted },
             ..Upkeep::default()
         };
         let hint_bytes_max = (u64::from(settings.hints_mb) << 20) / settings.shards as u64;

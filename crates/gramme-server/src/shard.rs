@@ -13,7 +13,6 @@ use crate::tokio_env::TokioEnv;
 use axum::Router;
 use gramme_core::Layout;
 use gramme_core::limits::REQUEST_MS;
-use gramme_core::merkle::Tombstones;
 use gramme_node::{Fact, Node, Options, Trust, Upkeep};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -34,7 +33,7 @@ pub(crate) struct Plan {
     pub(crate) hint_bytes_max: u64,
     /// Whether what every home has seen is let go of.
     pub(crate) reclaim: bool,
-    /// How often the work is done that nobody asks for; what is compared follows from `reclaim`.
+    /// How often the work is done that nobody asks for, and what is compared.
     pub(crate) upkeep: Upkeep,
     /// Told once the shard is open, or why it is not.
     pub(crate) opened: oneshot::Sender<Result<(), String>>,
@@ -69,8 +68,6 @@ async fn live(plan: Plan) {
         let identity = service.company.identity.lock().await;
         (identity.store(), identity.trust())
     };
-    // Homes that let go of tombstones do so at different moments: those are no difference.
-    let tombstones = if reclaim { Tombstones::Skipped } else { Tombstones::Counted };
     let options = Options {
         id: service.node(),
         layout: Rc::new(Layout::clone(service.layout())),
@@ -82,7 +79,7 @@ async fn live(plan: Plan) {
         cache_bytes,
         hint_bytes_max,
         request_ms: REQUEST_MS,
-        upkeep: Upkeep { tombstones, ..upkeep },
+        upkeep,
         exchange: true,
         reclaim,
     };

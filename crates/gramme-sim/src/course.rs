@@ -194,8 +194,7 @@ impl<'a> Course<'a> {
         let buries = self.plan.knobs.buries();
         let buried = buries && self.has_right_clocks() && self.plan.knobs.healer == Healer::Exchange;
         let steady_clocks = !any(|fault| matches!(fault, Fault::ClockJump { .. }));
-        let reclaimed = reclaims && self.plan.knobs.tombstones_go;
-        let claims = Claims { buries, buried, steady_clocks, reclaimed, ..Claims::default() };
+        let claims = Claims { buries, buried, steady_clocks, ..Claims::default() };
         let claims = Claims { disk_lost, silent_loss, converged: true, drained: true, reclaims, ..claims };
         match self.plan.knobs.healer {
             Healer::Reads => Claims { hints_count: true, ..claims },

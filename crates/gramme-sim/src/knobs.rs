@@ -85,9 +85,6 @@ pub struct Knobs {
     /// back for long arrive in it.
     #[serde(default)]
     pub linger_ms: u64,
-    /// Whether every tombstone must be gone in the end: all nodes have seen all, and no crash has left a hole.
-    #[serde(default)]
-    pub tombstones_go: bool,
 }
 
 /// What makes the homes of a key agree again.
@@ -228,7 +225,6 @@ impl Knobs {
             buffered: rng.chance(300),
             scrub_ms: SCRUB_MS,
             linger_ms: 0,
-            tombstones_go: false,
         };
         // Where reads heal, the disks are looked at once, and a burial may be on its way.
         if knobs.healer == Healer::Reads {

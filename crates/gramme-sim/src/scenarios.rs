@@ -436,7 +436,7 @@ pub const ALL: [Scenario; 22] = [
 
 /// Many keys, each written and then deleted, where tombstones go.
 fn bulk(knobs: &mut Knobs) {
-    (knobs.reclaim, knobs.tombstones_go) = (true, true);
+    knobs.reclaim = true;
     (knobs.keys, knobs.clients, knobs.length_ms) = (100, 4, 8_000);
     (knobs.conditions, knobs.buffered, knobs.begin_unproven) = (false, false, false);
 }
@@ -487,7 +487,7 @@ const OVERLOAD_MS: Range<u64> = 6_000..12_000;
 const AWAY: usize = 4;
 /// When keys are deleted in bulk.
 const DELETES_MS: u64 = 3_000;
-/// How late a frame may be: longer than anything is remembered of a write that was overwritten.
+/// How late a frame may be.
 const LATE_MS: u64 = 20 * 60_000;
 /// The first moments are calm.
 const BEGIN_MS: u64 = 600;

@@ -14,7 +14,7 @@ mod problem;
 mod repair;
 mod shown;
 
-use super::{Guest, Service};
+use super::{Guest, Service, failure_of};
 use crate::mailbox::Door;
 use crate::metrics::{Answer, Op, ShardMetrics};
 use crate::run::Phase;
@@ -155,13 +155,7 @@ fn answer_of(response: &Response<Body>) -> Answer {
 
 /// The problem that a call met, if it was not answered as asked.
 fn failed(response: request::Response) -> Problem {
-    match response {
-        request::Response::Failed(failure) => (*failure).into(),
-        other => {
-            tracing::error!(?other, "a shard answered another question than was asked");
-            Problem::overloaded()
-        }
-    }
+    (*failure_of(response)).into()
 }
 
 impl IntoResponse for Problem {

@@ -55,7 +55,10 @@ pub(super) async fn delete(
 ) -> Result<Response<Body>, Problem> {
     let write = Write::of(&service, &parts)?;
     let mut context = write.context.clone();
-    if context.is_none() && write.expect.is_none() && !requires_context(&service, &write.key).await? {
+    if context.is_none()
+        && write.expect.is_none()
+        && !service.requires_context(&write.key).await.map_err(|failure| Problem::from(*failure))?
+    {
         let got = read(&service, &write.key, write.consistency, None, write.explain).await?;
         if got.record.sibling_of(write.request).is_none() {
             match got.record.view(got.mode, got.now_ms) {
@@ -162,14 +165,6 @@ async fn unexpected(service: &Service, write: &Write, problem: Problem) -> Respo
         shown::put(headers, "gramme-context", &shown::token(service, &got.context, &write.key));
     }
     response
-}
-
-async fn requires_context(service: &Service, key: &Key) -> Result<bool, Problem> {
-    let request = request::Request::Bucket(key.bucket().to_owned());
-    match service.shards.call(Call { timeout_ms: gramme_core::limits::REQUEST_MS, request }).await {
-        request::Response::Bucket(settings) => Ok(settings.require_context),
-        other => Err(failed(other)),
-    }
 }
 
 fn written(service: &Service, write: &Write, done: &Done) -> Response<Body> {

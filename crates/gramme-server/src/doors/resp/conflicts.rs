@@ -4,12 +4,12 @@ use super::answer::Answer;
 use super::errand::Levels;
 use super::strings::BUCKET;
 use super::{glob, word};
-use crate::doors::{Service, words};
+use crate::doors::{Service, failure_of, words};
 use bytes::Bytes;
 use gramme_core::limits::{LIST_PAGE_KEYS_MAX, REQUEST_MS};
 use gramme_core::{PartitionId, View};
 use gramme_node::request::{Call, ListPage, Listed, Request, Response};
-use gramme_wire::{Failure, Reason};
+use gramme_wire::Failure;
 
 /// `GRAMME.CONFLICTS cursor [BUCKET b] [MATCH pattern] [COUNT n]`: the next cursor, and keys with how many values
 /// each has.
@@ -111,11 +111,7 @@ impl Search {
         };
         match service.shards.call(Call { timeout_ms: REQUEST_MS, request: Request::List(page) }).await {
             Response::Listed(listed) => Ok(listed),
-            Response::Failed(failure) => Err(failure),
-            other => {
-                tracing::error!(?other, "a shard answered another question than was asked");
-                Err(Box::new(Failure::not_applied(Reason::Overloaded)))
-            }
+            other => Err(failure_of(other)),
         }
     }
 

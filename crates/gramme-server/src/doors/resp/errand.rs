@@ -2,13 +2,14 @@
 //! they took if somebody wants to know.
 
 use super::Counter;
+use crate::doors::failure_of;
 use bytes::Bytes;
 use gramme_core::bucket::Level;
 use gramme_core::limits::REQUEST_MS;
 use gramme_core::record::Content;
 use gramme_core::{Key, RequestId};
 use gramme_node::request::{Call, Get, Got, Request, Response};
-use gramme_wire::{Done, Failure, Put, Reason};
+use gramme_wire::{Done, Failure, Put};
 use std::cell::RefCell;
 
 /// Answers to wait for where a command does not say so; `None` leaves it to the bucket.
@@ -75,16 +76,9 @@ impl Errand<'_> {
     }
 
     fn failed(&self, key: &Key, response: Response) -> Box<Failure> {
-        match response {
-            Response::Failed(failure) => {
-                self.note(key, &failure.explain);
-                failure
-            }
-            other => {
-                tracing::error!(?other, "a shard answered another question than was asked");
-                Box::new(Failure::not_applied(Reason::Overloaded))
-            }
-        }
+        let failure = failure_of(response);
+        self.note(key, &failure.explain);
+        failure
     }
 
     fn note(&self, key: &Key, steps: &[String]) {

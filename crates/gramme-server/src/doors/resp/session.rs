@@ -75,10 +75,13 @@ impl Session {
         if !self.admitted && !entry.needs_no_auth() {
             return Dispatched::Refused(Answer::Error("NOAUTH Authentication required.".into()));
         }
-        let (args, explain) = if entry.name == EXPLAIN { (&args[1..], true) } else { (args, false) };
-        let entry = match table_entry(args) {
-            Ok(entry) => entry,
-            Err(answer) => return Dispatched::Refused(answer),
+        let (entry, args, explain) = if entry.name == EXPLAIN {
+            match table_entry(&args[1..]) {
+                Ok(explained) => (explained, &args[1..], true),
+                Err(answer) => return Dispatched::Refused(answer),
+            }
+        } else {
+            (entry, args, false)
         };
         match Command::parse(entry.name, args, &counter.service, self.levels) {
             Some(Ok(command)) if explain => Dispatched::Data(command.explained()),

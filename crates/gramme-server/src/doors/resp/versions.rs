@@ -12,7 +12,7 @@ use bytes::Bytes;
 use gramme_core::limits::{REQUEST_MS, REQUEST_MS_MAX};
 use gramme_core::record::{Content, tag_of};
 use gramme_core::{Context, Key, RequestId, Sibling, View};
-use gramme_node::request::{Call, Get, Got, Request, Response};
+use gramme_node::request::{Get, Got};
 use gramme_wire::{Done, Expect, Failure, Put, Reason};
 
 /// One command, its arguments checked.
@@ -65,7 +65,10 @@ impl Command {
             What::Put(put) => self.write(errand, put, put.context.clone()).await,
             What::Delete(put) => {
                 let mut context = put.context.clone();
-                if context.is_none() && put.expect.is_none() && !requires_context(errand, &self.key).await? {
+                if context.is_none()
+                    && put.expect.is_none()
+                    && !errand.counter.service.requires_context(&self.key).await?
+                {
                     let got = errand.read_as(plain_get(self.key.clone()), self.timeout_ms).await?;
                     let is_there =
                         matches!(got.record.view(got.mode, got.now_ms), View::One(_) | View::Siblings(_));
@@ -93,18 +96,6 @@ impl Command {
             Ok(done) => Ok(written(&errand.counter.service, &self.key, request, &done)),
             Err(failure) if failure.reason == Reason::Unexpected => Ok(Answer::Null),
             Err(failure) => Err(failure),
-        }
-    }
-}
-
-async fn requires_context(errand: &Errand<'_>, key: &Key) -> Result<bool, Box<Failure>> {
-    let request = Request::Bucket(key.bucket().to_owned());
-    match errand.counter.service.shards.call(Call { timeout_ms: REQUEST_MS, request }).await {
-        Response::Bucket(settings) => Ok(settings.require_context),
-        Response::Failed(failure) => Err(failure),
-        other => {
-            tracing::error!(?other, "a shard answered another question than was asked");
-            Err(Box::new(Failure::not_applied(Reason::Overloaded)))
         }
     }
 }

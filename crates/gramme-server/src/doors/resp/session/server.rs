@@ -1,10 +1,10 @@
 //! INFO, CONFIG GET, DBSIZE: what clients and tools ask a server before they trust it.
 
 use super::{unknown_subcommand, wrong_number};
-use crate::doors::Service;
 use crate::doors::resp::answer::Answer;
 use crate::doors::resp::strings::BUCKET;
 use crate::doors::resp::{glob, word};
+use crate::doors::{Service, failure_of};
 use crate::mailbox::Door;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
@@ -166,11 +166,7 @@ async fn count(service: &Service, partition: PartitionId) -> Result<u64, Box<Fai
                     None => return Ok(keys),
                 }
             }
-            Response::Failed(failure) => return Err(failure),
-            other => {
-                tracing::error!(?other, "a shard answered another question than was asked");
-                return Err(Box::new(Failure::not_applied(gramme_wire::Reason::Overloaded)));
-            }
+            other => return Err(failure_of(other)),
         }
     }
 }
