@@ -86,6 +86,9 @@ pub const BUCKETS_MAX: usize = 1024;
 pub const LIST_PAGE_KEYS_MAX: usize = 512;
 /// Bytes of one page of a list, after which it ends with the row that passed it.
 pub const LIST_PAGE_BYTES_MAX: usize = 1 << 20;
+/// How often a home looks again at what it is asked for because its reclaim frontier advanced meanwhile, before it
+/// refuses. Frontiers advance every few seconds, and what was looked at is cached.
+pub const LOOKS_MAX: usize = 4;
 
 /// A request's time from its arrival at a door to its answer.
 pub const REQUEST_MS: u64 = 1000;

@@ -16,6 +16,7 @@ use crate::hlc::Stamp;
 use crate::id::{Dot, Incarnation, NodeId, RequestId};
 use crate::limits::{SPENT_MAX, SPENT_MS_MAX};
 use crate::planted::{self, Bug};
+use crate::seen::Seen;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::cmp::Reverse;
@@ -257,6 +258,15 @@ impl Record {
                 bound_spent(&mut both);
                 both != self.spent
             })
+    }
+
+    /// Whether this tells a replica anything that has seen no more than that: it shows a sibling that is not seen, or
+    /// names an event that is not. Siblings alone would not do. Whoever overwrites what it has not merged, by a
+    /// context, never learns which write that was, and keeps a twin that a retry has left of it; every run of a
+    /// clock ends with an event of this key, and what an earlier one of the same incarnation knew, its last one knows.
+    pub fn is_news_to(&self, seen: &Seen) -> bool {
+        let mut last = self.clock.intervals().iter().map(|run| Dot::new(run.incarnation, run.hi));
+        last.any(|dot| !seen.has(dot)) || self.siblings.iter().any(|s| !seen.has(s.dot))
     }
 
     /// The tripwire: whether `other`, from a peer, shows more events of `live`, my live incarnation, than

@@ -6,7 +6,7 @@ mod common;
 use common::{Replica, cases, dot, joined, sibling, values};
 use gramme_core::codec::encode_record;
 use gramme_core::limits::{SPENT_MAX, SPENT_MS_MAX};
-use gramme_core::{Context, NodeId, Record, RequestId, Sibling, Stamp};
+use gramme_core::{Context, NodeId, Record, RequestId, Seen, Sibling, Stamp};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -55,6 +55,34 @@ fn a_reader_overwrites_at_a_coordinator_that_never_had_what_it_read() {
     let mut both = b.record.join(&c.record);
     both.collapse_retries();
     assert_eq!(values(&both), ["new"]);
+}
+
+#[test]
+fn a_home_that_overwrote_what_it_never_had_still_has_to_be_told_of_it() {
+    // The first attempt is at a, and stays; the second, at b, is overwritten by b's next write. A reader of that
+    // overwrites it at a, whose record names b's events and knows nothing of what they overwrote.
+    let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+    a.put_as(&Context::blind(), 7, "first");
+    let second_attempt = b.put_as(&Context::blind(), 7, "first");
+    let overwritten = b.put_as(&second_attempt, 8, "second");
+    a.put_as(&overwritten, 9, "third");
+    assert_eq!(a.values(), ["first", "third"], "the context names the second write alone");
+    let mut at_b = b.record.join(&a.record);
+    at_b.collapse_retries();
+    assert_eq!(values(&at_b), ["third"]);
+
+    let mut seen_at_a = Seen::new();
+    for sibling in a.record.siblings() {
+        seen_at_a.add(sibling.dot);
+    }
+    assert!(at_b.siblings().iter().all(|s| seen_at_a.has(s.dot)), "no sibling of it is new to a");
+    assert!(at_b.is_news_to(&seen_at_a), "but b's last event is");
+    let mut at_a = a.record.join(&at_b);
+    at_a.collapse_retries();
+    assert_eq!(values(&at_a), ["third"]);
+
+    seen_at_a.add(dot(2, 2));
+    assert!(!at_a.is_news_to(&seen_at_a), "what the last event knew is all there was to know");
 }
 
 #[test]

@@ -12,17 +12,18 @@ use crate::node::Node;
 use crate::probe::Probe;
 use crate::replica::{Merged, Replica, disk};
 use crate::rows;
-use crate::store::BatchId;
+use crate::store::{BatchId, Kept};
 use crate::trees::audit;
 use bytes::Bytes;
 use gramme_core::bucket::Buckets;
 use gramme_core::codec::{decode_record, encode_record};
-use gramme_core::limits::{LIST_PAGE_BYTES_MAX, LIST_PAGE_KEYS_MAX, SERVED_MAX};
+use gramme_core::limits::{LIST_PAGE_BYTES_MAX, LIST_PAGE_KEYS_MAX, LOOKS_MAX, SERVED_MAX};
 use gramme_core::planted::{self, Bug};
 use gramme_core::{Frontier, Key, NodeId, PartitionId};
 use gramme_storage::{EngineError, Scan};
 use gramme_wire::{Body, Digest, Entry, Failure, Message, Put, Reason, Standing, TreeRoot};
 use std::future::Future;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
@@ -163,28 +164,54 @@ fn nothing_known() -> Body {
 
 /// What this node holds of a key: home data, or as a fallback its hints.
 async fn read<E: Env>(node: &Node<E>, partition: PartitionId, key: &Key) -> Body {
-    let (found, standing, frontier) = match node.home(partition) {
-        Some(replica) => {
-            // From before the record: a later one would vouch for what the record does not yet show.
-            let frontier = node.vouched(replica);
-            (replica.read(key).await, node.standing_of(replica), frontier)
-        }
+    let (found, standing) = match node.home(partition) {
+        Some(replica) => (read_home(node, replica, key).await, node.standing_of(replica)),
         None => match node.0.hints.get(partition) {
-            Some(hints) => (hints.replica().read(key).await, Standing::Unproven, Frontier::none()),
+            Some(hints) => {
+                let found = hints.replica().read(key).await.map_err(disk);
+                (found.map(|kept| (kept, Frontier::none())), Standing::Unproven)
+            }
             None => return nothing_known(),
         },
     };
     match found {
-        Ok(kept) => {
+        Ok((kept, frontier)) => {
             let record = (!kept.encoded.is_empty()).then(|| kept.encoded.clone());
             let standing = if planted::on(Bug::QuarantineAnswers) { Standing::Continuous } else { standing };
             Body::ReadReply { standing, record, frontier }
         }
-        Err(cause) => refused(match node.home(partition) {
-            Some(replica) => replica.refusal(cause),
-            None => disk(cause),
-        }),
+        Err(reason) => refused(reason),
     }
+}
+
+/// What this home holds of a key, and the frontier that it vouches with for that.
+pub(crate) async fn read_home<E: Env>(
+    node: &Node<E>,
+    replica: &Replica<E>,
+    key: &Key,
+) -> Result<(Rc<Kept>, Frontier), Reason> {
+    let look = async || replica.read(key).await.map_err(|cause| replica.refusal(cause));
+    at_one_frontier(node, replica, look).await
+}
+
+/// Looks at what a home holds, and says with which frontier it vouches for that: the one that was in force from
+/// before it looked until after. A later one would vouch for what was not yet seen; an earlier one would not cover
+/// what has meanwhile been stripped from a clock, and whatever that had overwritten would come back.
+async fn at_one_frontier<E: Env, T>(
+    node: &Node<E>,
+    replica: &Replica<E>,
+    look: impl AsyncFn() -> Result<T, Reason>,
+) -> Result<(T, Frontier), Reason> {
+    let mut before = node.vouched(replica);
+    for _ in 0..LOOKS_MAX {
+        let found = look().await?;
+        let after = node.vouched(replica);
+        if after == before {
+            return Ok((found, before));
+        }
+        before = after;
+    }
+    Err(Reason::Overloaded)
 }
 
 /// Reads a key here for this node's own question; a slow disk holds up nobody.
@@ -302,16 +329,16 @@ async fn copy_here<E: Env>(
     let Some(replica) = node.home(partition) else { return refused(Reason::Unsuitable) };
     // Before the page is read: what is written meanwhile is more than is claimed.
     let seen = replica.seen_digest();
-    let frontier = node.vouched(replica);
     let scan = Scan {
         prefix: rows::row(partition.0, rows::KIND_DATA, &[]),
         after: after.map(|key| rows::row(partition.0, rows::KIND_DATA, key)),
         rows_max: (keys_max as usize).clamp(1, LIST_PAGE_KEYS_MAX),
         bytes_max: LIST_PAGE_BYTES_MAX,
     };
-    match replica.scan(scan).await {
-        Ok(found) if !found.whole && replica.is_only_home() => refused(Reason::Damaged),
-        Ok(found) => Body::CopyReply {
+    let look = async || replica.scan(scan.clone()).await.map_err(|cause| replica.refusal(cause));
+    match at_one_frontier(node, replica, look).await {
+        Ok((found, _)) if !found.whole && replica.is_only_home() => refused(Reason::Damaged),
+        Ok((found, frontier)) => Body::CopyReply {
             standing: if found.whole { node.standing_of(replica) } else { Standing::Unproven },
             entries: found
                 .rows
@@ -322,7 +349,7 @@ async fn copy_here<E: Env>(
             frontier,
             seen,
         },
-        Err(cause) => refused(replica.refusal(cause)),
+        Err(reason) => refused(reason),
     }
 }
 
@@ -336,11 +363,9 @@ async fn list_here<E: Env>(node: &Node<E>, partition: PartitionId, asked: &Body)
     }
     let Some(replica) = node.home(partition) else { return refused(Reason::Unsuitable) };
     let asked = PageOf { bucket, prefix, after: after.as_deref(), keys_max: *keys_max, values: *values };
-    // From before the page is read, as in a read of one key.
-    let frontier = node.vouched(replica);
-    match page_of(replica, partition, asked).await {
-        Ok((_, _, false)) if replica.is_only_home() => refused(Reason::Damaged),
-        Ok((entries, more, whole)) => {
+    match at_one_frontier(node, replica, async || page_of(replica, partition, &asked).await).await {
+        Ok(((_, _, false), _)) if replica.is_only_home() => refused(Reason::Damaged),
+        Ok(((entries, more, whole), frontier)) => {
             let standing = if whole { node.standing_of(replica) } else { Standing::Unproven };
             Body::ListReply { standing, entries, more, frontier }
         }
@@ -370,7 +395,7 @@ struct PageOf<'a> {
 async fn page_of<E: Env>(
     replica: &Replica<E>,
     partition: PartitionId,
-    asked: PageOf<'_>,
+    asked: &PageOf<'_>,
 ) -> Result<(Vec<Entry>, bool, bool), Reason> {
     let row = |key: &[u8]| {
         let mut joined = Vec::with_capacity(1 + asked.bucket.len() + key.len());

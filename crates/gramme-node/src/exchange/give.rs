@@ -258,10 +258,10 @@ fn decode(kind: u8, shown: Bytes) -> Option<(Record, Bytes)> {
 }
 
 impl<E: Env> Kept<E> {
-    /// Whether a record shows a sibling that the asker has not seen.
+    /// Whether a record tells the asker anything.
     fn wants(&self, record: &Record) -> bool {
         match &self.seen {
-            Some(seen) => record.siblings().iter().any(|sibling| !seen.has(sibling.dot)),
+            Some(seen) => record.is_news_to(seen),
             None => !record.is_empty(),
         }
     }

@@ -25,6 +25,7 @@ use crate::probe::Probe;
 use crate::replica::Replica;
 use crate::request::Health;
 use crate::rows::{self, KIND_DATA};
+use crate::serve::read_home;
 use crate::store::Kept;
 use crate::trees::scan;
 use bytes::Bytes;
@@ -32,6 +33,7 @@ use gramme_core::codec::decode_record;
 use gramme_core::limits::{AUDIT_LEAVES_MAX, AUDIT_PAUSE_MS, TREE_NODES_MAX, TREE_PAGE_BYTES};
 use gramme_core::merkle::{FAN_OUT, Item, Tombstones, leaf_of};
 use gramme_core::planted::{self, Bug};
+use gramme_core::reclaim::Reply;
 use gramme_core::{Content, Frontier, Key, NodeId, PartitionId, Record, Sibling};
 use gramme_wire::{Body, Message, Standing, TreeRoot};
 use std::cell::{Cell, RefCell};
@@ -342,9 +344,7 @@ impl<E: Env> Audit<'_, E> {
         }
         // Who has not answered once is not waited for again.
         self.others.extend(others.keys());
-        // From before the record is read: a later one would vouch for what it does not yet show.
-        let stamp = self.node.vouched(&self.replica);
-        let mine = self.replica.read(key).await.ok()?;
+        let (mine, stamp) = read_home(self.node, &self.replica, key).await.ok()?;
         if !is_sound(&mine.record) {
             return None;
         }
@@ -364,8 +364,11 @@ impl<E: Env> Audit<'_, E> {
         let encoded = record.unwrap_or_default();
         self.slice(encoded.len() as u64).await;
         let theirs = if encoded.is_empty() { Record::new() } else { decode_record(&encoded).ok()? };
-        let mine = self.replica.read(key).await.ok()?;
-        self.report(&mine.record, &theirs, &frontier);
+        let (mine, own) = read_home(self.node, &self.replica, key).await.ok()?;
+        self.report(
+            Reply { record: &mine.record, frontier: &own },
+            Reply { record: &theirs, frontier: &frontier },
+        );
         if is_sound(&theirs) && !theirs.is_empty() {
             let merged = self.replica.merge(key, &encoded, &frontier, &[]).await.ok()?;
             self.node.0.store.wait(merged.batch).await.ok()?;
@@ -397,23 +400,23 @@ impl<E: Env> Audit<'_, E> {
     }
 
     /// Says loudly what sound replicas cannot show each other.
-    fn report(&self, mine: &Record, theirs: &Record, frontier: &Frontier) {
+    fn report(&self, mine: Reply<'_>, theirs: Reply<'_>) {
         let env = &self.node.0.env;
-        let twins = mine.siblings().iter().filter_map(|s| theirs.sibling(s.dot).map(|twin| (s, twin)));
-        if twins.into_iter().any(|(s, twin)| s.checksum != twin.checksum)
-            || !is_sound(mine)
-            || !is_sound(theirs)
+        let both = mine.record.siblings().iter().filter_map(|s| Some((s, theirs.record.sibling(s.dot)?)));
+        if both.into_iter().any(|(here, there)| here.checksum != there.checksum)
+            || !is_sound(mine.record)
+            || !is_sound(theirs.record)
         {
             env.probe(Probe::AuditCorrupt);
         }
-        let own = self.replica.frontier();
         // A tombstone beside a value goes at one home before the other, and nothing is lost by that.
         let is_value = |s: &&Sibling| s.content != Content::Tombstone;
         let lost = |holder: &Record, other: &Record| {
             let mut values = holder.siblings().iter().filter(is_value);
-            values.any(|s| own.covers(s.dot) && !other.clock.covers(s.dot))
+            values.any(|s| mine.frontier.covers(s.dot) && !other.clock.covers(s.dot))
         };
-        if own == *frontier && (lost(mine, theirs) || lost(theirs, mine)) {
+        let as_far = mine.frontier == theirs.frontier;
+        if as_far && (lost(mine.record, theirs.record) || lost(theirs.record, mine.record)) {
             env.probe(Probe::AuditConflict);
         }
     }

@@ -19,9 +19,7 @@ pub(super) fn walk(
         }
     }
     if world.broken.is_none() {
-        // What a collapse forgets has no dot of its own, so pull sessions do not carry it: reads of all do.
-        let compare = options.silent_loss || world.clients_retry;
-        world.broken = check::settle_and_check(&mut world, compare).err();
+        world.broken = check::settle_and_check(&mut world, options.silent_loss).err();
     }
     match world.broken {
         None => Ok(world.tally),

@@ -10,6 +10,7 @@ pub(super) use parts::{Held, Message, Node, Past, Session, Store, Write};
 use super::{Promise, Tally};
 use crate::rng::Rng;
 use gramme_core::closed::{self, Closed};
+use gramme_core::limits::SPENT_MAX;
 use gramme_core::planted::{self, Bug};
 use gramme_core::reclaim::{Arrival, Reply, admit, fill, is_amnesia, purge};
 use gramme_core::record::checksum;
@@ -37,6 +38,8 @@ pub(super) struct World<'a> {
     pub(super) tally: Tally,
     /// Half of the walks have clients that send writes again, however late.
     pub(super) clients_retry: bool,
+    /// Whether some record has remembered as many overwritten writes as it may, and forgotten others.
+    pub(super) forgets: bool,
     /// Most walks reclaim.
     pub(super) reclaims: bool,
     pub(super) broken: Option<(Promise, String)>,
@@ -59,6 +62,7 @@ impl<'a> World<'a> {
             contexts: Vec::new(),
             tally: Tally { runs: 1, ..Tally::default() },
             clients_retry: false,
+            forgets: false,
             reclaims: true,
             broken: None,
             closing: None,
@@ -152,6 +156,7 @@ impl<'a> World<'a> {
         self.nodes[at].live.n = dot.n;
         let mut record = local.put(&context, sibling.clone());
         record.collapse_retries();
+        self.forgets |= record.spent().len() == SPENT_MAX;
         let record = Rc::new(record);
         let live = &mut self.nodes[at].live;
         Rc::make_mut(&mut live.seen).add(dot);
@@ -251,6 +256,7 @@ impl<'a> World<'a> {
         if mine.lacks(&admitted) {
             let mut joined = mine.join(&admitted);
             joined.collapse_retries();
+            self.forgets |= joined.spent().len() == SPENT_MAX;
             live.records[key] = Rc::new(joined);
         }
         true
@@ -315,12 +321,11 @@ impl<'a> World<'a> {
         if live.is_joining() {
             return;
         }
-        let is_news = |record: &Record| record.siblings().iter().any(|s| !seen.has(s.dot));
         let session = Session {
             seen: live.seen.clone(),
             frontier: live.frontier.clone(),
             closed: live.closed.clone(),
-            news: (0..KEYS).filter(|&key| is_news(&live.records[key])).collect(),
+            news: (0..KEYS).filter(|&key| live.records[key].is_news_to(seen)).collect(),
             records: live.records.clone(),
         };
         self.wire.push(Message::Pulled { to, from: at, life, session: Rc::new(session) });
