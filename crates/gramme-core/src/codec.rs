@@ -59,13 +59,17 @@ pub fn write_record(w: &mut Writer, record: &Record) {
         w.u128(s.request.0);
         w.u64(s.checksum);
         w.u64(s.stamp.0);
+        w.u8(s.shown.into());
     }
     seal(w, start);
 }
 
 /// Decodes a record that fills `bytes`; values stay slices of it.
 pub fn decode_record(bytes: &Bytes) -> Result<Record, BadBytes> {
-    let mut r = unseal(bytes, RECORD_VERSION)?;
+    let (mut r, version) = match unseal(bytes, RECORD_VERSION) {
+        Err(BadBytes::Version(RECORD_VERSION_1)) => (unseal(bytes, RECORD_VERSION_1)?, RECORD_VERSION_1),
+        opened => (opened?, RECORD_VERSION),
+    };
     let clock = read_clock(&mut r)?;
     let count = r.count_of(SIBLING_BYTES_MIN)?;
     let mut siblings = Vec::with_capacity(count);
@@ -75,7 +79,16 @@ pub fn decode_record(bytes: &Bytes) -> Result<Record, BadBytes> {
     let count = r.count(SPENT_MAX)?;
     let mut spent = Vec::with_capacity(count);
     for _ in 0..count {
-        spent.push(Spent { request: RequestId(r.u128()?), checksum: r.u64()?, stamp: Stamp(r.u64()?) });
+        let (request, checksum, stamp) = (RequestId(r.u128()?), r.u64()?, Stamp(r.u64()?));
+        let shown = match version {
+            RECORD_VERSION_1 => true,
+            _ => match r.u8()? {
+                0 => false,
+                1 => true,
+                _ => return Err(BadBytes::Malformed),
+            },
+        };
+        spent.push(Spent { request, checksum, stamp, shown });
     }
     r.end()?;
     Record::from_parts(clock, siblings, spent).ok_or(BadBytes::Malformed)
@@ -377,7 +390,9 @@ impl<'a> Reader<'a> {
     }
 }
 
-const RECORD_VERSION: u8 = 1;
+const RECORD_VERSION: u8 = 2;
+/// The version before: of spent writes it did not say whether they had been shown.
+const RECORD_VERSION_1: u8 = 1;
 const KIND_VALUE: u8 = 1;
 const KIND_TOMBSTONE: u8 = 2;
 /// The fewest bytes that an interval can take.

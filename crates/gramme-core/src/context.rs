@@ -144,7 +144,8 @@ fn read_body(body: &[u8]) -> Result<(Context, u64), BadBytes> {
     let count = r.count(SPENT_MAX)?;
     let mut requests = Vec::with_capacity(count);
     for _ in 0..count {
-        requests.push(Spent { request: RequestId(r.u128()?), checksum: r.u64()?, stamp: Stamp(r.u64()?) });
+        let (request, checksum, stamp) = (RequestId(r.u128()?), r.u64()?, Stamp(r.u64()?));
+        requests.push(Spent { request, checksum, stamp, shown: true });
     }
     r.end()?;
     Ok((Context { clock: Clock::from_intervals(intervals), preferred, requests }, of_key))

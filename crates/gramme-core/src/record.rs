@@ -53,16 +53,20 @@ pub struct Sibling {
     pub meta: Vec<(Bytes, Bytes)>,
 }
 
-/// A write that was overwritten by someone who had seen it: kept for a while, so that a late retry of it is
-/// recognised and dropped instead of coming back as a sibling (correctness.md 3.4 d).
+/// A write that was overwritten: kept for a while, so that a late retry of it is recognised and dropped instead
+/// of coming back as a sibling (correctness.md 3.4 d).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spent {
     /// The overwritten write.
     pub request: RequestId,
     /// Its content's checksum.
     pub checksum: u64,
-    /// Its stamp; entries older than [`SPENT_MS_MAX`] are forgotten.
+    /// When it was overwritten: the stamp of the write that did it. What is older than [`SPENT_MS_MAX`] is
+    /// forgotten. In a context, which has overwritten nothing yet, its own stamp.
     pub stamp: Stamp,
+    /// Whether whoever overwrote it had been shown it. A write that overwrites what its coordinator finds has not,
+    /// and may have been under way all the while.
+    pub shown: bool,
 }
 
 /// The state of one key; see the module.
@@ -103,7 +107,12 @@ impl Sibling {
 
     /// How a record remembers this write once it is overwritten.
     pub fn spent(&self) -> Spent {
-        Spent { request: self.request, checksum: self.checksum, stamp: self.stamp }
+        Spent { request: self.request, checksum: self.checksum, stamp: self.stamp, shown: true }
+    }
+
+    /// Whether it is an attempt of this write.
+    fn is_of(&self, request: RequestId, checksum: u64) -> bool {
+        self.request == request && self.checksum == checksum
     }
 
     /// Whether the content is what its coordinator wrote.
@@ -169,6 +178,15 @@ impl Record {
     ///
     /// (correctness.md 1.3; the paper, 4.4.)
     pub fn put(&self, context: &Context, sibling: Sibling) -> Record {
+        self.put_by(context, sibling, true)
+    }
+
+    /// The same for a write whose client was shown nothing, and which overwrites what its coordinator has found.
+    pub fn put_over_found(&self, found: &Context, sibling: Sibling) -> Record {
+        self.put_by(found, sibling, false)
+    }
+
+    fn put_by(&self, context: &Context, sibling: Sibling, shown: bool) -> Record {
         let Dot { incarnation, n } = sibling.dot;
         let (dropped, mut siblings): (Vec<Sibling>, Vec<Sibling>) = self
             .siblings
@@ -187,7 +205,7 @@ impl Record {
         let overwritten = dropped.iter().map(Sibling::spent).chain(context.requests.iter().copied());
         let others = overwritten.filter(|s| (s.request, s.checksum) != (sibling.request, sibling.checksum));
         let mut spent = self.spent.clone();
-        spent.extend(others);
+        spent.extend(others.map(|s| Spent { stamp: sibling.stamp, shown, ..s }));
         spent.retain(|s| sibling.stamp.ms().saturating_sub(s.stamp.ms()) <= SPENT_MS_MAX);
         let at = siblings.partition_point(|s| s.dot < sibling.dot);
         siblings.insert(at, sibling);
@@ -220,33 +238,55 @@ impl Record {
     }
 
     /// Leaves one sibling of each client write: of siblings with the same request and content the greatest
-    /// dot stays, and one whose write was overwritten by someone who had seen it goes. The clock keeps all
-    /// dots. Convergent, but no part of [`Record::join`]: it adds facts that the two sides need not share
-    /// (U9).
+    /// dot stays, and one whose write was overwritten goes. The clock keeps all dots. Convergent, but no part of
+    /// [`Record::join`]: it adds facts that the two sides need not share (U9).
     ///
-    /// Two writes that overwrite what they find, each tried at two coordinators, may each have overwritten the
-    /// other. Then no sibling would be left: the one whose overwriting came last stays.
-    pub fn collapse_retries(&mut self) {
+    /// A write that overwrites what its coordinator finds may come late itself, as a twin of one that somebody who saw
+    /// it has overwritten; and two of them, each tried at two coordinators, may each have overwritten the other. What
+    /// they found must not vanish together with them. So
+    /// * one that was overwritten by a write which had only found it goes beside that very write, if nobody has
+    ///   overwritten that, and stays otherwise;
+    /// * one that overwrote what it had only found stays for as long as no sibling of that write is here.
+    ///
+    /// Circles of writes whose clients had been shown what they overwrote there are none: each was begun after the one
+    /// that it was shown.
+    ///
+    /// `true` if one went. A replica that keeps the outcome gives that a dot of its own
+    /// ([`Record::with_event`]): another one, which remembers less, would keep the twin for ever.
+    pub fn collapse_retries(&mut self) -> bool {
         if self.siblings.len() < 2 || planted::on(Bug::RetryForgotten) {
-            return;
+            return false;
         }
-        let same = |a: &Sibling, b: &Sibling| a.request == b.request && a.checksum == b.checksum;
-        let overwritten_at = |s: &Sibling| {
-            self.spent.iter().find(|p| p.request == s.request && p.checksum == s.checksum).map(|p| p.stamp)
+        let greatest = self.siblings.iter().enumerate().filter(|&(at, s)| {
+            !self.siblings[at + 1..].iter().any(|later| later.is_of(s.request, s.checksum))
+        });
+        let with_fate =
+            greatest.map(|(_, s)| (s, self.spent.iter().find(|p| s.is_of(p.request, p.checksum))));
+        let all: Vec<(&Sibling, Option<&Spent>)> = with_fate.collect();
+        let is_there = |stamp| all.iter().any(|(s, fate)| fate.is_none() && s.stamp == stamp);
+        let replaced = |s: &Sibling| {
+            let is_gone = |p: &Spent| !all.iter().any(|(other, _)| other.is_of(p.request, p.checksum));
+            self.spent.iter().any(|p| !p.shown && p.stamp == s.stamp && is_gone(p))
         };
-        let greatest: Vec<&Sibling> = self
-            .siblings
-            .iter()
-            .enumerate()
-            .filter(|(at, s)| !self.siblings[at + 1..].iter().any(|later| same(s, later)))
-            .map(|(_, s)| s)
-            .collect();
-        let mut kept: Vec<Dot> =
-            greatest.iter().filter(|s| overwritten_at(s).is_none()).map(|s| s.dot).collect();
+        let stays = |s: &Sibling, fate: Option<&Spent>| {
+            fate.is_none_or(|by| !by.shown && !is_there(by.stamp)) || replaced(s)
+        };
+        let mut kept: Vec<Dot> = all.iter().filter(|(s, fate)| stays(s, *fate)).map(|(s, _)| s.dot).collect();
         if kept.is_empty() {
-            kept.extend(greatest.iter().max_by_key(|s| (overwritten_at(s), s.stamp, s.dot)).map(|s| s.dot));
+            let last = all.iter().max_by_key(|(s, fate)| (fate.map(|by| by.stamp), s.stamp, s.dot));
+            kept.extend(last.map(|(s, _)| s.dot));
         }
+        let before = self.siblings.len();
         self.siblings.retain(|s| kept.contains(&s.dot));
+        self.siblings.len() < before
+    }
+
+    /// The same record with an event in its past that left nothing behind, so that pull sessions and frontiers
+    /// follow what happened to it as they follow writes.
+    #[must_use]
+    pub fn with_event(mut self, dot: Dot) -> Record {
+        self.clock.add_dot(dot);
+        self
     }
 
     /// Whether a replica in this state would learn anything from `other`: whether joining it changes this.
@@ -388,10 +428,11 @@ pub fn tag_of(dots: impl IntoIterator<Item = Dot>) -> u64 {
     hash.digest()
 }
 
-/// Of each write the latest mention, of those the newest few, newest first. Every mention of a write must
+/// Of each write the latest mention, by someone who had been shown it if there is one; of those the newest few,
+/// newest first. Every mention of a write must
 /// meet before any is cut off: only then is the top of a union the same however the union was built.
 fn bound_spent(spent: &mut Vec<Spent>) {
-    spent.sort_unstable_by_key(|s| (s.request, s.checksum, Reverse(s.stamp)));
+    spent.sort_unstable_by_key(|s| (s.request, s.checksum, Reverse((s.shown, s.stamp))));
     spent.dedup_by_key(|s| (s.request, s.checksum));
     spent.sort_unstable_by_key(|s| (Reverse(s.stamp), Reverse(s.request), s.checksum));
     spent.truncate(SPENT_MAX);

@@ -55,10 +55,12 @@ fn intervals() -> impl Strategy<Value = Vec<Interval>> {
 }
 
 fn records() -> impl Strategy<Value = Record> {
-    let spent = (any::<u128>(), any::<u64>(), any::<u64>()).prop_map(|(request, checksum, stamp)| Spent {
+    let spent = (any::<u128>(), any::<u64>(), any::<u64>(), any::<bool>());
+    let spent = spent.prop_map(|(request, checksum, stamp, shown)| Spent {
         request: RequestId(request),
         checksum,
         stamp: Stamp(stamp),
+        shown,
     });
     (siblings(), intervals(), vec(spent, 0..SPENT_MAX + 2)).prop_map(|(siblings, intervals, spent)| {
         let mut clock = Clock::from_intervals(intervals);
@@ -220,8 +222,8 @@ fn what_cannot_be_a_record_is_refused_though_its_checksum_is_right() {
     let plain = sound(sibling(dot(1, 1), 1, "v"));
     refused([body(&plain), vec![0]].concat(), "bytes after the end");
     let mut newer = body(&plain);
-    newer[0] = 2;
-    assert_eq!(decode_record(&sealed(newer)), Err(BadBytes::Version(2)));
+    newer[0] = 3;
+    assert_eq!(decode_record(&sealed(newer)), Err(BadBytes::Version(3)));
 
     let many =
         |n: usize| Sibling { meta: vec![(Bytes::new(), Bytes::new()); n], ..sibling(dot(1, 1), 1, "v") };

@@ -10,14 +10,17 @@ use bytes::Bytes;
 use common::{dot, joined, key};
 use gramme_core::bucket::{BucketFact, BucketSettings, Level, Mode, read_bucket_fact, write_bucket_fact};
 use gramme_core::codec::{BadBytes, Reader, Writer, decode_record, encode_record};
-use gramme_core::record::checksum;
-use gramme_core::{Content, Context, Layout, Member, NodeId, PartitionId, Record, RequestId, Sibling, Stamp};
+use gramme_core::record::{Spent, checksum};
+use gramme_core::{
+    Clock, Content, Context, Incarnation, Layout, Member, NodeId, PartitionId, Record, RequestId, Sibling,
+    Stamp,
+};
 use std::path::PathBuf;
 
 const SECRET: [u8; 16] = *b"0123456789abcdef";
 
-/// Everything that a record can hold: two runs of one life, three siblings of which one is a tombstone and
-/// one has every field, and a write that was overwritten.
+/// Everything that a record can hold: two runs of one life, four siblings of which one is a tombstone and
+/// one has every field, a write that was overwritten by someone who had seen it, and one that was found.
 fn record() -> Record {
     let sibling = |incarnation, n, content: Content| Sibling {
         dot: dot(incarnation, n),
@@ -45,7 +48,28 @@ fn record() -> Record {
     let left = first.put(&Context::of(&first, None), full);
     let right = Record::new().put(&Context::blind(), sibling(0x0bee_0000_0000_0002, 1, Content::Tombstone));
     let third = Record::new().put(&Context::blind(), sibling(0xfeed_0000_0000_0001, 1_000, value("")));
-    joined([&left, &right, &third])
+    let found = Record::new().put(&Context::blind(), sibling(0x0bee_0000_0000_0002, 2, value("found")));
+    let fourth =
+        found.put_over_found(&Context::of(&found, None), sibling(0x0bee_0000_0000_0002, 4, value("over it")));
+    joined([&left, &right, &third, &fourth])
+}
+
+/// The same as format 1 had it: with one life less, and a write that was overwritten remembered by its own stamp.
+fn record_of_format_1() -> Record {
+    let dot_of_format_2 = dot(0x0bee_0000_0000_0002, 4);
+    let siblings: Vec<Sibling> =
+        record().siblings().iter().filter(|s| s.dot != dot_of_format_2).cloned().collect();
+    let mut clock = Clock::new();
+    clock.add(Incarnation(0x0bee_0000_0000_0002), 0, 1);
+    clock.add(Incarnation(0xfeed_0000_0000_0001), 6, 300);
+    clock.add(Incarnation(0xfeed_0000_0000_0001), 999, 1_000);
+    let spent = Spent {
+        request: RequestId(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f07),
+        checksum: checksum(&Content::Value(Bytes::from_static(b"overwritten"))),
+        stamp: Stamp(Stamp::from_ms(1_760_000_000_007).0 + 5),
+        shown: true,
+    };
+    Record::from_parts(clock, siblings, vec![spent]).expect("sound parts")
 }
 
 fn layout() -> Layout {
@@ -68,7 +92,7 @@ fn layout() -> Layout {
 }
 
 fn context() -> Context {
-    Context::of(&record(), Some(NodeId(0x1111_1111_1111_1111)))
+    Context::of(&record_of_format_1(), Some(NodeId(0x1111_1111_1111_1111)))
 }
 
 fn bucket_fact() -> (&'static str, BucketFact) {
@@ -103,8 +127,14 @@ fn golden(name: &str, bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn the_record_of_format_1_opens_and_is_written_alike() {
-    let bytes = Bytes::from(golden("record_v1.bin", &encode_record(&record())));
+fn the_record_of_format_1_opens() {
+    let bytes = Bytes::from(golden("record_v1.bin", &[]));
+    assert_eq!(decode_record(&bytes), Ok(record_of_format_1()));
+}
+
+#[test]
+fn the_record_of_format_2_opens_and_is_written_alike() {
+    let bytes = Bytes::from(golden("record_v2.bin", &encode_record(&record())));
     assert_eq!(decode_record(&bytes), Ok(record()));
     assert_eq!(encode_record(&record()), bytes);
     assert!(record().siblings().iter().all(Sibling::verifies), "values bear the checksums they always had");
@@ -112,7 +142,7 @@ fn the_record_of_format_1_opens_and_is_written_alike() {
 
 #[test]
 fn the_golden_record_cut_short_or_altered_anywhere_is_refused() {
-    let bytes = golden("record_v1.bin", &encode_record(&record()));
+    let bytes = golden("record_v2.bin", &encode_record(&record()));
     for len in 0..bytes.len() {
         assert!(decode_record(&Bytes::copy_from_slice(&bytes[..len])).is_err(), "cut to {len}");
     }

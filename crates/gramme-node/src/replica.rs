@@ -274,7 +274,10 @@ impl<E: Env> Replica<E> {
         }
         let sibling = self.sibling(put, settings, &local.record);
         let dot = sibling.dot;
-        let mut record = local.record.put(&saw, sibling);
+        let mut record = match put.context.is_some() {
+            true => local.record.put(&saw, sibling),
+            false => local.record.put_over_found(&saw, sibling),
+        };
         record.collapse_retries();
         check_siblings(&local.record, &record, settings)?;
         let hint_for = united(&local.hint_for, hint_for);
@@ -296,7 +299,7 @@ impl<E: Env> Replica<E> {
         let local = self.store.latest(&row).await.map_err(|cause| self.refusal(cause))?;
         may()?;
         let Some((saw, stamp)) = local.record.expired(now_ms) else { return Ok(None) };
-        let dot = Dot::new(self.incarnation.get(), self.counter.get() + 1);
+        let dot = self.next_dot();
         let tombstone = Sibling {
             dot,
             checksum: checksum(&Content::Tombstone),
@@ -370,15 +373,20 @@ impl<E: Env> Replica<E> {
         if joined.heal(&admitted) {
             self.env.probe(Probe::Healed);
         }
-        joined.collapse_retries();
+        let collapsed = joined.collapse_retries().then(|| self.next_dot());
+        if let Some(dot) = collapsed {
+            joined = joined.with_event(dot);
+        }
         check_clock(&joined)?;
         self.store.check().map_err(disk)?;
         if self.role == Role::Fallback && planted::on(Bug::HintReplacesHint) {
             joined = incoming.record.clone();
         }
         let homes = united(&local.hint_for, hint_for);
-        let fresh = self.note_seen(incoming.record.siblings().iter().map(|sibling| sibling.dot));
-        incoming.record.siblings().iter().for_each(|sibling| self.store.recent().note(sibling.dot, &row));
+        self.counter.set(collapsed.map_or(self.counter.get(), |dot| dot.n));
+        let dots = || incoming.record.siblings().iter().map(|sibling| sibling.dot).chain(collapsed);
+        let fresh = self.note_seen(dots());
+        dots().for_each(|dot| self.store.recent().note(dot, &row));
         if joined == local.record && homes == local.hint_for && fresh.is_empty() {
             return Ok(Merged { batch: self.store.batch_of(&row) });
         }
@@ -578,8 +586,13 @@ impl<E: Env> Replica<E> {
         Some(Minted { dot, kept: local.clone(), batch: self.store.batch_of(row), saw })
     }
 
+    /// The name of the next event here, which is minted once the counter is set to it.
+    fn next_dot(&self) -> Dot {
+        Dot::new(self.incarnation.get(), self.counter.get() + 1)
+    }
+
     fn sibling(&self, put: &Put, settings: &BucketSettings, local: &Record) -> Sibling {
-        let mut dot = Dot::new(self.incarnation.get(), self.counter.get() + 1);
+        let mut dot = self.next_dot();
         if self.role == Role::Fallback
             && planted::on(Bug::FallbackMintsFromClock)
             && let Some(last) = local.clock.intervals().last()

@@ -59,6 +59,13 @@ impl Replica {
         self.take(context, sibling(dot(self.incarnation, self.n), request, value))
     }
 
+    /// Coordinates a put whose client was shown nothing and that overwrites what is here.
+    pub fn put_over_found(&mut self, request: u128, value: &str) {
+        self.n += 1;
+        let sibling = sibling(dot(self.incarnation, self.n), request, value);
+        self.record = self.record.put_over_found(&self.read(), sibling);
+    }
+
     /// Coordinates a delete.
     pub fn delete(&mut self, context: &Context) -> Context {
         self.n += 1;

@@ -8,7 +8,7 @@ use crate::env::Env;
 use crate::hints::HintStore;
 use crate::node::Node;
 use crate::pages::Pages;
-use crate::replica::disk;
+use crate::replica::{Replica, disk};
 use crate::rows::{self, KIND_HINT};
 use crate::serve::refused;
 use gramme_core::closed::Closed;
@@ -23,13 +23,7 @@ use std::time::Duration;
 /// Who lives here, what was durably seen of these incarnations, and how others have ended.
 pub(crate) async fn survey<E: Env>(node: &Node<E>, partition: PartitionId, about: &[Incarnation]) -> Body {
     let Some(ends) = node.0.ends.get(&partition) else { return refused(Reason::Unsuitable) };
-    let (home, live, all) = here(node, partition);
-    let mut seen = Seen::new();
-    for &incarnation in about {
-        if let Some(row) = all.row(incarnation) {
-            seen.set_row(incarnation, row.clone());
-        }
-    }
+    let (home, live, seen) = here(node, partition, about);
     let ends = ends.closed().clone();
     match node.0.store.wait_all().await {
         Ok(()) => Body::SurveyReply { home, live, seen, ends },
@@ -45,7 +39,7 @@ pub(crate) async fn freeze<E: Env>(
     set: &SeenRow,
 ) -> Body {
     let Some(ends) = node.0.ends.get(&partition) else { return refused(Reason::Unsuitable) };
-    let (home, live, seen) = here(node, partition);
+    let (home, live, seen) = here(node, partition, &[incarnation]);
     let row = seen.row(incarnation).cloned().unwrap_or_default();
     let proves = home.is_none_or(|life| life.standing == Standing::Continuous);
     // A home whose row is near its bound may have forgotten what it has seen above the holes.
@@ -53,22 +47,23 @@ pub(crate) async fn freeze<E: Env>(
     if live == Some(incarnation) || !proves || !knows {
         return refused(Reason::Unsuitable);
     }
+    // What memory knows and a full disk refuses would never be written.
+    if let Err(cause) = node.0.store.check() {
+        return refused(disk(cause));
+    }
     let promise = ends.freeze(incarnation, set, &row);
     let frozen = promise.is_some();
-    if let Some(promise) = promise {
-        let kept = match node.0.store.append_plain([promise]) {
-            Ok(batch) => node.0.store.wait(batch).await,
-            Err(cause) => Err(cause),
-        };
-        if let Err(cause) = kept {
-            return refused(disk(cause));
-        }
-    }
     let mut all = row;
-    if let Some(end) = ends.closed().end(incarnation) {
-        all.join(&end.set);
+    all.join(&ends.closed().end(incarnation).map(|end| end.set.clone()).unwrap_or_default());
+    // A refusal lasts as well: whoever leads will never again propose less than what it names.
+    let kept = match promise.map(|promise| node.0.store.append_plain([promise])) {
+        Some(Err(cause)) => Err(cause),
+        _ => node.0.store.wait_all().await,
+    };
+    match kept {
+        Ok(()) => Body::FreezeReply { frozen, seen: all },
+        Err(cause) => refused(disk(cause)),
     }
-    Body::FreezeReply { frozen, seen: all }
 }
 
 /// Somebody says that these sets are final.
@@ -88,7 +83,7 @@ fn learn<E: Env>(
     set: &SeenRow,
 ) -> Result<(), EngineError> {
     let Some(ends) = node.0.ends.get(&partition) else { return Ok(()) };
-    let (home, live, seen) = here(node, partition);
+    let (home, live, seen) = here(node, partition, &[incarnation]);
     if live == Some(incarnation) {
         return Ok(());
     }
@@ -101,7 +96,6 @@ fn learn<E: Env>(
         if let Some(replica) = node.home(partition).filter(|_| home.is_some() && is_new) {
             replica.mistrust(0)?;
         } else if let Some(store) = node.0.hints.get(partition) {
-            void.into_iter().for_each(|run| store.replica().seen.borrow_mut().remove(run));
             drop_void_hints(node, partition, &store);
         }
     }
@@ -119,17 +113,30 @@ fn drop_void_hints<E: Env>(node: &Node<E>, partition: PartitionId, store: &Rc<Hi
     });
 }
 
+/// Removes every hint that bears a void dot, and what the store has seen through them alone: it claims what its
+/// rows show, as after a start, or homes would take for seen what only the removed rows could have told them.
 async fn drop_all_void<E: Env>(
     node: &Node<E>,
     partition: PartitionId,
     store: &HintStore<E>,
 ) -> Result<(), EngineError> {
-    let mut pages = Pages::of(rows::row(partition.0, KIND_HINT, &[]), 256, 1 << 20);
-    while let Some(page) = pages.next(|scan| node.0.env.engine().scan(scan)).await? {
-        for (row, _) in &page.rows {
-            let _lock = node.0.store.lock(row).await;
-            let local = node.0.store.latest(row).await?;
-            store.replica().rid_of_void(row, local).await?;
+    let replica = store.replica();
+    for _ in 0..VOID_LOOKS_MAX {
+        let before = store.held().changes;
+        let mut pages = Pages::of(rows::row(partition.0, KIND_HINT, &[]), 256, 1 << 20);
+        let mut shown = Seen::new();
+        node.0.store.wait_all().await?;
+        while let Some(page) = pages.next(|scan| node.0.env.engine().scan(scan)).await? {
+            for (row, _) in &page.rows {
+                let _lock = node.0.store.lock(row).await;
+                let local = node.0.store.latest(row).await?;
+                let left = replica.rid_of_void(row, local).await?;
+                left.record.siblings().iter().for_each(|s| _ = shown.add(s.dot));
+            }
+        }
+        if store.held().changes == before {
+            *replica.seen.borrow_mut() = shown;
+            return Ok(());
         }
     }
     Ok(())
@@ -161,17 +168,34 @@ pub(crate) fn teach<E: Env>(node: &Node<E>, peer: NodeId, partition: PartitionId
     }
 }
 
-/// Who speaks for a partition here, which incarnation lives here, and what it has seen.
-fn here<E: Env>(node: &Node<E>, partition: PartitionId) -> (Option<Life>, Option<Incarnation>, Seen) {
+/// Who speaks for a partition here, which incarnation lives here, and what it has seen of these.
+fn here<E: Env>(
+    node: &Node<E>,
+    partition: PartitionId,
+    about: &[Incarnation],
+) -> (Option<Life>, Option<Incarnation>, Seen) {
+    let seen_by = |replica: &Replica<E>| {
+        let mut seen = Seen::new();
+        for &incarnation in about {
+            if let Some(row) = replica.seen().row(incarnation) {
+                seen.set_row(incarnation, row.clone());
+            }
+        }
+        seen
+    };
     if let Some(replica) = node.home(partition) {
         let life = Life { standing: node.standing_of(replica), ..node.life_of(replica) };
-        return (Some(life), Some(replica.incarnation.get()), replica.seen().clone());
+        return (Some(life), Some(replica.incarnation.get()), seen_by(replica));
     }
     match node.0.hints.get(partition) {
         Some(store) => {
             let replica = store.replica();
-            (None, Some(replica.incarnation.get()), replica.seen().clone())
+            (None, Some(replica.incarnation.get()), seen_by(replica))
         }
         None => (None, None, Seen::new()),
     }
 }
+
+/// How often a hint store is gone through for what is void, while hints come in, before that is left to the next who
+/// notices it.
+const VOID_LOOKS_MAX: usize = 8;

@@ -15,8 +15,7 @@
 //! Invariant: a seen clock grows by what a session showed only when all of it is durable here. A session that
 //! breaks leaves records, and no claim.
 //!
-//! What this cannot show: removals that bear no dot ([`gramme_core::Record::collapse_retries`]), and records that a disk
-//! lost silently after they were seen. Comparing contents finds those.
+//! What this cannot show: records that a disk lost silently after they were seen. Comparing contents finds those.
 
 mod ask;
 mod compare;

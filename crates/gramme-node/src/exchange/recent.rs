@@ -1,7 +1,7 @@
 //! Which key a recent dot belongs to: a pull session that lacks only recent dots reads their keys and not the
 //! whole partition (correctness.md 4: the dot index).
 //!
-//! Invariant: a dot that is here was a sibling of this row. What is not here may be anywhere: the oldest are
+//! Invariant: a dot that is here is an event of this row. What is not here may be anywhere: the oldest are
 //! forgotten, and a session that lacks one of those reads everything.
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ pub(crate) struct Recent {
 }
 
 impl Recent {
-    /// A sibling of this row was written or merged.
+    /// An event of this row was minted, or a sibling of it merged.
     pub(crate) fn note(&mut self, dot: Dot, row: &Bytes) {
         if self.rows.insert(dot, row.clone()).is_none() {
             self.order.push_back(dot);

@@ -187,3 +187,29 @@ fn a_home_that_holds_what_is_void_has_lost_its_promise_and_is_refilled() {
     assert_eq!(values_of(&story.shows("k").1), ["real"]);
     assert_eq!(story.world.probed(Probe::VoidDropped), 1);
 }
+
+#[test]
+fn a_hint_store_that_gives_up_what_is_void_claims_no_more_than_its_hints_show() {
+    let story = Story::at_fallback();
+    let hint = |name: &str, record: &gramme_core::Record| Body::Merge {
+        key: key(name),
+        record: gramme_core::codec::encode_record(record),
+        hint_for: Some(story.list[2]),
+        stamp: gramme_core::Frontier::none(),
+        buffered: false,
+    };
+    let both = foreign(DEAD.0, 1, "void").join(&foreign(77, 1, "beside it"));
+    story.peer_says(story.list[1], 5, 500_000, hint("k", &both));
+    story.peer_says(story.list[1], 6, 500_000, hint("other", &foreign(78, 1, "v")));
+    let mut ends = Closed::new();
+    ends.set(DEAD, End { set: only(2), closed: true });
+    story.peer_says(story.list[1], 7, 0, Body::Ends { ends });
+    story.heard();
+    assert_eq!(story.world.probed(Probe::VoidDropped), 1);
+    let about = vec![DEAD, Incarnation(77), Incarnation(78)];
+    story.peer_says(story.list[1], 8, 500_000, Body::Survey { about });
+    let said = story.heard().remove(0);
+    let Body::SurveyReply { home: None, seen, .. } = said.body else { panic!("{said:?}") };
+    let rows: Vec<Incarnation> = seen.rows().map(|(incarnation, _)| incarnation).collect();
+    assert_eq!(rows, [Incarnation(78)], "nobody can learn from it what stood beside the void write");
+}

@@ -19,8 +19,7 @@ pub(super) fn settle_and_check(world: &mut World<'_>, silent_loss: bool) -> Resu
     if HOMES.iter().any(|&at| world.nodes[at].live.is_joining()) {
         return Ok(()); // A home that lost its content found no healthy one to pull from.
     }
-    // What one home has forgotten of overwritten writes, and another not, is no event that a pull session carries.
-    if !silent_loss && !world.forgets {
+    if !silent_loss {
         (0..KEYS).try_for_each(|key| same_values(world, key))?;
     }
     // What is left to an audit are tombstones beside values, which one home let go before the value came.

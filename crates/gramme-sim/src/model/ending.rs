@@ -6,7 +6,7 @@ use gramme_core::closed::{self, Closed, End, agreed, union};
 use gramme_core::planted::{self, Bug};
 use gramme_core::reclaim::{reclaimable, stable, strip};
 use gramme_core::seen::SeenRow;
-use gramme_core::{Frontier, Incarnation, Record};
+use gramme_core::{Frontier, Incarnation, Record, Seen};
 use std::rc::Rc;
 
 /// A close under way: who, as bits, has frozen the incarnation at this set.
@@ -141,6 +141,12 @@ impl World<'_> {
         if !void.is_empty() {
             self.tell(|| format!("node {at} gives up its records of {void:?}"));
             self.renew(at);
+            let live = &mut self.nodes[at].live;
+            let left = live.records.iter().flat_map(|record| record.siblings());
+            live.seen = Rc::new(left.fold(Seen::new(), |mut seen, sibling| {
+                seen.add(sibling.dot);
+                seen
+            }));
         }
         let live = &mut self.nodes[at].live;
         if !void.is_empty() && at != FALLBACK {

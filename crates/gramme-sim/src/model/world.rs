@@ -10,7 +10,6 @@ pub(super) use parts::{Held, Message, Node, Past, Session, Store, Write};
 use super::{Promise, Tally};
 use crate::rng::Rng;
 use gramme_core::closed::{self, Closed};
-use gramme_core::limits::SPENT_MAX;
 use gramme_core::planted::{self, Bug};
 use gramme_core::reclaim::{Arrival, Reply, admit, fill, is_amnesia, purge};
 use gramme_core::record::checksum;
@@ -38,8 +37,6 @@ pub(super) struct World<'a> {
     pub(super) tally: Tally,
     /// Half of the walks have clients that send writes again, however late.
     pub(super) clients_retry: bool,
-    /// Whether some record has remembered as many overwritten writes as it may, and forgotten others.
-    pub(super) forgets: bool,
     /// Most walks reclaim.
     pub(super) reclaims: bool,
     pub(super) broken: Option<(Promise, String)>,
@@ -62,7 +59,6 @@ impl<'a> World<'a> {
             contexts: Vec::new(),
             tally: Tally { runs: 1, ..Tally::default() },
             clients_retry: false,
-            forgets: false,
             reclaims: true,
             broken: None,
             closing: None,
@@ -156,7 +152,6 @@ impl<'a> World<'a> {
         self.nodes[at].live.n = dot.n;
         let mut record = local.put(&context, sibling.clone());
         record.collapse_retries();
-        self.forgets |= record.spent().len() == SPENT_MAX;
         let record = Rc::new(record);
         let live = &mut self.nodes[at].live;
         Rc::make_mut(&mut live.seen).add(dot);
@@ -255,8 +250,12 @@ impl<'a> World<'a> {
         }
         if mine.lacks(&admitted) {
             let mut joined = mine.join(&admitted);
-            joined.collapse_retries();
-            self.forgets |= joined.spent().len() == SPENT_MAX;
+            if joined.collapse_retries() {
+                live.n += 1;
+                let event = Dot::new(live.incarnation, live.n);
+                Rc::make_mut(&mut live.seen).add(event);
+                joined = joined.with_event(event);
+            }
             live.records[key] = Rc::new(joined);
         }
         true
