@@ -78,13 +78,7 @@ impl Closed {
     pub fn digest(&self) -> u64 {
         let mut hash = None;
         for (incarnation, end) in self.ends.iter().filter(|(_, end)| end.closed) {
-            let hash = hash.get_or_insert_with(xxhash_rust::xxh3::Xxh3::new);
-            hash.update(&incarnation.0.to_le_bytes());
-            hash.update(&(end.set.runs().len() as u64).to_le_bytes());
-            for (lo, hi) in end.set.runs() {
-                hash.update(&lo.to_le_bytes());
-                hash.update(&hi.to_le_bytes());
-            }
+            end.set.hash_into(*incarnation, hash.get_or_insert_with(xxhash_rust::xxh3::Xxh3::new));
         }
         hash.map_or(0, |hash| hash.digest())
     }

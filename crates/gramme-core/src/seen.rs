@@ -99,8 +99,8 @@ impl SeenRow {
         self.runs = halves.filter(|run| run.0 < run.1).collect();
     }
 
-    /// The runs of `other` that are not here.
-    fn lacking<'a>(&'a self, other: &'a SeenRow) -> impl Iterator<Item = (u64, u64)> + 'a {
+    /// The runs `(lo, hi]` of `other` that are not here.
+    pub fn lacking<'a>(&'a self, other: &'a SeenRow) -> impl Iterator<Item = (u64, u64)> + 'a {
         other.runs.iter().flat_map(move |&(lo, hi)| {
             let from = self.runs.partition_point(|run| run.1 <= lo);
             let mine = self.runs[from..].iter().copied().take_while(move |run| run.0 < hi);
@@ -111,6 +111,18 @@ impl SeenRow {
                 (gap.0 < gap.1).then_some(gap)
             })
         })
+    }
+}
+
+impl SeenRow {
+    /// Feeds a hash with whose row this is and what it says.
+    pub(crate) fn hash_into(&self, incarnation: Incarnation, hash: &mut xxhash_rust::xxh3::Xxh3) {
+        hash.update(&incarnation.0.to_le_bytes());
+        hash.update(&(self.runs.len() as u64).to_le_bytes());
+        for (lo, hi) in &self.runs {
+            hash.update(&lo.to_le_bytes());
+            hash.update(&hi.to_le_bytes());
+        }
     }
 }
 
@@ -166,14 +178,6 @@ impl Seen {
         Frontier::from_bases(self.rows.iter().map(|(&incarnation, row)| (incarnation, row.base())))
     }
 
-    /// Whether everything up to these bases was merged.
-    pub fn reaches(&self, bases: &Frontier) -> bool {
-        bases
-            .bases()
-            .iter()
-            .all(|&(incarnation, n)| self.rows.get(&incarnation).is_some_and(|r| r.base() >= n))
-    }
-
     /// Whether nothing was merged.
     pub fn is_empty(&self) -> bool {
         self.rows.values().all(|row| row.runs.is_empty())
@@ -211,12 +215,7 @@ impl Seen {
     pub fn digest(&self) -> u64 {
         let mut hash = xxhash_rust::xxh3::Xxh3::new();
         for (incarnation, row) in self.rows.iter().filter(|(_, row)| !row.runs.is_empty()) {
-            hash.update(&incarnation.0.to_le_bytes());
-            hash.update(&(row.runs.len() as u64).to_le_bytes());
-            for (lo, hi) in &row.runs {
-                hash.update(&lo.to_le_bytes());
-                hash.update(&hi.to_le_bytes());
-            }
+            row.hash_into(*incarnation, &mut hash);
         }
         hash.digest()
     }
@@ -349,6 +348,5 @@ mod tests {
     fn bases_are_what_is_contiguous_from_the_first() {
         let seen = of(&[(1, &[(0, 5), (7, 9)]), (2, &[(1, 3)])]);
         assert_eq!(seen.bases(), Frontier::from_bases([(Incarnation(1), 5)]));
-        assert!(seen.reaches(&seen.bases()) && !seen.reaches(&Frontier::from_bases([(Incarnation(1), 6)])));
     }
 }

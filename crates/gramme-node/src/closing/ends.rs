@@ -129,11 +129,8 @@ impl Ends {
 
 /// What is seen of an incarnation beyond a set.
 pub(super) fn beyond(seen: &Seen, incarnation: Incarnation, set: &SeenRow) -> Vec<Interval> {
-    let Some(row) = seen.row(incarnation).filter(|row| !set.contains(row)) else { return Vec::new() };
-    let (mut all, mut real) = (Seen::new(), Seen::new());
-    all.set_row(incarnation, row.clone());
-    real.set_row(incarnation, set.clone());
-    real.lacking(&all).collect()
+    let runs = seen.row(incarnation).into_iter().flat_map(|row| set.lacking(row));
+    runs.map(|(lo, hi)| Interval { incarnation, lo, hi }).collect()
 }
 
 impl<E: Env> Replica<E> {
