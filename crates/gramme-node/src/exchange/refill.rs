@@ -8,11 +8,24 @@ use crate::exchange::ask;
 use crate::node::Node;
 use crate::replica::Replica;
 use gramme_core::{NodeId, PartitionId};
+use std::rc::Rc;
 
-/// Asks for what is still missing of all replicas that are being refilled.
+/// Asks for what is still missing of all replicas that are being refilled. One for which nothing is missing is whole,
+/// and has only to say so: a crash may have come before that was durable.
 pub(crate) fn continue_all<E: Env>(node: &Node<E>) {
     for (&partition, replica) in &node.0.homes {
-        for home in replica.awaited(&node.co_homes(partition)) {
+        let co_homes = node.co_homes(partition);
+        let awaited = replica.awaited(&co_homes);
+        if replica.is_unproven()
+            && awaited.is_empty()
+            && let Some(&last) = co_homes.last()
+        {
+            let (node, replica) = (node.clone(), Rc::clone(replica));
+            node.0.env.clone().spawn("end a refill", async move {
+                was_filled(&node, &replica, partition, last).await;
+            });
+        }
+        for home in awaited {
             if node.0.detector.borrow().is_connected(home) {
                 ask::want(node, partition, home);
             }
