@@ -6,7 +6,8 @@
 //! answers), [`bucket`] (what a bucket wants), [`admission`] (how much background work there may be), and
 //! [`codec`] (how values become bytes).
 //!
-//! After those: [`reclaim`] and [`closed`] (how tombstones go, and what may not come back).
+//! After those: [`reclaim`] and [`closed`] (how tombstones go, and what may not come back); [`paxos`] (which
+//! layout comes next).
 //!
 //! The crate knows no clock, socket, file, thread or randomness: it is `no_std` with `alloc`, so the
 //! compiler holds it to that. What it needs of the world arrives as an argument.
@@ -31,6 +32,7 @@ pub mod layout;
 pub mod limits;
 pub mod merkle;
 pub mod outcome;
+pub mod paxos;
 pub mod planted;
 pub mod quorum;
 pub mod reclaim;

@@ -77,6 +77,8 @@ pub const PARTITIONS_MAX: usize = 4096;
 pub const PARTITIONS_DEFAULT: usize = 256;
 /// Members of a cluster (the paper, 6.6: a couple of hundred, full membership everywhere).
 pub const MEMBERS_MAX: usize = 256;
+/// An encoded layout: its slots take at most two bytes each, its members some hundred.
+pub const LAYOUT_BYTES_MAX: usize = 256 << 10;
 /// Copies of a partition.
 pub const N_MAX: usize = 7;
 /// Buckets with settings of their own.

@@ -110,6 +110,20 @@ pub enum Bug {
     ConditionLocal,
     /// An incarnation is closed although the last home has not frozen it.
     CloseWithoutLastHome,
+    /// An acceptor hears ballots lower than the one that it has promised.
+    PromiseForgotten,
+    /// A proposer asks for its own proposal whatever the members have accepted.
+    AcceptedIgnored,
+    /// Of what the members have accepted, a proposer takes up the proposal of the lowest ballot.
+    LowestAccepted,
+    /// A proposer counts a majority of those who answered, not of the members.
+    MajorityOfAnswers,
+    /// An acceptor answers for a decree that it knows to be settled.
+    SettledReopened,
+    /// A proposer's ballots are those of the one before it at the same node.
+    BallotReused,
+    /// An acceptor answers before its state is durable.
+    AcceptorAnswersBeforeSync,
 }
 
 /// Every planted fault, for the budget tables of the simulator.
@@ -166,6 +180,13 @@ pub const ALL: &[Bug] = &[
     Bug::BufferedHint,
     Bug::ConditionLocal,
     Bug::CloseWithoutLastHome,
+    Bug::PromiseForgotten,
+    Bug::AcceptedIgnored,
+    Bug::LowestAccepted,
+    Bug::MajorityOfAnswers,
+    Bug::SettledReopened,
+    Bug::BallotReused,
+    Bug::AcceptorAnswersBeforeSync,
 ];
 
 #[cfg(feature = "planted")]

@@ -10,10 +10,11 @@ use bytes::Bytes;
 use common::{dot, joined, key};
 use gramme_core::bucket::{BucketFact, BucketSettings, Level, Mode, read_bucket_fact, write_bucket_fact};
 use gramme_core::codec::{BadBytes, Reader, Writer, decode_record, encode_record};
+use gramme_core::paxos::{Acceptor, Ballot, Decree, Proposal, Request, Settled};
 use gramme_core::record::{Spent, checksum};
 use gramme_core::{
-    Clock, Content, Context, Incarnation, Layout, Member, NodeId, PartitionId, Record, RequestId, Sibling,
-    Stamp,
+    Clock, Content, Context, Incarnation, Layout, LayoutHash, Member, NodeId, PartitionId, Record, RequestId,
+    Sibling, Stamp,
 };
 use std::path::PathBuf;
 
@@ -91,6 +92,19 @@ fn layout() -> Layout {
     Layout::first(members, 3, 16).expect("five members keep three copies")
 }
 
+fn acceptor() -> Acceptor {
+    let parent =
+        Settled { decree: Decree { lineage: 1, version: 300 }, hash: LayoutHash(0x0102_0304_0506_0708) };
+    let ballot = Ballot { round: 200, node: NodeId(0x1111_1111_1111_1111), attempt: 0x7777_0000_0000_0001 };
+    let proposal = Proposal { hash: LayoutHash(u128::MAX / 5), bytes: Bytes::from_static(b"a layout") };
+    let mut acceptor = Acceptor::new(parent);
+    let decree = Decree { lineage: 1, version: 301 };
+    acceptor.hear(&Request::Accept { decree, parent: parent.hash, ballot, proposal });
+    let higher = Ballot { round: 201, ..ballot };
+    acceptor.hear(&Request::Prepare { decree, parent: parent.hash, ballot: higher });
+    acceptor
+}
+
 fn context() -> Context {
     Context::of(&record_of_format_1(), Some(NodeId(0x1111_1111_1111_1111)))
 }
@@ -124,6 +138,13 @@ fn golden(name: &str, bytes: &[u8]) -> Vec<u8> {
         std::fs::write(&path, bytes).expect("the golden directory can be written");
     }
     std::fs::read(&path).unwrap_or_else(|e| panic!("golden file {name}: {e}"))
+}
+
+#[test]
+fn the_acceptor_of_format_1_opens_and_is_written_alike() {
+    let bytes = golden("acceptor_v1.bin", &acceptor().encode());
+    assert_eq!(Acceptor::decode(&bytes), Ok(acceptor()));
+    assert_eq!(acceptor().encode(), bytes);
 }
 
 #[test]
