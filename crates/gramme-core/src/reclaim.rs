@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::frontier::Frontier;
 use crate::id::{Dot, Incarnation};
 use crate::planted::{self, Bug};
-use crate::record::{Content, Record};
+use crate::record::{Content, Record, Sibling};
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
@@ -80,8 +80,9 @@ pub enum Arrival<'a> {
 
 /// Parts what repairs or is new from what is late. `frontier` is the receiver's, `stamp` the sender's.
 ///
-/// A stale sibling takes its dot out of the clock that it came with; a state with nothing else is ignored.
-/// So is a record that would be reclaimed here at once.
+/// A stale sibling takes its dot out of the clock that it came with; a state with nothing else is ignored, unless its
+/// clock says that a sibling here was overwritten: then its tombstones stay, to bear that. Ignored is also a
+/// record that would be reclaimed here at once.
 pub fn admit<'a>(local: &Record, incoming: &'a Record, frontier: &Frontier, stamp: &Frontier) -> Arrival<'a> {
     if frontier.is_none() || planted::on(Bug::StaleTaken) {
         return Arrival::Join(Cow::Borrowed(incoming));
@@ -103,11 +104,23 @@ pub fn admit<'a>(local: &Record, incoming: &'a Record, frontier: &Frontier, stam
     let stale: Vec<Dot> = incoming.siblings().iter().map(|s| s.dot).filter(|&dot| is_late(dot)).collect();
     if stale.is_empty() {
         Arrival::Join(Cow::Borrowed(incoming))
-    } else if stale.len() == incoming.siblings().len() {
-        Arrival::Stale
-    } else {
+    } else if stale.len() < incoming.siblings().len() {
         Arrival::Join(Cow::Owned(incoming.without(&stale)))
+    } else {
+        tombstones_with_news(incoming, local.siblings()).map_or(Arrival::Stale, Arrival::Join)
     }
+}
+
+/// A state of which every sibling is late, without its values, if its clock says that one of these siblings was
+/// overwritten and a tombstone is there to bear that. Clocks are true however late they come.
+fn tombstones_with_news<'a>(late: &'a Record, known: &[Sibling]) -> Option<Cow<'a, Record>> {
+    let overwrites = |s: &Sibling| late.sibling(s.dot).is_none() && late.clock.covers(s.dot);
+    let of_values = late.siblings().iter().filter(|s| s.content != Content::Tombstone);
+    let values: Vec<Dot> = of_values.map(|s| s.dot).collect();
+    if values.len() == late.siblings().len() || !known.iter().any(overwrites) {
+        return None;
+    }
+    Some(if values.is_empty() { Cow::Borrowed(late) } else { Cow::Owned(late.without(&values)) })
 }
 
 /// The siblings that a refilling replica gives up once a source that it has pulled everything from does not
@@ -196,7 +209,10 @@ fn what_is_left_of<'a>(reply: &Reply<'a>, replies: &[Reply<'_>]) -> Cow<'a, Reco
     let dead: Vec<Dot> = reply.record.siblings().iter().map(|s| s.dot).filter(|&dot| is_dead(dot)).collect();
     match dead.len() {
         0 => Cow::Borrowed(reply.record),
-        all if all == reply.record.siblings().len() => Cow::Owned(Record::new()),
+        all if all == reply.record.siblings().len() => {
+            let news = |other: &Reply<'_>| tombstones_with_news(reply.record, other.record.siblings());
+            replies.iter().find_map(news).unwrap_or_default()
+        }
         _ => Cow::Owned(reply.record.without(&dead)),
     }
 }

@@ -170,6 +170,34 @@ fn a_tombstone_that_would_go_at_once_is_not_taken_from_anyone() {
 }
 
 #[test]
+fn a_late_tombstone_is_taken_where_it_bears_that_something_here_was_overwritten() {
+    // The delete 1.2 is everywhere, and reclaimed here. Then a twin of what it had overwritten came from a hint
+    // store; another home, which still had the delete, collapsed it and made that its event 5.1.
+    let twin = value_at(9, 1);
+    let collapsed = deleted().join(&Record::from_parts(twin.clock.clone(), vec![], vec![]).expect("a clock"));
+    let collapsed = collapsed.with_event(dot(5, 1));
+    let here = frontier(&[(1, 2)]);
+    let Arrival::Join(taken) = admit(&twin, &collapsed, &here, &Frontier::none()) else {
+        panic!("it is news")
+    };
+    let joined = twin.join(&taken);
+    assert_eq!(joined.siblings(), deleted().siblings(), "the twin is gone");
+    assert!(!reclaimable(&joined, &here) && reclaimable(&joined, &frontier(&[(1, 2), (5, 1), (9, 1)])));
+    assert_eq!(
+        admit(&Record::new(), &collapsed, &here, &Frontier::none()),
+        Arrival::Stale,
+        "here it says nothing"
+    );
+    let value = value_at(1, 2).join(&collapsed.without(&[dot(1, 2)]));
+    assert_eq!(admit(&twin, &value, &here, &Frontier::none()), Arrival::Stale, "no value comes back");
+
+    let behind = Frontier::none();
+    let filled = fill(&[reply(&twin, &here), reply(&collapsed, &behind)]).record;
+    assert!(values(&filled).is_empty(), "and no reader is shown the twin");
+    assert!(is_behind(reply(&twin, &here), &filled), "whoever shows it is told");
+}
+
+#[test]
 fn what_was_reclaimed_is_no_amnesia() {
     let shown = deleted();
     assert!(is_amnesia(&Record::new(), &shown, Incarnation(1), &frontier(&[(1, 1)])));
