@@ -198,6 +198,14 @@ impl Client {
         self.json(&Ask::new(Method::GET, STATUS.to_string())).await
     }
 
+    /// How the cluster is, by one node that has asked all the others, as docs/http.md describes it.
+    pub async fn overview(&self) -> Result<Json, Error> {
+        let mut ask = Ask::new(Method::GET, OVERVIEW.to_string());
+        // The node waits for those that do not answer it.
+        ask.granted = Some(OVERVIEW_TIME);
+        self.json(&ask).await
+    }
+
     /// What every known node says of itself: its address, and its status or why it gave none.
     pub async fn statuses(&self) -> Vec<(String, Result<Json, Error>)> {
         self.everywhere(Ask::new(Method::GET, STATUS.to_string())).await
@@ -306,6 +314,8 @@ pub struct Records {
 
 /// Pages of records may have to be read from disks.
 const COPY_TIME: Duration = Duration::from_secs(5);
+const OVERVIEW_TIME: Duration = Duration::from_secs(3);
+const OVERVIEW: &str = "/v1/cluster/overview";
 const RECORDS: &str = "/v1/cluster/records";
 const KV: &str = "/v1/kv";
 const STATUS: &str = "/v1/cluster/status";

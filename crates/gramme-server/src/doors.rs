@@ -41,6 +41,7 @@ pub(crate) struct Service {
     pub(crate) addresses: Addresses,
     pub(crate) name: String,
     pub(crate) started: Instant,
+    pub(crate) overview: http::Overview,
     /// Connections of both doors.
     clients: [AtomicUsize; 2],
     /// Bytes of request bodies that are being received or worked on.
@@ -70,6 +71,7 @@ impl Service {
             addresses,
             name,
             started: Instant::now(),
+            overview: http::Overview::default(),
             clients: Default::default(),
             body_bytes: AtomicUsize::new(0),
         })

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`settings`] (what an operator decides), [`cluster_file`] and [`identity`] (who this node
 //! is), [`run`] and [`shard`] (the threads and what they own), [`tokio_env`] and [`peers`] (the world as a
-//! shard sees it), [`doors`] (HTTP and RESP), [`metrics`] and [`logs`].
+//! shard sees it), [`doors`] (HTTP and RESP), [`health`] (what is wrong, and what to do), [`metrics`] and [`logs`].
 //!
 //! Invariant: a shard's state is touched by its own thread alone; everything that crosses goes through its
 //! [`mailbox`], in batches.
@@ -10,6 +10,8 @@
 
 pub mod cluster_file;
 mod doors;
+pub mod figures;
+mod health;
 pub mod identity;
 mod inbox;
 pub mod logs;
@@ -21,6 +23,7 @@ pub mod run;
 pub mod settings;
 mod shard;
 mod store;
+mod tally;
 pub mod time;
 mod tls;
 mod tokio_env;

@@ -5,6 +5,7 @@
 //! whoever reads them sums.
 
 use crate::mailbox::Door;
+use crate::tally::Tally;
 use gramme_node::Probe;
 use gramme_node::admission::WORKS;
 use gramme_storage::Stats;
@@ -17,7 +18,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// What a client asked of a door.
@@ -124,6 +125,8 @@ pub(crate) struct Metrics {
     fsync: Histogram,
     stored_bytes: Gauge,
     batches: Gauge,
+    /// One per shard.
+    tallies: Mutex<Vec<Arc<Tally>>>,
 }
 
 #[derive(Clone)]
@@ -268,7 +271,12 @@ impl Metrics {
         let (stored_bytes, batches) = (Gauge::default(), Gauge::default());
         registry.register("stored_bytes", "Bytes that the store keeps", stored_bytes.clone());
         registry.register("store_batches", "Batches made durable since the start", batches.clone());
-        Arc::new(Metrics { registry, families, fsync, stored_bytes, batches })
+        Arc::new(Metrics { registry, families, fsync, stored_bytes, batches, tallies: Mutex::default() })
+    }
+
+    /// What each shard has counted for the status.
+    pub(crate) fn tallies(&self) -> Vec<Arc<Tally>> {
+        self.tallies.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The text of `/metrics`.
@@ -301,6 +309,7 @@ pub(crate) struct ShardMetrics {
     slices: [OnceCell<Counter>; WORKS.len()],
     budget: Gauge,
     buffered: OnceCell<Histogram>,
+    tally: Arc<Tally>,
     pub(crate) dropped: Counter,
     pub(crate) in_flight: Gauge,
     pub(crate) hints: Gauge,
@@ -326,6 +335,8 @@ impl ShardMetrics {
         let families = metrics.families.clone();
         let shard = shard as u32;
         let label = ShardLabel { shard };
+        let tally = Arc::new(Tally::default());
+        metrics.tallies.lock().unwrap_or_else(PoisonError::into_inner).push(tally.clone());
         ShardMetrics {
             shard,
             requests: Default::default(),
@@ -334,6 +345,7 @@ impl ShardMetrics {
             events: RefCell::default(),
             slices: [const { OnceCell::new() }; WORKS.len()],
             buffered: OnceCell::new(),
+            tally,
             budget: families.budget.get_or_create_owned(&label),
             dropped: families.dropped.get_or_create_owned(&label),
             in_flight: families.in_flight.get_or_create_owned(&label),
@@ -358,6 +370,7 @@ impl ShardMetrics {
 
     /// A door has answered.
     pub(crate) fn request(&self, door: Door, op: Op, answer: Answer, took: Duration) {
+        self.tally.request(op, answer, took);
         let (shard, families) = (self.shard, &self.families);
         let (door_word, op_word) = (Word(door.as_str()), Word(op.as_str()));
         self.requests[door as usize][op as usize][answer as usize]
@@ -384,6 +397,7 @@ impl ShardMetrics {
 
     /// A flow of the node says something.
     pub(crate) fn probe(&self, probe: Probe) {
+        self.tally.probe(&probe);
         if let Probe::Coordinated { operation, took, ok } = probe {
             let words = ["get", "put", "list"];
             self.coordinated[operation as usize][usize::from(ok)]

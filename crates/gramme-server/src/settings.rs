@@ -89,6 +89,13 @@ impl Token {
     }
 }
 
+impl Token {
+    /// The secret itself, to be presented to other nodes of the cluster.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
 impl From<&str> for Token {
     fn from(text: &str) -> Token {
         Token(text.to_owned())

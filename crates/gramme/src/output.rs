@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use comfy_table::{Table, presets};
+pub(crate) use gramme_server::figures::{counted, grouped};
 use serde_json::Value as Json;
 use std::io::Write;
 
@@ -50,38 +51,4 @@ pub(crate) fn remark_explanation(via: &gramme_client::Via) {
         via.acks.as_deref().map(|a| format!("; acks {a}")).unwrap_or_default()
     );
     via.explain.iter().for_each(|line| eprintln!("{line}"));
-}
-
-/// A number with thin groups of three, as people read it.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// `1 row`, `2 rows`.
-pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
-    format!("{} {}", grouped(number), if number == 1 { one } else { many })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_grouped_and_counted() {
-        for (number, text) in
-            [(0, "0"), (999, "999"), (1000, "1,000"), (49970, "49,970"), (1234567, "1,234,567")]
-        {
-            assert_eq!(grouped(number), text);
-        }
-        assert_eq!(counted(1, "row", "rows"), "1 row");
-        assert_eq!(counted(2, "row", "rows"), "2 rows");
-    }
 }

@@ -10,14 +10,18 @@ mod cluster;
 mod copies;
 mod kv;
 mod list;
+mod overview;
 mod problem;
 mod repair;
 mod shown;
+mod ui;
 
 use super::{Guest, Service, failure_of};
 use crate::mailbox::Door;
 use crate::metrics::{Answer, Op, ShardMetrics};
 use crate::run::Phase;
+pub(crate) use overview::Overview;
+
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, Response, StatusCode, header};
@@ -54,6 +58,8 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .route("/v1/buckets/{bucket}", get(buckets::get).put(buckets::put))
         .route("/v1/buckets", get(buckets::all))
         .route("/v1/cluster/status", get(cluster::status))
+        .route("/v1/cluster/overview", get(overview::overview))
+        .route("/v1/cluster/ring", get(overview::ring))
         .route("/v1/cluster/records", get(copies::get).post(copies::post))
         .route("/v1/cluster/repair", get(repair::status))
         .route("/v1/cluster/repair/now", post(repair::now))
@@ -62,6 +68,9 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .route("/livez", get(cluster::livez))
         .route("/readyz", get(cluster::readyz))
         .route("/metrics", get(cluster::metrics))
+        .route("/ui", get(ui::page))
+        .route("/ui/", get(ui::to_page))
+        .route("/ui/{file}", get(ui::file))
         .fallback(async || {
             Problem::refused(StatusCode::NOT_FOUND, "unknown_path", "there is nothing at this path: keys are at /v1/kv/BUCKET/KEY, and docs/http.md lists all paths")
         })
@@ -114,7 +123,7 @@ pub(crate) async fn serve(
 /// Whether the client may ask, and asks in words that somebody reads.
 fn admit(service: &Service, request: &Request<Incoming>) -> Result<(), Problem> {
     if let Some(token) = &service.token
-        && !matches!(request.uri().path(), "/livez" | "/readyz")
+        && !is_open(request.uri().path())
     {
         let presented =
             request.headers().get(header::AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes());
@@ -128,6 +137,12 @@ fn admit(service: &Service, request: &Request<Incoming>) -> Result<(), Problem> 
         }
     }
     asked::check_headers(request.headers())
+}
+
+/// Paths for which nobody needs a token: health, and the files of the dashboard, which know nothing of this cluster and
+/// ask for the token themselves.
+fn is_open(path: &str) -> bool {
+    matches!(path, "/livez" | "/readyz" | "/ui") || path.starts_with("/ui/")
 }
 
 fn op_of(method: &Method, path: &str) -> Op {

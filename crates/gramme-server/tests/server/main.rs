@@ -7,5 +7,6 @@ mod life;
 mod peers;
 mod resp;
 mod tls;
+mod ui;
 mod versions;
 mod wire;

@@ -6,6 +6,7 @@ use super::problem::Problem;
 use super::shown;
 use crate::doors::Service;
 use crate::mailbox::Door;
+use crate::tally;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -27,10 +28,15 @@ pub(super) async fn status(
     parts: Parts,
 ) -> Result<Json<Value>, Problem> {
     asked::query(&parts.uri, &[])?;
+    Ok(Json(status_json(&service).await))
+}
+
+/// What this node says of itself and its cluster.
+pub(super) async fn status_json(service: &Service) -> Value {
     let shards = service.statuses().await;
     let layout = service.layout();
     let members: Vec<Value> =
-        layout.members().iter().map(|member| member_json(&service, &shards, member)).collect();
+        layout.members().iter().map(|member| member_json(service, &shards, member)).collect();
     let blocking: BTreeSet<String> = shards
         .iter()
         .flat_map(|shard| &shard.reclaim_blocked_by)
@@ -43,7 +49,8 @@ pub(super) async fn status(
         (identity.trust(), identity.store())
     };
     let continuous = shards.iter().all(|shard| shard.standing == Standing::Continuous);
-    Ok(Json(json!({
+    let tallies = service.metrics.tallies();
+    json!({
         "cluster": service.company.hello.cluster.to_string(),
         "version": env!("CARGO_PKG_VERSION"),
         "layout": {
@@ -73,8 +80,8 @@ pub(super) async fn status(
             "background": background_json(&shards),
             "clients": { "http": service.clients(Door::Http), "resp": service.clients(Door::Resp) },
         },
-        "refilling": refilling_json(&service, &shards),
-        "behind": behind_json(&service, &shards),
+        "refilling": refilling_json(service, &shards),
+        "behind": behind_json(service, &shards),
         "members": members,
         "store": {
             "engine": service.store.name(),
@@ -97,7 +104,9 @@ pub(super) async fn status(
             "different": shards.iter().map(|shard| shard.audits.different).sum::<usize>(),
             "interval_ms": shards.iter().map(|shard| shard.audits.interval_ms).max(),
         },
-    })))
+        "latency": tally::latency_json(&tallies),
+        "conflicts": tally::conflicts_json(&tallies),
+    })
 }
 
 /// Partitions that lost something and are not yet whole, and whose content they still lack.
