@@ -4,7 +4,7 @@
 //! Reading order: [`rng`] and [`log`]; [`executor`], [`timer`] and [`clock`]; [`net`] and [`disk`] (decisions);
 //! [`world`] (the loop); [`env`] and [`engine`] (what a node sees); [`knobs`], [`nemesis`] and [`workload`]
 //! (what is drawn); [`cluster`] and [`client`] (who acts); [`history`], [`evidence`] and [`check`] (who judges,
-//! and who judge real processes as well); [`run`] and [`course`] (one run).
+//! and who judge real processes as well); [`run`] and [`course`] (one run). [`model`] and [`paxos`] try rules alone.
 //!
 //! One seed is one run: the same on every machine, in every process, at one commit. It refuses to simulate
 //! what only real processes show: sockets, file systems, data races.
@@ -33,6 +33,7 @@ pub mod meta;
 pub mod model;
 pub mod nemesis;
 pub mod net;
+pub mod paxos;
 #[cfg(feature = "planted")]
 pub mod planted;
 pub mod regression;

@@ -112,6 +112,8 @@ enum Command {
     },
     /// Walk the versioning rules at random over the production functions.
     Walk(gramme_sim::model::WalkArguments),
+    /// Commit layouts alone: rival proposals, lost messages, crashes.
+    Paxos(gramme_sim::paxos::PaxosArguments),
     /// Plant each deliberate fault in turn: every one must be found within its budget.
     #[cfg(feature = "planted")]
     Planted {
@@ -187,6 +189,7 @@ fn main() -> ExitCode {
         }
         Command::Replay { files, orders, log } => replay(files, orders, log),
         Command::Walk(arguments) => return gramme_sim::model::run_cli(&arguments),
+        Command::Paxos(arguments) => return gramme_sim::paxos::run_cli(&arguments),
         #[cfg(feature = "planted")]
         Command::Planted { bug, budget, first, threads } => {
             gramme_sim::planted::run_all(bug.as_deref(), budget, first, threads)

@@ -58,7 +58,8 @@ pub fn run_cli(arguments: &WalkArguments) -> ExitCode {
     if as_wanted { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn bug_named(name: &str) -> Result<Bug, String> {
+/// The planted fault of this name, where one can be planted.
+pub(crate) fn bug_named(name: &str) -> Result<Bug, String> {
     let bug = ALL.iter().copied().find(|bug| format!("{bug:?}").eq_ignore_ascii_case(name));
     match bug {
         Some(_) if !cfg!(feature = "planted") => {

@@ -18,6 +18,7 @@ mod ending;
 mod step;
 mod world;
 
+pub(crate) use cli::bug_named;
 pub use cli::{WalkArguments, run_cli};
 
 use gramme_core::planted::Bug;
@@ -222,17 +223,17 @@ pub fn drops_its_hint_store_whole() -> bool {
 }
 
 /// The planted fault of the process, taken out again at the end.
-struct Planted;
+pub(crate) struct Planted;
 
 impl Planted {
     #[cfg(feature = "planted")]
-    fn new(bug: Option<Bug>) -> Planted {
+    pub(crate) fn new(bug: Option<Bug>) -> Planted {
         gramme_core::planted::plant(bug);
         Planted
     }
 
     #[cfg(not(feature = "planted"))]
-    fn new(bug: Option<Bug>) -> Planted {
+    pub(crate) fn new(bug: Option<Bug>) -> Planted {
         assert!(bug.is_none(), "build with the feature `planted` to walk with {bug:?}");
         Planted
     }
