@@ -7,7 +7,7 @@
 //! [`codec`] (how values become bytes).
 //!
 //! After those: [`reclaim`] and [`closed`] (how tombstones go, and what may not come back); [`paxos`] (which
-//! layout comes next).
+//! layout comes next) and [`gossip`] (what all nodes come to know alike).
 //!
 //! The crate knows no clock, socket, file, thread or randomness: it is `no_std` with `alloc`, so the
 //! compiler holds it to that. What it needs of the world arrives as an argument.
@@ -26,6 +26,7 @@ pub mod closed;
 pub mod codec;
 pub mod context;
 pub mod frontier;
+pub mod gossip;
 pub mod hlc;
 pub mod id;
 pub mod layout;

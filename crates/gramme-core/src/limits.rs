@@ -79,6 +79,18 @@ pub const PARTITIONS_DEFAULT: usize = 256;
 pub const MEMBERS_MAX: usize = 256;
 /// An encoded layout: its slots take at most two bytes each, its members some hundred.
 pub const LAYOUT_BYTES_MAX: usize = 256 << 10;
+/// Layouts that a node remembers, the latest ones: the history of a ring.
+pub const CHAIN_MAX: usize = 256;
+/// Staged changes of the ring.
+pub const STAGED_MAX: usize = 1024;
+/// The name of one.
+pub const STAGED_KEY_BYTES_MAX: usize = 64;
+/// What one says.
+pub const STAGED_BYTES_MAX: usize = 1024;
+/// What a node says of itself.
+pub const FACT_BYTES_MAX: usize = 1024;
+/// Entries in one message of gossip, in bytes; one always goes.
+pub const GOSSIP_BYTES_MAX: usize = 256 << 10;
 /// Copies of a partition.
 pub const N_MAX: usize = 7;
 /// Buckets with settings of their own.
