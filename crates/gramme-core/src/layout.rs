@@ -1,23 +1,30 @@
 //! Who keeps what: an immutable, numbered assignment of partitions to members. Static membership is layout
-//! version 1; ring changes will append versions (design section 4).
+//! version 1; each later version names the one that it follows by its hash (design section 4).
 //!
 //! Invariant: every partition has N distinct homes in order, then every other member as a fallback in
-//! rendezvous order, other zones first. The same members, N and Q give the same bytes on every node.
+//! rendezvous order, other zones first. The same members, N and Q give the same bytes on every node, and the same
+//! staged changes the same next versions. A node that was once removed is in no later version.
 //!
-//! The homes come from the paper's walk with a bound on each member's share (`placement`).
+//! The first version's homes come from the paper's walk with a bound on each member's share (`placement`), later ones
+//! from what is [`staged`] and the least moves that it takes ([`plan`](mod@plan)).
 //!
 //! A layout refuses to know who is up: an outage never changes membership (ME-1).
 
 use crate::codec::{BadBytes, Reader, Writer, seal, unseal};
 use crate::id::{NodeId, PartitionId};
-use crate::limits::{MEMBERS_MAX, N_MAX, PARTITIONS_MAX};
+use crate::limits::{MEMBERS_MAX, N_MAX, PARTITIONS_MAX, REMOVED_MAX};
 use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 use md5::{Digest, Md5};
 
+mod assign;
+mod flow;
 mod placement;
+pub mod plan;
+pub mod staged;
+mod steps;
 
 /// One node of the cluster, as the layout knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +60,7 @@ pub struct Layout {
     parent: LayoutHash,
     n: usize,
     members: Vec<Member>,
+    removed: BTreeSet<NodeId>,
     /// `n` indices into `members` per partition.
     slots: Vec<u16>,
     /// All members per partition: homes in order, then fallbacks in order.
@@ -80,6 +88,8 @@ pub enum BadLayout {
     Twice(String),
     /// A weight of 0.
     NoWeight(String),
+    /// More nodes were removed than [`REMOVED_MAX`].
+    TooManyRemoved,
 }
 
 impl fmt::Display for BadLayout {
@@ -100,6 +110,12 @@ impl fmt::Display for BadLayout {
             }
             BadLayout::Twice(what) => write!(f, "two members have the same {what}: each needs its own"),
             BadLayout::NoWeight(name) => write!(f, "member {name} has weight 0: use 1 or more"),
+            BadLayout::TooManyRemoved => {
+                write!(
+                    f,
+                    "{REMOVED_MAX} nodes have been removed, as many as are remembered: move to a new cluster"
+                )
+            }
         }
     }
 }
@@ -112,7 +128,24 @@ impl Layout {
         check(&members, n, partitions)?;
         members.sort_by_key(|member| member.id);
         let slots = placement::place(&members, n, partitions);
-        Ok(Layout::assemble(1, LayoutHash::default(), n, members, slots))
+        let frame = Frame { version: 1, parent: LayoutHash::default(), n, members, removed: BTreeSet::new() };
+        Ok(Layout::assemble(frame, slots))
+    }
+
+    /// The version after this one: `homes` are `n` of `members` for each partition, in order of slots. Members of
+    /// this version that are not among them are removed for good.
+    fn next(&self, mut members: Vec<Member>, homes: &[Vec<NodeId>]) -> Result<Layout, BadLayout> {
+        check(&members, self.n, homes.len())?;
+        members.sort_by_key(|member| member.id);
+        let at = |id: &NodeId| members.binary_search_by_key(id, |member| member.id);
+        let gone = self.members.iter().map(|member| member.id).filter(|id| at(id).is_err());
+        let removed: BTreeSet<NodeId> = self.removed.iter().copied().chain(gone).collect();
+        if removed.len() > REMOVED_MAX {
+            return Err(BadLayout::TooManyRemoved);
+        }
+        let slots = homes.iter().flatten().map(|id| at(id).expect("homes are members") as u16).collect();
+        let frame = Frame { version: self.version + 1, parent: self.hash, n: self.n, members, removed };
+        Ok(Layout::assemble(frame, slots))
     }
 
     /// Its number; 1 is the first.
@@ -150,6 +183,11 @@ impl Layout {
         self.members.binary_search_by_key(&id, |member| member.id).ok().map(|at| &self.members[at])
     }
 
+    /// Those who were members of earlier versions and may never be again: others hold what they held, and went on.
+    pub fn removed(&self) -> &BTreeSet<NodeId> {
+        &self.removed
+    }
+
     /// The N homes of a partition, in order.
     pub fn homes(&self, partition: PartitionId) -> &[NodeId] {
         &self.preference_list(partition)[..self.n]
@@ -183,16 +221,23 @@ impl Layout {
     /// The bytes that every node keeps and compares; byte table: `docs/format/layout.md`.
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
-        write_body(&mut w, self.version, self.parent, self.n, &self.members, &self.slots);
+        self.write_body(&mut w);
         seal(&mut w, 0);
         w.into_vec()
     }
 
     /// Reads [`Layout::encode`] back and checks that it is a layout at all.
     pub fn decode(bytes: &[u8]) -> Result<Layout, BadBytes> {
-        let mut r = unseal(bytes, LAYOUT_FORMAT)?;
+        let (mut r, format) = match unseal(bytes, FORMAT_OF_FIRST) {
+            Err(BadBytes::Version(FORMAT_OF_LATER)) => (unseal(bytes, FORMAT_OF_LATER)?, FORMAT_OF_LATER),
+            opened => (opened?, FORMAT_OF_FIRST),
+        };
         let version = r.varint()?;
         let parent = LayoutHash(r.u128()?);
+        let is_first = version == 1 && parent == LayoutHash::default();
+        if version == 0 || is_first != (format == FORMAT_OF_FIRST) {
+            return Err(BadBytes::Malformed);
+        }
         let n = r.count(N_MAX)?;
         let partitions = r.count(PARTITIONS_MAX)?;
         let count = r.count(MEMBERS_MAX)?;
@@ -204,6 +249,10 @@ impl Layout {
         if !members.windows(2).all(|pair| pair[0].id < pair[1].id) {
             return Err(BadBytes::Malformed);
         }
+        let removed = if is_first { BTreeSet::new() } else { read_removed(&mut r)? };
+        if members.iter().any(|member| removed.contains(&member.id)) {
+            return Err(BadBytes::Malformed);
+        }
         let mut slots = Vec::with_capacity(n * partitions);
         for _ in 0..n * partitions {
             slots.push(r.count(count - 1)? as u16);
@@ -213,28 +262,52 @@ impl Layout {
         if !distinct {
             return Err(BadBytes::Malformed);
         }
-        Ok(Layout::assemble(version, parent, n, members, slots))
+        Ok(Layout::assemble(Frame { version, parent, n, members, removed }, slots))
     }
 
-    fn assemble(version: u64, parent: LayoutHash, n: usize, members: Vec<Member>, slots: Vec<u16>) -> Layout {
+    fn assemble(frame: Frame, slots: Vec<u16>) -> Layout {
+        let Frame { version, parent, n, members, removed } = frame;
         let mut preference = Vec::with_capacity(members.len() * slots.len() / n);
         for (partition, homes) in slots.chunks(n).enumerate() {
             preference.extend(homes.iter().map(|&home| members[home as usize].id));
             preference.extend(fallback_order(&members, homes, partition));
         }
+        let hash = LayoutHash::default();
+        let mut layout = Layout { version, parent, n, members, removed, slots, preference, hash };
         let mut w = Writer::new();
-        write_body(&mut w, version, parent, n, &members, &slots);
+        layout.write_body(&mut w);
         let digest: [u8; 16] = Md5::digest(w.as_slice()).into();
-        Layout {
-            version,
-            parent,
-            n,
-            members,
-            slots,
-            preference,
-            hash: LayoutHash(u128::from_be_bytes(digest)),
+        layout.hash = LayoutHash(u128::from_be_bytes(digest));
+        layout
+    }
+
+    fn write_body(&self, w: &mut Writer) {
+        w.u8(if self.version == 1 { FORMAT_OF_FIRST } else { FORMAT_OF_LATER });
+        w.varint(self.version);
+        w.u128(self.parent.0);
+        w.varint(self.n as u64);
+        w.varint(self.partitions() as u64);
+        w.varint(self.members.len() as u64);
+        for member in &self.members {
+            write_member(w, member);
+        }
+        if self.version > 1 {
+            w.varint(self.removed.len() as u64);
+            self.removed.iter().for_each(|id| w.u64(id.0));
+        }
+        for &slot in &self.slots {
+            w.varint(u64::from(slot));
         }
     }
+}
+
+/// A layout but for its slots and what follows from them.
+struct Frame {
+    version: u64,
+    parent: LayoutHash,
+    n: usize,
+    members: Vec<Member>,
+    removed: BTreeSet<NodeId>,
 }
 
 fn check(members: &[Member], n: usize, partitions: usize) -> Result<(), BadLayout> {
@@ -279,23 +352,12 @@ fn rendezvous(node: NodeId, partition: usize) -> u64 {
     xxhash_rust::xxh3::xxh3_64_with_seed(&node.0.to_be_bytes(), partition as u64)
 }
 
-fn write_body(w: &mut Writer, version: u64, parent: LayoutHash, n: usize, members: &[Member], slots: &[u16]) {
-    w.u8(LAYOUT_FORMAT);
-    w.varint(version);
-    w.u128(parent.0);
-    w.varint(n as u64);
-    w.varint((slots.len() / n) as u64);
-    w.varint(members.len() as u64);
-    for m in members {
-        w.u64(m.id.0);
-        for text in [&m.name, &m.address, &m.http, &m.zone] {
-            w.slice(text.as_bytes());
-        }
-        w.varint(u64::from(m.weight));
+fn write_member(w: &mut Writer, m: &Member) {
+    w.u64(m.id.0);
+    for text in [&m.name, &m.address, &m.http, &m.zone] {
+        w.slice(text.as_bytes());
     }
-    for &slot in slots {
-        w.varint(u64::from(slot));
-    }
+    w.varint(u64::from(m.weight));
 }
 
 fn read_member(r: &mut Reader<'_>) -> Result<Member, BadBytes> {
@@ -309,4 +371,20 @@ fn read_member(r: &mut Reader<'_>) -> Result<Member, BadBytes> {
     })
 }
 
-const LAYOUT_FORMAT: u8 = 1;
+fn read_removed(r: &mut Reader<'_>) -> Result<BTreeSet<NodeId>, BadBytes> {
+    let count = r.count(REMOVED_MAX)?;
+    let mut removed = BTreeSet::new();
+    for _ in 0..count {
+        let id = NodeId(r.u64()?);
+        if removed.last().is_some_and(|&last| last >= id) {
+            return Err(BadBytes::Malformed);
+        }
+        removed.insert(id);
+    }
+    Ok(removed)
+}
+
+/// Of layout 1, which has no past.
+const FORMAT_OF_FIRST: u8 = 1;
+/// Of all others: with those who were removed.
+const FORMAT_OF_LATER: u8 = 2;

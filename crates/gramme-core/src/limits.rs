@@ -81,8 +81,9 @@ pub const MEMBERS_MAX: usize = 256;
 pub const LAYOUT_BYTES_MAX: usize = 256 << 10;
 /// Layouts that a node remembers, the latest ones: the history of a ring.
 pub const CHAIN_MAX: usize = 256;
-/// Staged changes of the ring.
-pub const STAGED_MAX: usize = 1024;
+/// Staged changes of the ring, those that were taken back and those that are done included: three of each member, and
+/// some.
+pub const STAGED_MAX: usize = 4 * MEMBERS_MAX;
 /// The name of one.
 pub const STAGED_KEY_BYTES_MAX: usize = 64;
 /// What one says.
@@ -93,6 +94,11 @@ pub const FACT_BYTES_MAX: usize = 1024;
 pub const GOSSIP_BYTES_MAX: usize = 256 << 10;
 /// Copies of a partition.
 pub const N_MAX: usize = 7;
+/// Removed nodes that a layout remembers, so that none comes back with what it held: one a day for 44 years. The
+/// layout takes 8 bytes for each.
+pub const REMOVED_MAX: usize = 16 << 10;
+/// A staged member's name, zone, or one of its addresses.
+pub const MEMBER_TEXT_BYTES_MAX: usize = 255;
 /// Buckets with settings of their own.
 pub const BUCKETS_MAX: usize = 1024;
 

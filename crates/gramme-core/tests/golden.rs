@@ -10,6 +10,8 @@ use bytes::Bytes;
 use common::{dot, joined, key};
 use gramme_core::bucket::{BucketFact, BucketSettings, Level, Mode, read_bucket_fact, write_bucket_fact};
 use gramme_core::codec::{BadBytes, Reader, Writer, decode_record, encode_record};
+use gramme_core::layout::plan::plan;
+use gramme_core::layout::staged::{Change, Staged};
 use gramme_core::paxos::{Acceptor, Ballot, Decree, Proposal, Request, Settled};
 use gramme_core::record::{Spent, checksum};
 use gramme_core::{
@@ -73,15 +75,18 @@ fn record_of_format_1() -> Record {
     Record::from_parts(clock, siblings, vec![spent]).expect("sound parts")
 }
 
-fn layout() -> Layout {
-    let member = |id: u64, name: &str, zone: &str, weight| Member {
+fn member(id: u64, name: &str, zone: &str, weight: u32) -> Member {
+    Member {
         id: NodeId(id),
         name: name.into(),
         address: format!("{name}.example:7402"),
         http: format!("{name}.example:7400"),
         zone: zone.into(),
         weight,
-    };
+    }
+}
+
+fn layout() -> Layout {
     let members = vec![
         member(0x1111_1111_1111_1111, "ada", "north", 2),
         member(0x9999_9999_9999_9999, "bob", "north", 1),
@@ -103,6 +108,29 @@ fn acceptor() -> Acceptor {
     let higher = Ballot { round: 201, ..ballot };
     acceptor.hear(&Request::Prepare { decree, parent: parent.hash, ballot: higher });
     acceptor
+}
+
+/// Every change that there is, and one that was taken back.
+fn staged() -> Staged {
+    let mut staged = Staged::new();
+    let mut stage = |node, stamp, change| {
+        let stamp = Stamp(Stamp::from_ms(1_760_000_000_000).0 + stamp);
+        staged.stage(&layout(), NodeId(node), change, stamp, NodeId(7)).expect("a sound change");
+    };
+    stage(0x0000_0000_0000_0007, 1, Change::Weight(9));
+    stage(0x4444_4444_4444_4444, 2, Change::Join(member(0x4444_4444_4444_4444, "fay", "west", 2)));
+    let all = Stamp(Stamp::from_ms(1_760_000_000_000).0 + 3);
+    staged.clear(&layout(), all, NodeId(7)).expect("later than all");
+    let mut stage = |node, stamp, change| {
+        let stamp = Stamp(Stamp::from_ms(1_760_000_000_000).0 + stamp);
+        staged.stage(&layout(), NodeId(node), change, stamp, NodeId(7)).expect("a sound change");
+    };
+    stage(0x4444_4444_4444_4444, 4, Change::Join(member(0x4444_4444_4444_4444, "fay", "west", 2)));
+    stage(0x9999_9999_9999_9999, 5, Change::Leave);
+    stage(0x3333_3333_3333_3333, 6, Change::Replace(member(0x5555_5555_5555_5555, "gus", "south", 1)));
+    stage(0x1111_1111_1111_1111, 7, Change::Weight(300));
+    stage(0xffff_ffff_ffff_fffe, 8, Change::Zone("est".into()));
+    staged
 }
 
 fn context() -> Context {
@@ -193,6 +221,32 @@ fn the_layout_of_format_1_opens_and_is_written_alike() {
 }
 
 #[test]
+fn the_staged_changes_of_format_1_open_and_are_written_alike() {
+    let bytes = golden("staged_v1.bin", &staged().encode());
+    assert_eq!(Staged::decode(&bytes), Ok(staged()));
+    assert_eq!(staged().encode(), bytes);
+}
+
+#[test]
+fn the_layout_of_format_2_opens_and_is_planned_alike() {
+    let plan = plan(&layout(), &staged()).expect("a plan");
+    let bytes = golden("layout_v2.bin", &plan.last().encode());
+    let opened = Layout::decode(&bytes).expect("a golden layout opens");
+    assert_eq!(opened.encode(), bytes);
+    assert_eq!(&opened, plan.last(), "the same changes have the same plan as ever");
+    assert_eq!(opened.hash().to_string(), PLAN_HASH, "nodes of two releases agree on what a plan is called");
+    assert_eq!(
+        opened.removed().iter().map(|id| id.0).collect::<Vec<_>>(),
+        [0x3333_3333_3333_3333, 0x9999_9999_9999_9999]
+    );
+    for bit in 0..bytes.len() * 8 {
+        let mut altered = bytes.clone();
+        altered[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(Layout::decode(&altered), Err(BadBytes::Checksum), "bit {bit}");
+    }
+}
+
+#[test]
 fn the_context_of_format_1_opens_and_is_written_alike() {
     let token = context().to_token(&key("golden"), &SECRET);
     let kept = String::from_utf8(golden("context_v1.txt", token.as_bytes())).expect("text");
@@ -211,3 +265,4 @@ fn the_bucket_fact_of_format_1_opens_and_is_written_alike() {
 }
 
 const LAYOUT_HASH: &str = "b8ec49ffc1d745def64d83390e48650a";
+const PLAN_HASH: &str = "6ed1ee8454e416cc1759e8a336511c54";

@@ -96,7 +96,7 @@ impl Zone {
 }
 
 /// The zone of each member, as a number.
-fn zone_numbers(members: &[Member]) -> Vec<usize> {
+pub(super) fn zone_numbers(members: &[Member]) -> Vec<usize> {
     let mut names: BTreeMap<&str, usize> = members.iter().map(|m| (m.zone.as_str(), 0)).collect();
     for (number, zone) in names.values_mut().enumerate() {
         *zone = number;
@@ -124,13 +124,8 @@ fn weighted_round(members: &[Member], turns: usize) -> Vec<usize> {
 /// How many slots each member fills: its fair share, up or down to a whole number, so that the members of a
 /// zone fill what the zone does.
 fn shares(members: &[Member], zone_of: &[usize], n: usize, partitions: usize) -> Vec<usize> {
-    let weights: Vec<u64> = members.iter().map(|m| u64::from(m.weight)).collect();
     let zones = members_by_zone(zone_of);
-    let fair = if zones.len() < n {
-        fair_in_every_zone(&weights, &zones, n, partitions)
-    } else {
-        fair_in_distinct_zones(&weights, &zones, n, partitions)
-    };
+    let fair = fair_shares(members, zone_of, n, partitions);
     let zone_fair: Vec<Fixed> = zones.iter().map(|ms| ms.iter().map(|&m| fair[m]).sum()).collect();
     let mut slots = alloc::vec![0; members.len()];
     for (ms, total) in zones.iter().zip(round(&zone_fair, n * partitions)) {
@@ -142,7 +137,27 @@ fn shares(members: &[Member], zone_of: &[usize], n: usize, partitions: usize) ->
     slots
 }
 
-fn members_by_zone(zone_of: &[usize]) -> Vec<Vec<usize>> {
+/// What each member's weight earns it, as far as distinct members and zones allow.
+pub(super) fn fair_shares(members: &[Member], zone_of: &[usize], n: usize, partitions: usize) -> Vec<Fixed> {
+    let weights: Vec<u64> = members.iter().map(|m| u64::from(m.weight)).collect();
+    let zones = members_by_zone(zone_of);
+    if zones.len() < n {
+        fair_in_every_zone(&weights, &zones, n, partitions)
+    } else {
+        fair_in_distinct_zones(&weights, &zones, n, partitions)
+    }
+}
+
+/// The whole numbers of slots next to a share, below and above; the same one twice if the share is whole, as far as
+/// rounding lets one see.
+pub(super) fn whole_bounds(share: Fixed) -> (usize, usize) {
+    (
+        ((share + ROUNDING) >> FRACTION_BITS) as usize,
+        ((share + fixed(1) - 1 - ROUNDING) >> FRACTION_BITS) as usize,
+    )
+}
+
+pub(super) fn members_by_zone(zone_of: &[usize]) -> Vec<Vec<usize>> {
     let mut zones: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (member, &zone) in zone_of.iter().enumerate() {
         zones.entry(zone).or_default().push(member);
@@ -217,14 +232,16 @@ fn round(fair: &[Fixed], total: usize) -> Vec<usize> {
 }
 
 /// Slots in units of 2^-32: exact to far less than one slot, and the same on every machine.
-type Fixed = u64;
+pub(super) type Fixed = u64;
 
 const FRACTION_BITS: u32 = 32;
+/// Far more than what all divisions of a plan cut off, far less than a slot.
+const ROUNDING: Fixed = 1 << 12;
 
-fn fixed(slots: usize) -> Fixed {
+pub(super) fn fixed(slots: usize) -> Fixed {
     (slots as u64) << FRACTION_BITS
 }
 
-fn portion(of: Fixed, weight: u64, total: u64) -> Fixed {
+pub(super) fn portion(of: Fixed, weight: u64, total: u64) -> Fixed {
     (u128::from(of) * u128::from(weight) / u128::from(total.max(1))) as u64
 }
