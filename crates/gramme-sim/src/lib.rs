@@ -4,7 +4,8 @@
 //! Reading order: [`rng`] and [`log`]; [`executor`], [`timer`] and [`clock`]; [`net`] and [`disk`] (decisions);
 //! [`world`] (the loop); [`env`] and [`engine`] (what a node sees); [`knobs`], [`nemesis`] and [`workload`]
 //! (what is drawn); [`cluster`] and [`client`] (who acts); [`history`], [`evidence`] and [`check`] (who judges,
-//! and who judge real processes as well); [`run`] and [`course`] (one run). [`model`] and [`paxos`] try rules alone.
+//! and who judge real processes as well); [`run`] and [`course`] (one run). [`model`] and [`paxos`] try rules alone;
+//! [`placement`] is Figure 8 of the paper.
 //!
 //! One seed is one run: the same on every machine, in every process, at one commit. It refuses to simulate
 //! what only real processes show: sockets, file systems, data races.
@@ -34,6 +35,7 @@ pub mod model;
 pub mod nemesis;
 pub mod net;
 pub mod paxos;
+pub mod placement;
 #[cfg(feature = "planted")]
 pub mod planted;
 pub mod regression;

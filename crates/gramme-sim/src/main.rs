@@ -11,9 +11,9 @@ use gramme_sim::log::Trace;
 use gramme_sim::regression::{self, Regression};
 use gramme_sim::run::Plan;
 use gramme_sim::scenarios::{self, Scenario};
-use gramme_sim::{meta, shrink};
+use gramme_sim::{meta, placement, shrink};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -114,6 +114,21 @@ enum Command {
     Walk(gramme_sim::model::WalkArguments),
     /// Commit layouts alone: rival proposals, lost messages, crashes.
     Paxos(gramme_sim::paxos::PaxosArguments),
+    /// Figure 8 of the paper again: how evenly three ways of placing keys load nodes, and how Gramme does.
+    Placement {
+        /// Runs of each point; a quarter of them from 4,000 units on.
+        #[arg(long, default_value_t = 200)]
+        runs: usize,
+        /// The seed.
+        #[arg(long, default_value_t = 0)]
+        first: u64,
+        /// Say it as one JSON object.
+        #[arg(long)]
+        json: bool,
+        /// Draw it as well, as SVG, into this file.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
     /// Plant each deliberate fault in turn: every one must be found within its budget.
     #[cfg(feature = "planted")]
     Planted {
@@ -190,12 +205,36 @@ fn main() -> ExitCode {
         Command::Replay { files, orders, log } => replay(files, orders, log),
         Command::Walk(arguments) => return gramme_sim::model::run_cli(&arguments),
         Command::Paxos(arguments) => return gramme_sim::paxos::run_cli(&arguments),
+        Command::Placement { runs, first, json, out } => {
+            show_placement(&placement::figure(first, runs), json, out.as_deref())
+        }
         #[cfg(feature = "planted")]
         Command::Planted { bug, budget, first, threads } => {
             gramme_sim::planted::run_all(bug.as_deref(), budget, first, threads)
         }
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Says how the points lie to the paper's figure; good if all its strategies come out as there.
+fn show_placement(points: &[placement::Point], json: bool, out: Option<&Path>) -> bool {
+    if json {
+        println!("{}", placement::as_json(points));
+    } else {
+        print!("{}", placement::table(points));
+    }
+    if let Some(path) = out
+        && let Err(error) = std::fs::write(path, placement::svg(points))
+    {
+        eprintln!("{} cannot be written: {error}", path.display());
+        return false;
+    }
+    let off = placement::off(points);
+    for (strategy, metadata) in &off {
+        let tolerance = placement::TOLERANCE;
+        eprintln!("strategy {strategy} at {metadata} is more than {tolerance} off the paper's figure");
+    }
+    off.is_empty()
 }
 
 fn run_many(run: &Run) -> bool {
