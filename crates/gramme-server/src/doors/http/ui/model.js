@@ -69,9 +69,11 @@ export function unseen(node) {
   return behind && behind.reduce((sum, lag) => sum + lag.unseen, 0);
 }
 
-/** All problems of an overview, with the names of their nodes. */
+/** All problems of an overview, with the names of their nodes; those of nodes that do not serve come first. */
 export function problems(overview) {
-  return overview.nodes.flatMap((node) => node.problems.map((problem) => ({ node: node.name, ...problem })));
+  const rank = { red: 0, yellow: 1, green: 2 };
+  const worst = [...overview.nodes].sort((a, b) => rank[a.colour] - rank[b.colour]);
+  return worst.flatMap((node) => node.problems.map((problem) => ({ node: node.name, ...problem })));
 }
 
 const sum = (nodes, path) => nodes.reduce((total, node) => total + (at(node, path) || 0), 0);

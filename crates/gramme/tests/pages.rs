@@ -1,0 +1,55 @@
+//! The dashboard of a real cluster, in a real browser, if this machine has one that can be run without a screen.
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod local;
+
+use local::Local;
+use std::process::{Command, Stdio};
+
+/// What a person sees once the page has asked its node: the document, after its scripts have run for some seconds.
+fn look(browser: &str, url: &str) -> String {
+    let profile = tempfile::tempdir().unwrap();
+    let output = Command::new(browser)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
+        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        .arg(format!("--user-data-dir={}", profile.path().display()))
+        .args(["--virtual-time-budget=8000", "--dump-dom", url])
+        .stderr(Stdio::null())
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn browser() -> Option<&'static str> {
+    ["chromium", "google-chrome", "chromium-browser"].into_iter().find(|name| {
+        let asked = Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        asked.is_ok_and(|status| status.success())
+    })
+}
+
+#[test]
+fn a_person_sees_the_ring_the_nodes_and_what_is_wrong() {
+    let Some(browser) = browser() else {
+        println!("skipped: no chromium or google-chrome is installed");
+        return;
+    };
+    let cluster = Local::start(3);
+    cluster.ok(0, &["put", "carts", "ann", "apples"], b"");
+    let page = format!("{}/ui", cluster.url(0));
+    let well = look(browser, &page);
+    assert!(well.contains("3 of 3 nodes up"), "{well}");
+    assert_eq!(well.matches("data-name=\"").count(), 3, "each node has its share of the ring: {well}");
+    assert!(well.contains("Nothing wants anybody to look."), "{well}");
+
+    cluster.order(&["kill", "2"]);
+    let mut hurt = look(browser, &page);
+    // It takes the others a moment to see that it is down.
+    for _ in 0..10 {
+        if hurt.contains(">down<") {
+            break;
+        }
+        hurt = look(browser, &page);
+    }
+    assert!(hurt.contains(">down<") && hurt.contains("data-level=\"degraded\""), "{hurt}");
+    assert!(hurt.contains("start it again"), "the problem says what to do: {hurt}");
+}
