@@ -12,7 +12,7 @@
 
 use crate::codec::{BadBytes, Reader, Writer, seal, unseal};
 use crate::id::{NodeId, PartitionId};
-use crate::limits::{MEMBERS_MAX, N_MAX, PARTITIONS_MAX, REMOVED_MAX};
+use crate::limits::{LAYOUT_BYTES_MAX, MEMBERS_MAX, N_MAX, PARTITIONS_MAX, REMOVED_MAX};
 use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -90,6 +90,8 @@ pub enum BadLayout {
     NoWeight(String),
     /// More nodes were removed than [`REMOVED_MAX`].
     TooManyRemoved,
+    /// Its bytes are more than [`LAYOUT_BYTES_MAX`]; says how many.
+    TooLarge(usize),
 }
 
 impl fmt::Display for BadLayout {
@@ -116,6 +118,10 @@ impl fmt::Display for BadLayout {
                     "{REMOVED_MAX} nodes have been removed, as many as are remembered: move to a new cluster"
                 )
             }
+            BadLayout::TooLarge(bytes) => write!(
+                f,
+                "the layout would take {bytes} bytes, and {LAYOUT_BYTES_MAX} are allowed: use shorter names, addresses and zones"
+            ),
         }
     }
 }
@@ -145,7 +151,9 @@ impl Layout {
         }
         let slots = homes.iter().flatten().map(|id| at(id).expect("homes are members") as u16).collect();
         let frame = Frame { version: self.version + 1, parent: self.hash, n: self.n, members, removed };
-        Ok(Layout::assemble(frame, slots))
+        let next = Layout::assemble(frame, slots);
+        let bytes = next.encode().len();
+        if bytes > LAYOUT_BYTES_MAX { Err(BadLayout::TooLarge(bytes)) } else { Ok(next) }
     }
 
     /// Its number; 1 is the first.

@@ -94,11 +94,19 @@ pub const FACT_BYTES_MAX: usize = 1024;
 pub const GOSSIP_BYTES_MAX: usize = 256 << 10;
 /// Copies of a partition.
 pub const N_MAX: usize = 7;
-/// Removed nodes that a layout remembers, so that none comes back with what it held: one a day for 44 years. The
+/// Removed nodes that a layout remembers, so that none comes back with what it held: one a day for 22 years. The
 /// layout takes 8 bytes for each.
-pub const REMOVED_MAX: usize = 16 << 10;
+pub const REMOVED_MAX: usize = 8 << 10;
+const _: () = assert!(
+    LAYOUT_BYTES_MAX > 2 * N_MAX * PARTITIONS_MAX + 8 * REMOVED_MAX + 256 * MEMBERS_MAX,
+    "the largest ring must fit a layout, with a good 256 bytes for each member"
+);
 /// A staged member's name, zone, or one of its addresses.
-pub const MEMBER_TEXT_BYTES_MAX: usize = 255;
+pub const MEMBER_TEXT_BYTES_MAX: usize = 240;
+const _: () = assert!(
+    STAGED_BYTES_MAX > 4 * (MEMBER_TEXT_BYTES_MAX + 2) + 32,
+    "a join must fit what gossip carries of a staged change"
+);
 /// Buckets with settings of their own.
 pub const BUCKETS_MAX: usize = 1024;
 

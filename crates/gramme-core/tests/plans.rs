@@ -229,7 +229,7 @@ fn every_refusal_is_one_sentence_and_changes_nothing() {
             &layout,
             9,
             Change::Join(named(9, "")),
-            "the name of the new member is not valid: use 1 to 255 bytes",
+            "the name of the new member is not valid: use 1 to 240 bytes",
         ),
         (
             &layout,
@@ -283,6 +283,15 @@ fn a_wish_that_is_fulfilled_asks_for_nothing_and_keeps_older_ones_away() {
     assert_eq!(plan(&done, &all), Err(BadPlan::Nothing));
     let late = all.stage(&done, NodeId(1), Change::Weight(9), Stamp(6), NodeId(1));
     assert_eq!(late, Err(BadChange::Late(NodeId(1))));
+}
+
+#[test]
+fn a_layout_that_could_not_be_committed_is_not_planned() {
+    let long = |id| Member { zone: "z".repeat(5000), ..member(id, "", 1) };
+    let crowd = Layout::first((1..=60).map(long).collect(), 3, 4).expect("a layout");
+    let staged = staged(&crowd, [(1, Change::Weight(2))]).expect("sound");
+    let said = plan(&crowd, &staged).expect_err("must be refused").to_string();
+    assert!(said.contains("262144 are allowed: use shorter names, addresses and zones"), "{said}");
 }
 
 #[test]

@@ -120,7 +120,8 @@ pub enum BadPlan {
     Nothing,
     /// What is staged cannot be done.
     Change(BadChange),
-    /// A version on the way cannot be a layout, while members that go still are beside those that come.
+    /// A version of the chain cannot be a layout; while members that go are still beside those that come, there are
+    /// more of them than before or after.
     OnTheWay(BadLayout),
 }
 
@@ -130,10 +131,7 @@ impl fmt::Display for BadPlan {
             BadPlan::Nothing => write!(f, "nothing is staged, and every share is as it should be"),
             BadPlan::Change(bad) => write!(f, "{bad}"),
             BadPlan::OnTheWay(bad) => {
-                write!(
-                    f,
-                    "while members that go are still beside those that come, {bad}; or do it in two plans"
-                )
+                write!(f, "a layout of the plan cannot be: {bad}; a plan of fewer changes may do")
             }
         }
     }
