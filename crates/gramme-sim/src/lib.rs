@@ -4,8 +4,8 @@
 //! Reading order: [`rng`] and [`log`]; [`executor`], [`timer`] and [`clock`]; [`net`] and [`disk`] (decisions);
 //! [`world`] (the loop); [`env`] and [`engine`] (what a node sees); [`knobs`], [`nemesis`] and [`workload`]
 //! (what is drawn); [`cluster`] and [`client`] (who acts); [`history`], [`evidence`] and [`check`] (who judges,
-//! and who judge real processes as well); [`run`] and [`course`] (one run). [`model`] and [`paxos`] try rules alone;
-//! [`placement`] is Figure 8 of the paper.
+//! and who judge real processes as well); [`run`] and [`course`] (one run). [`model`], [`paxos`] and [`gossip`] try
+//! rules alone; [`placement`] is Figure 8 of the paper.
 //!
 //! One seed is one run: the same on every machine, in every process, at one commit. It refuses to simulate
 //! what only real processes show: sockets, file systems, data races.
@@ -25,6 +25,7 @@ pub mod engine;
 pub mod env;
 pub mod evidence;
 pub mod executor;
+pub mod gossip;
 pub mod history;
 pub mod judged;
 pub mod knobs;

@@ -129,6 +129,8 @@ enum Command {
         #[arg(long)]
         out: Option<PathBuf>,
     },
+    /// Measure gossip: how fast a change is known everywhere, what it costs when quiet.
+    Gossip(gramme_sim::gossip::GossipArguments),
     /// Plant each deliberate fault in turn: every one must be found within its budget.
     #[cfg(feature = "planted")]
     Planted {
@@ -204,6 +206,7 @@ fn main() -> ExitCode {
         }
         Command::Replay { files, orders, log } => replay(files, orders, log),
         Command::Walk(arguments) => return gramme_sim::model::run_cli(&arguments),
+        Command::Gossip(arguments) => return gramme_sim::gossip::run_cli(&arguments),
         Command::Paxos(arguments) => return gramme_sim::paxos::run_cli(&arguments),
         Command::Placement { runs, first, json, out } => {
             show_placement(&placement::figure(first, runs), json, out.as_deref())
