@@ -206,9 +206,20 @@ impl Client {
         self.json(&ask).await
     }
 
+    /// The same of this one of [`Client::nodes`] and of no other.
+    pub async fn status_of(&self, node: &str) -> Result<Json, Error> {
+        let ask = Ask::new(Method::GET, STATUS.to_string());
+        json_of(self.exchange.call_at(&base_of(node)?, &ask).await?)
+    }
+
     /// What every known node says of itself: its address, and its status or why it gave none.
     pub async fn statuses(&self) -> Vec<(String, Result<Json, Error>)> {
         self.everywhere(Ask::new(Method::GET, STATUS.to_string())).await
+    }
+
+    /// What every known node's clients asked for lately, by partition, as docs/http.md describes it.
+    pub async fn loads(&self) -> Vec<(String, Result<Json, Error>)> {
+        self.everywhere(Ask::new(Method::GET, LOAD.to_string())).await
     }
 
     /// How every known node's partitions compare with their other homes, as docs/http.md describes it.
@@ -319,6 +330,7 @@ const OVERVIEW: &str = "/v1/cluster/overview";
 const RECORDS: &str = "/v1/cluster/records";
 const KV: &str = "/v1/kv";
 const STATUS: &str = "/v1/cluster/status";
+const LOAD: &str = "/v1/cluster/load";
 const REPAIR: &str = "/v1/cluster/repair";
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ pub(crate) mod http;
 pub(crate) mod resp;
 pub(crate) mod words;
 
+use crate::ground::Ground;
+use crate::load::Load;
 use crate::mailbox::{Door, Shards};
 use crate::metrics::Metrics;
 use crate::peers::Company;
@@ -40,6 +42,8 @@ pub(crate) struct Service {
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) addresses: Addresses,
     pub(crate) name: String,
+    pub(crate) ground: Ground,
+    pub(crate) load: Load,
     pub(crate) started: Instant,
     pub(crate) overview: http::Overview,
     /// Connections of both doors.
@@ -60,7 +64,9 @@ impl Service {
         phase: watch::Receiver<Phase>,
         addresses: Addresses,
         name: String,
+        ground: Ground,
     ) -> Arc<Service> {
+        let load = Load::new(company.layout.partitions(), shards.count());
         Arc::new(Service {
             company,
             shards,
@@ -70,6 +76,8 @@ impl Service {
             phase,
             addresses,
             name,
+            ground,
+            load,
             started: Instant::now(),
             overview: http::Overview::default(),
             clients: Default::default(),

@@ -11,9 +11,11 @@
 pub mod cluster_file;
 mod doors;
 pub mod figures;
+mod ground;
 mod health;
 pub mod identity;
 mod inbox;
+pub mod load;
 pub mod logs;
 mod mailbox;
 mod metrics;

@@ -18,6 +18,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -127,6 +128,7 @@ pub(crate) struct Metrics {
     batches: Gauge,
     /// One per shard.
     tallies: Mutex<Vec<Arc<Tally>>>,
+    pub(crate) imbalance: Gauge<f64, AtomicU64>,
 }
 
 #[derive(Clone)]
@@ -271,7 +273,21 @@ impl Metrics {
         let (stored_bytes, batches) = (Gauge::default(), Gauge::default());
         registry.register("stored_bytes", "Bytes that the store keeps", stored_bytes.clone());
         registry.register("store_batches", "Batches made durable since the start", batches.clone());
-        Arc::new(Metrics { registry, families, fsync, stored_bytes, batches, tallies: Mutex::default() })
+        let imbalance = Gauge::default();
+        registry.register(
+            "load_imbalance",
+            "Of the members, the part whose load lies more than 15 % from its fair part, by what clients asked here in the last minute or two",
+            imbalance.clone(),
+        );
+        Arc::new(Metrics {
+            registry,
+            families,
+            fsync,
+            stored_bytes,
+            batches,
+            imbalance,
+            tallies: Mutex::default(),
+        })
     }
 
     /// What each shard has counted for the status.

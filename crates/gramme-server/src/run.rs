@@ -9,6 +9,7 @@
 
 use crate::cluster_file::{ClusterFile, ClusterFileError};
 use crate::doors::Service;
+use crate::ground::Ground;
 use crate::identity::{Identity, IdentityError};
 use crate::mailbox::{Door, Letter, Shards};
 use crate::metrics::Metrics;
@@ -206,7 +207,8 @@ impl Server {
     /// Starts a server on sockets that listen already; its doors are open when this returns.
     pub fn start(settings: Settings, sockets: Sockets) -> Result<Server, RunError> {
         let start = Instant::now();
-        for warning in settings.check().map_err(RunError::Settings)? {
+        let warnings = settings.check().map_err(RunError::Settings)?;
+        for warning in &warnings {
             tracing::warn!("{warning}");
         }
         let cluster = ClusterFile::read(&settings.cluster_file).map_err(RunError::ClusterFile)?;
@@ -270,6 +272,7 @@ impl Server {
             watched,
             addresses,
             name,
+            Ground::new(&settings, warnings),
         );
         let mut server = Server { addresses, phase, shards, store, threads: Vec::new() };
         // What the memory engine holds is at hand already; keeping it twice would only cost.

@@ -4,6 +4,7 @@
 use crate::doors::resp::Counter;
 use crate::doors::{Service, http, resp};
 use crate::inbox::Inbox;
+use crate::load::imbalance_of;
 use crate::mailbox::{Door, Letter};
 use crate::metrics::ShardMetrics;
 use crate::peers::{Links, Peers};
@@ -141,6 +142,7 @@ impl Desk {
         match letter {
             Letter::Event(event) => self.inbox.push(event),
             Letter::Call(call, answer) => {
+                self.counter.service.load.count(&call.request);
                 spawn_local(async move {
                     // The client may be gone; the work was done all the same.
                     let _ = answer.send(node.call(call).await);
@@ -232,6 +234,10 @@ async fn measure(
         metrics.connected.set(whole(links.connected()));
         metrics.inbox.set(whole(inbox.len()));
         metrics.outgoing.set(whole(links.waiting_bytes()));
+        if index == 0 {
+            let (_, asked) = service.load.recent(Instant::now());
+            service.metrics.imbalance.set(imbalance_of(service.layout(), &asked));
+        }
         tokio::time::sleep(MEASURE_EVERY).await;
     }
 }

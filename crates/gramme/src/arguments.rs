@@ -2,8 +2,8 @@
 
 use crate::failure::Failure;
 use crate::{
-    backup, bucket, chaos, cluster, completions, config, del, dev, export, get, import, ls, put, repair,
-    ring, server, status, version,
+    backup, bucket, chaos, cluster, completions, config, del, dev, doctor, export, get, import, ls, put,
+    repair, ring, server, status, version,
 };
 use clap::{Parser, Subcommand};
 
@@ -49,6 +49,8 @@ enum Command {
     Restore(backup::Restore),
     /// How the cluster is, on one screen
     Status(status::Status),
+    /// What is wrong with a cluster or its machines, or will be, and what to do about it
+    Doctor(doctor::Doctor),
     /// How the copies of every partition compare; compare or reread them now
     Repair(repair::Repair),
     /// Where a key lives, and what each of its homes holds
@@ -80,6 +82,7 @@ impl Arguments {
             Command::Backup(backup) => backup.run(),
             Command::Restore(restore) => restore.run(),
             Command::Status(status) => status.run(),
+            Command::Doctor(doctor) => doctor.run(),
             Command::Repair(repair) => repair.run(),
             Command::Ring(ring) => ring.run(),
             Command::Bucket(bucket) => bucket.run(),

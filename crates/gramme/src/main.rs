@@ -14,6 +14,7 @@ mod completions;
 mod config;
 mod del;
 mod dev;
+mod doctor;
 mod export;
 mod failure;
 mod get;

@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use clap::Args;
-use gramme_client::{Client, Options};
+use gramme_client::{Client, Error, Options};
 use std::future::Future;
 
 /// Which nodes to talk to.
@@ -40,20 +40,29 @@ impl Nodes {
         self.run(self.node.len() > 1, command)
     }
 
+    /// The same for a command that has something to say even if there is no client to be had.
+    pub(crate) fn try_with_client<F: Future<Output = Result<(), Failure>>>(
+        &self,
+        command: impl FnOnce(Result<Client, Error>) -> F,
+    ) -> Result<(), Failure> {
+        runtime()?.block_on(async { command(self.connect(false).await).await })
+    }
+
     fn run<F: Future<Output = Result<(), Failure>>>(
         &self,
         spread: bool,
         command: impl FnOnce(Client) -> F,
     ) -> Result<(), Failure> {
+        runtime()?.block_on(async { command(self.connect(spread).await?).await })
+    }
+
+    async fn connect(&self, spread: bool) -> Result<Client, Error> {
         let options = Options { token: self.token.clone(), spread };
-        runtime()?.block_on(async {
-            let client = if self.node.is_empty() {
-                Client::connect(DEV_NODES, options).await?
-            } else {
-                Client::connect(&self.node, options).await?
-            };
-            command(client).await
-        })
+        if self.node.is_empty() {
+            Client::connect(DEV_NODES, options).await
+        } else {
+            Client::connect(&self.node, options).await
+        }
     }
 }
 

@@ -1,17 +1,25 @@
 //! `gramme status`: how the cluster is, on one screen. The asked node asks every member for its own word and says what
 //! follows from it (`/v1/cluster/overview`); here it is only laid out.
 
+mod load;
+
 use crate::failure::Failure;
 use crate::nodes::Nodes;
 use crate::output::{counted, lines, print_json, print_line, table};
 use clap::Args;
 use gramme_server::figures::{bytes, span};
+use load::Load;
 use serde_json::Value as Json;
 use std::collections::BTreeSet;
 
 #[derive(Args)]
-#[command(after_help = "Examples:\n  gramme status\n  gramme status --node http://127.0.0.1:7410 --json")]
+#[command(
+    after_help = "Examples:\n  gramme status\n  gramme status --load\n  gramme status --node http://127.0.0.1:7410 --json"
+)]
 pub(crate) struct Status {
+    /// Show where clients' requests go: the hottest partitions, and each node's share
+    #[arg(long)]
+    load: bool,
     /// Print what each node says, as JSON
     #[arg(long)]
     json: bool,
@@ -23,6 +31,15 @@ impl Status {
     pub(crate) fn run(self) -> Result<(), Failure> {
         self.nodes.clone().with_client(|client| async move {
             let overview = client.overview().await?;
+            if self.load {
+                let load = Load::of(client.loads().await)?;
+                let nodes = overview["nodes"].as_array().map_or(&[][..], Vec::as_slice);
+                return if self.json {
+                    print_json(&load.json(nodes))
+                } else {
+                    print_line(&load.screen(nodes))
+                };
+            }
             if self.json { print_json(&overview) } else { print_line(&screen(&overview)) }
         })
     }
@@ -78,7 +95,8 @@ fn screen(overview: &Json) -> String {
     text
 }
 
-fn word(json: &Json) -> String {
+/// A JSON value as a person reads it.
+pub(crate) fn word(json: &Json) -> String {
     json.as_str().map_or_else(|| json.to_string(), str::to_string)
 }
 

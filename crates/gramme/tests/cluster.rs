@@ -208,3 +208,39 @@ fn copies_are_compared_and_reread_when_somebody_asks() {
     let refused = cluster.run(0, &["repair", "verify", "no/bucket"], b"");
     assert_eq!(refused.status.code(), Some(1), "{}", told(&refused));
 }
+
+#[test]
+fn a_doctor_names_the_node_that_is_down_and_leaves_nothing_behind() {
+    let cluster = Local::start(3);
+    let data = cluster.place.path().join("dev/node-0");
+    let files = || std::fs::read_dir(&data).unwrap().count();
+    let before = files();
+    let examine = || -> (Option<i32>, serde_json::Value) {
+        let output = cluster.run(0, &["doctor", "--json", "--data", data.to_str().unwrap()], b"");
+        (output.status.code(), serde_json::from_slice(&output.stdout).unwrap())
+    };
+    let verdict_of = |told: &serde_json::Value, check: &str| {
+        let found = told["checks"].as_array().unwrap().iter().find(|found| found["check"] == check);
+        found.map(|found| (found["verdict"].as_str().unwrap().to_string(), found["says"].to_string()))
+    };
+    // What depends on the machine (its room, its disk, its limits) is said, whatever it is.
+    let (_, told) = examine();
+    for (check, verdict) in [("nodes", "ok"), ("links", "ok"), ("doors", "ok"), ("layout", "warn")] {
+        assert_eq!(verdict_of(&told, check).unwrap().0, verdict, "{told}");
+    }
+    for check in ["clocks", "syncs", "space", "files", "sync here", "space here", "files here"] {
+        assert!(verdict_of(&told, check).is_some(), "no {check} in {told}");
+    }
+    assert_eq!(told["clocks"].as_array().unwrap().len(), 3, "{told}");
+
+    cluster.order(&["kill", "1"]);
+    let (code, told) = loop {
+        let (code, told) = examine();
+        if verdict_of(&told, "nodes").unwrap().0 == "bad" {
+            break (code, told);
+        }
+    };
+    assert_eq!((code, &told["verdict"]), (Some(1), &"bad".into()));
+    assert!(verdict_of(&told, "nodes").unwrap().1.contains("node-1: it is down"), "{told}");
+    assert_eq!(files(), before);
+}

@@ -58,6 +58,11 @@ fn every_failure_is_one_sentence_with_an_exit_code_that_scripts_can_tell_apart()
             2,
             "gramme: the settings file /nowhere.toml cannot be read: No such file or directory (os error 2)",
         ),
+        (
+            &["doctor", "--data", "/nowhere"],
+            2,
+            "gramme: /nowhere is no directory: name a node's storage.data_dir",
+        ),
         (&["cluster", "show", "/dev/null"], 1, "gramme: the cluster file /dev/null is garbled"),
     ];
     for (arguments, code, words) in cases {

@@ -60,6 +60,7 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .route("/v1/cluster/status", get(cluster::status))
         .route("/v1/cluster/overview", get(overview::overview))
         .route("/v1/cluster/ring", get(overview::ring))
+        .route("/v1/cluster/load", get(cluster::load))
         .route("/v1/cluster/records", get(copies::get).post(copies::post))
         .route("/v1/cluster/repair", get(repair::status))
         .route("/v1/cluster/repair/now", post(repair::now))

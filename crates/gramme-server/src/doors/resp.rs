@@ -54,6 +54,7 @@ impl Counter {
         let partition = ring::partition_of(key, self.service.layout().partitions());
         let shard = usize::from(partition.0) % self.service.shards.count();
         if shard == self.shard {
+            self.service.load.count(&call.request);
             self.node.call(call).await
         } else {
             self.service.shards.call_on(shard, call).await

@@ -1,6 +1,6 @@
 //! The HTTP door of a cluster of one.
 
-use crate::cluster::{Cluster, ONE, Shape};
+use crate::cluster::{Cluster, ONE, Shape, THREE};
 
 const SIBLINGS: &str = "application/vnd.gramme.siblings+json";
 
@@ -376,6 +376,11 @@ fn a_node_says_who_it_is_and_how_it_is() {
     assert_eq!(status["members"][0]["http"], cluster.http(0).to_string());
     assert_eq!(status["members"][0]["resp"], cluster.resp(0).to_string());
     assert_eq!(status["members"][0]["health"], "up");
+    let spread = serde_json::json!({ "zones": 1, "in_one_zone": 16, "majorities": { "z": 16 } });
+    assert_eq!(status["layout"]["spread"], spread);
+    let machine = &status["machine"];
+    assert!(machine["time_ms"].as_u64() > Some(1_700_000_000_000), "{machine}");
+    assert!(machine["disk_reserve_bytes"].is_u64() && machine["open_doors"] == serde_json::json!([]));
 
     let ring = cluster.get(0, "/v1/ring/b/k").is(200).json();
     assert_eq!((&ring["key"], &ring["homes"][0]["name"]), (&"k".into(), &"n0".into()));
@@ -387,6 +392,28 @@ fn a_node_says_who_it_is_and_how_it_is() {
     assert!(verbose.contains("[+] quorum: 1 members reachable, 1 needed"), "{verbose}");
     let metrics = cluster.get(0, "/metrics").is(200).text();
     assert!(metrics.contains(r#"gramme_requests_total{door="http",op="put",outcome="ok""#), "{metrics}");
+}
+
+#[test]
+fn what_clients_ask_for_is_counted_by_partition_at_the_node_they_ask() {
+    let cluster = Cluster::start(&THREE);
+    cluster.wait_met(&[0, 1, 2]);
+    cluster.put(0, "/v1/kv/b/k", b"value").is(204);
+    cluster.get(0, "/v1/kv/b/k").is(200);
+    cluster.get(1, "/v1/kv/b/k").is(200);
+    let partition = cluster.get(0, "/v1/ring/b/k").is(200).json()["partition"].clone();
+    for (node, reads, writes) in [(0, 1, 1), (1, 1, 0)] {
+        let load = cluster.get(node, "/v1/cluster/load").is(200).json();
+        let [only] = load["partitions"].as_array().unwrap().as_slice() else { panic!("{load}") };
+        assert_eq!(
+            (&only["partition"], &only["reads"], &only["writes"]),
+            (&partition, &reads.into(), &writes.into())
+        );
+        assert_eq!(only["homes"].as_array().unwrap().len(), 3);
+        assert_eq!(load["imbalance"], 0.0, "with N=3 of three nodes all carry everything");
+    }
+    let idle = cluster.get(2, "/v1/cluster/load").is(200).json();
+    assert_eq!(idle["partitions"], serde_json::json!([]), "what peers ask is not counted twice");
 }
 
 #[test]

@@ -5,6 +5,8 @@ use super::failed;
 use super::problem::Problem;
 use super::shown;
 use crate::doors::Service;
+use crate::ground;
+use crate::load::imbalance_of;
 use crate::mailbox::Door;
 use crate::tally;
 use axum::Json;
@@ -13,7 +15,7 @@ use axum::extract::State;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use gramme_core::limits::REQUEST_MS;
-use gramme_core::{Member, NodeId, Record};
+use gramme_core::{Member, NodeId, PartitionId, Record};
 use gramme_node::admission::AdmissionStatus;
 use gramme_node::request::{self, Call, Health, Lag, PeerStatus, Refilling, Status};
 use gramme_storage::Engine;
@@ -21,6 +23,7 @@ use gramme_wire::Standing;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// `GET /v1/cluster/status`.
 pub(super) async fn status(
@@ -58,6 +61,7 @@ pub(super) async fn status_json(service: &Service) -> Value {
             "hash": layout.hash().to_string(),
             "n": layout.n(),
             "partitions": layout.partitions(),
+            "spread": ground::spread_json(layout),
         },
         "node": {
             "id": service.node().to_string(),
@@ -106,6 +110,7 @@ pub(super) async fn status_json(service: &Service) -> Value {
         },
         "latency": tally::latency_json(&tallies),
         "conflicts": tally::conflicts_json(&tallies),
+        "machine": service.ground.json().await,
     })
 }
 
@@ -189,6 +194,24 @@ fn member_json(service: &Service, shards: &[Status], member: &Member) -> Value {
         "p50_us": seen.iter().map(|peer| peer.p50_us).max().unwrap_or(0),
         "p99_us": seen.iter().map(|peer| peer.p99_us).max().unwrap_or(0),
     })
+}
+
+/// `GET /v1/cluster/load`: what this node's clients asked for of each partition, in the last minute or two.
+pub(super) async fn load(State(service): State<Arc<Service>>, parts: Parts) -> Result<Json<Value>, Problem> {
+    asked::query(&parts.uri, &[])?;
+    let (window, asked) = service.load.recent(Instant::now());
+    let partitions = asked.iter().enumerate().filter(|(_, asked)| asked.all() > 0).map(|(at, asked)| {
+        let homes = service.layout().homes(PartitionId(at as u16)).iter();
+        let homes: Vec<String> = homes.map(|home| name_of(&service, *home)).collect();
+        json!({ "partition": at, "reads": asked.reads, "writes": asked.writes, "homes": homes })
+    });
+    Ok(Json(json!({
+        "node": service.node().to_string(),
+        "name": service.name,
+        "window_ms": window.as_millis() as u64,
+        "imbalance": imbalance_of(service.layout(), &asked),
+        "partitions": partitions.collect::<Vec<_>>(),
+    })))
 }
 
 /// `GET /v1/ring/{bucket}/{key}`: where a key lives, and what each of its homes holds.
