@@ -204,6 +204,11 @@ pub const FULL_RETRY_MS: u64 = 200;
 /// Rows whose stored bytes cannot be read that one shard remembers in order to mend them; more are mended once
 /// somebody asks for them again.
 pub const DAMAGED_ROWS_MAX: usize = 4096;
+/// Between two looks for partitions with rows that cannot be read and that nobody can name; jittered by a quarter
+/// either way.
+pub const NAMES_MS: u64 = 20_000;
+/// After how long such a partition is compared again with the keys of its other homes, if it is damaged still.
+pub const NAMES_AGAIN_MS: u64 = 30 * 60 * 1000;
 /// Between two attempts to mend one damaged row.
 pub const MEND_RETRY_MS: u64 = 500;
 /// Between two rounds in which a home finds out what everyone has seen and lets go of it; jittered by a quarter

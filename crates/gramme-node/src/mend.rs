@@ -8,6 +8,8 @@
 //! It refuses to mend the only copy: there is nobody to ask, and an empty row would be a lie. Its readers are told so,
 //! and the next write of the key replaces it.
 
+pub(crate) mod names;
+
 use crate::env::Env;
 use crate::fan_out::{Answer, Step};
 use crate::node::Node;

@@ -198,6 +198,7 @@ impl<E: Env> Node<E> {
         self.0.env.spawn("pulse", self.clone().beat_for_ever());
         self.0.env.spawn("handoff", handoff::for_ever(self.clone()));
         self.0.env.spawn("mend", mend::for_ever(self.clone()));
+        self.0.env.spawn("name what is damaged", mend::names::for_ever(self.clone()));
         if self.0.options.exchange {
             self.0.env.spawn("exchange", exchange::for_ever(self.clone()));
         }

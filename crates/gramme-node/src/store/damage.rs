@@ -45,6 +45,11 @@ impl<E: Env> Store<E> {
         self.state.borrow_mut().damaged_partitions.remove(&partition);
     }
 
+    /// The home partitions that have such rows.
+    pub(crate) fn partitions_with_damage(&self) -> Vec<PartitionId> {
+        self.state.borrow().damaged_partitions.iter().copied().collect()
+    }
+
     /// How many home partitions have rows that cannot be read and that nobody can name.
     pub(crate) fn damaged_partitions(&self) -> usize {
         self.state.borrow().damaged_partitions.len()

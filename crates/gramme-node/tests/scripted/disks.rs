@@ -3,12 +3,12 @@
 use crate::world::*;
 use gramme_core::bucket::Level;
 use gramme_core::codec::encode_record;
-use gramme_core::limits::{CHECK_MS, FULL_RETRY_MS, MEND_RETRY_MS, REQUEST_MS};
+use gramme_core::limits::{CHECK_MS, FULL_RETRY_MS, MEND_RETRY_MS, NAMES_MS, REQUEST_MS};
 use gramme_core::{Frontier, Outcome, Record};
 use gramme_node::Probe;
 use gramme_node::request::{Get, ListPage, Request};
 use gramme_storage::EngineError;
-use gramme_wire::{Body, Expect, PullPage, Put, Reason, Standing};
+use gramme_wire::{Body, Entry, Expect, PullPage, Put, Reason, Standing};
 
 fn read_one(name: &str) -> Request {
     Request::Get(Get { r: Some(Level::One), ..get(name) })
@@ -243,4 +243,30 @@ fn a_row_that_can_be_read_after_all_is_left_as_it_is() {
     assert_eq!(story.node.status().damaged, 0);
     assert_eq!(values_of(&story.asks(read_one("k")).got().record), ["old"]);
     assert_eq!(count(&story, Probe::Mended), 0);
+}
+
+#[test]
+fn the_rows_that_a_damaged_page_hides_are_found_by_the_keys_of_the_other_homes() {
+    let story = with_an_old_value();
+    story.world.disk.damage_pages(true);
+    let life = gramme_wire::Life { number: 1, standing: Standing::Unproven };
+    let pull = Body::Pull { life, seen: gramme_core::Seen::new(), hints: false, full: true };
+    story.peer_says(story.list[1], 5, 500_000, pull);
+    story.heard();
+    assert_eq!((story.node.status().damaged_partitions, story.node.status().damaged), (1, 0));
+    rot(&story);
+    let mut asked = Vec::new();
+    for _ in 0..3 * NAMES_MS / 1000 {
+        story.pass_ms(1000);
+        for said in story.heard().into_iter().filter(|said| word(&said.body) == "copy") {
+            asked.push(said.to);
+            let entries =
+                vec![Entry { key: key("k").joined().clone(), record: encode_record(&foreign(77, 1, "v")) }];
+            let (frontier, seen) = (Frontier::none(), 0);
+            let standing = Standing::Continuous;
+            story.answers(&said, Body::CopyReply { standing, entries, more: false, frontier, seen });
+        }
+    }
+    assert_eq!(asked, story.list[1..3], "each other home is asked once");
+    assert_eq!(story.node.status().damaged, 1, "and the row is known by name, to be mended");
 }
