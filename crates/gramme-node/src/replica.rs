@@ -274,7 +274,8 @@ impl<E: Env> Replica<E> {
         }
         let sibling = self.sibling(put, settings, &local.record);
         let dot = sibling.dot;
-        let mut record = match put.context.is_some() {
+        // Of a delete that only found what it covers nothing need be kept: without it, that is as gone as with it.
+        let mut record = match put.context.is_some() || put.content == Content::Tombstone {
             true => local.record.put(&saw, sibling),
             false => local.record.put_over_found(&saw, sibling),
         };
