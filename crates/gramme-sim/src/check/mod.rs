@@ -64,6 +64,8 @@ pub const RULES: [&str; 12] = [
 struct Writes<'a> {
     of_key: BTreeMap<&'a Key, Vec<&'a PutOp>>,
     dots: BTreeMap<RequestId, BTreeSet<Dot>>,
+    /// Of tombstones that no client wrote and somebody was shown.
+    burials: BTreeMap<Key, BTreeSet<Dot>>,
     buries: bool,
 }
 
@@ -74,7 +76,16 @@ impl<'a> Writes<'a> {
         for op in puts.iter().filter(|op| op.may_exist()) {
             of_key.entry(&op.key).or_default().push(op);
         }
-        Writes { of_key, dots: evidence.dots(), buries: evidence.claims.buries }
+        let buries = evidence.claims.buries;
+        let mut writes = Writes { of_key, dots: evidence.dots(), burials: BTreeMap::new(), buries };
+        for (_, key, record) in evidence.observations() {
+            let burials = record.siblings().iter().filter(|sibling| writes.is_burial(key, sibling));
+            let burials: Vec<Dot> = burials.map(|sibling| sibling.dot).collect();
+            if !burials.is_empty() {
+                writes.burials.entry(key.clone()).or_default().extend(burials);
+            }
+        }
+        writes
     }
 
     /// Writes of a key that may exist, in the order in which they were begun.
@@ -91,8 +102,16 @@ impl<'a> Writes<'a> {
     /// coordinator sees, and an attempt at it was still under way when `op` began. Attempts whose client has
     /// gone on to another node count: a write that overwrites what it finds and is tried twice may do so twice.
     fn may_replace(&self, by: &PutOp, op: &PutOp) -> bool {
-        let shown = by.sent.is_some() && self.dots(op.request).iter().any(|&dot| by.shown.covers(dot));
+        let knew = |dots: &BTreeSet<Dot>| dots.iter().any(|&dot| by.shown.covers(dot));
+        let shown = by.sent.is_some() && (knew(self.dots(op.request)) || knew(self.burials_of(op)));
         by.request != op.request && (shown || (by.supersedes && by.is_under_way(op.invoked)))
+    }
+
+    /// The burials that may be of an attempt at a write: one that was buried before anybody was shown it has a dot
+    /// that nobody knows, and whoever was shown its burial has replaced the write.
+    fn burials_of(&self, op: &PutOp) -> &BTreeSet<Dot> {
+        let is_one = self.may_be_buried(op) && self.dots(op.request).len() < op.attempts.len();
+        self.burials.get(&op.key).filter(|_| is_one).unwrap_or(&NONE)
     }
 
     /// Whether a tombstone that no client wrote may have taken the place of a write.

@@ -69,9 +69,10 @@ impl<'a> Burials<'a> {
             // Of a write that was tried twice one attempt may be buried before anybody is shown it.
             let shown = self.stamps.get(&op.request).filter(|_| op.attempts.len() == 1);
             let stamped = shown.is_none_or(|stamps| stamps.contains(&sibling.stamp));
+            // The dot of an attempt that was buried so is known to nobody.
             let dots = self.dots.get(&op.request);
             let is_past = |dots: &BTreeSet<Dot>| dots.iter().any(|&dot| record.clock.covers(dot));
-            let seen = dots.is_none_or(|dots| dots.is_empty() || is_past(dots));
+            let seen = dots.is_none_or(|dots| dots.len() < op.attempts.len() || is_past(dots));
             stamped && (seen || self.evidence.claims.reclaims)
         };
         sibling.content == Content::Tombstone
