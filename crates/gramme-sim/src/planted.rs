@@ -58,7 +58,7 @@ pub const ALL: [Planted; 27] = [
     of(Bug::SessionJoinedEarly, 1500),
     within(Bug::HintReplacesHint, "D24", 200),
     of(Bug::FallbackMintsFromClock, 500),
-    of(Bug::HintDroppedAfterOne, 6000),
+    within(Bug::HintDroppedAfterOne, "riak-2C21", 500),
     of(Bug::ExpiryByWall, 200),
     of(Bug::TreeForgetsRemovals, 200),
     of(Bug::ReclaimOnOwnBase, 1000),

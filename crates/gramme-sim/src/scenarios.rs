@@ -106,7 +106,7 @@ const fn scenario(id: &'static str, about: &'static str, faults: fn(&mut Script)
 }
 
 /// Every scenario, in order of id.
-pub const ALL: [Scenario; 22] = [
+pub const ALL: [Scenario; 23] = [
     scenario("D1", "halves, a lonely node, a bridge, one-way cuts, one after the other", |s| {
         let mut at = BEGIN_MS;
         while at < s.length_ms {
@@ -409,6 +409,21 @@ pub const ALL: [Scenario; 22] = [
                 }
             },
         )
+    },
+    Scenario {
+        set: |knobs, _| (knobs.classes, knobs.healer) = (vec![Class::Wipe], Healer::Exchange),
+        must: &["hint stored", "wiped", "refilled"],
+        ..scenario("riak-2C21", "the first home to come back takes all hints and loses its disk", |s| {
+            let homes: Vec<usize> = (0..s.zones()).map(|zone| s.one_of(zone)).collect();
+            let back_ms = s.rng.between(1_500, 2_500);
+            let lost_ms = back_ms + s.rng.between(800, 2_500);
+            s.down(BEGIN_MS..back_ms, homes[0]);
+            s.at(lost_ms, Fault::Wipe { host: homes[0] });
+            s.at(lost_ms + 500, Fault::Start { host: homes[0] });
+            for &away in &homes[1..] {
+                s.down(BEGIN_MS..lost_ms + 100, away);
+            }
+        })
     },
     Scenario {
         set: |knobs, _| bulk(knobs),

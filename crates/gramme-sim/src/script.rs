@@ -57,6 +57,17 @@ impl Script {
         (0..self.hosts).filter(|host| host % self.zones == zone).collect()
     }
 
+    /// How many zones there are.
+    pub fn zones(&self) -> usize {
+        self.zones
+    }
+
+    /// Some host of a zone.
+    pub fn one_of(&mut self, zone: usize) -> usize {
+        let hosts = self.zone(zone);
+        self.rng.pick(&hosts)
+    }
+
     /// A span of so many milliseconds at most, and a third of that at least, that begins at some time before
     /// `until`.
     pub fn span(&mut self, after: u64, until: u64, at_most: u64) -> Range<u64> {
