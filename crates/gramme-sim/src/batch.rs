@@ -98,8 +98,9 @@ pub struct Kind<'a> {
 /// Runs as they are drawn, of which nothing more is asked.
 pub const DRAWN: Kind<'static> = Kind { plan: &Plan::of, also: |_, _| Vec::new() };
 
-/// Runs seeds until they are through, or `stop` says so. `progress` is told the runs so far and the failures.
-pub fn run(seeds: Seeds, stop: impl Fn() -> bool + Sync, progress: impl Fn(u64, u64) + Sync) -> Outcome {
+/// Runs seeds until they are through, or `stop` says so. `progress` is told what has come of it after
+/// each run; its failures stand in the order in which they were found.
+pub fn run(seeds: Seeds, stop: impl Fn() -> bool + Sync, progress: impl Fn(&Outcome) + Sync) -> Outcome {
     run_kind(DRAWN, seeds, stop, progress)
 }
 
@@ -108,7 +109,7 @@ pub fn run_kind(
     kind: Kind<'_>,
     seeds: Seeds,
     stop: impl Fn() -> bool + Sync,
-    progress: impl Fn(u64, u64) + Sync,
+    progress: impl Fn(&Outcome) + Sync,
 ) -> Outcome {
     let next = AtomicU64::new(seeds.first);
     let over = AtomicBool::new(false);
@@ -127,7 +128,7 @@ pub fn run_kind(
                     if seeds.until_failure && !outcome.failed.is_empty() {
                         over.store(true, Ordering::Relaxed);
                     }
-                    progress(outcome.runs, outcome.failed.len() as u64);
+                    progress(&outcome);
                 }
             });
         }

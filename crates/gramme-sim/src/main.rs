@@ -3,7 +3,7 @@
 mod tripwire;
 
 use clap::{Args, Parser, Subcommand};
-use gramme_sim::batch::{self, Kind, Seeds};
+use gramme_sim::batch::{self, Failed, Kind, Outcome, Seeds};
 use gramme_sim::course::Facts;
 use gramme_sim::evidence::{Evidence, Violation};
 use gramme_sim::knobs::Reclaim;
@@ -15,6 +15,7 @@ use gramme_sim::{meta, placement, shrink};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Runs the real node code in a simulated world, seed by seed.
@@ -248,8 +249,19 @@ fn run_many(run: &Run) -> bool {
     let count = run.seeds.unwrap_or(unbounded);
     let seeds = Seeds { first: run.first, count, threads: run.threads, until_failure: false };
     let stop = || limit.is_some_and(|limit| began.elapsed() >= limit);
-    let progress = |runs: u64, failed: u64| {
-        if !run.json && runs.is_multiple_of(200) {
+    let told = AtomicUsize::new(0);
+    let progress = |so_far: &Outcome| {
+        let (runs, failed) = (so_far.runs, so_far.failed.len());
+        if run.json {
+            return;
+        }
+        // A failure is worth looking at before the batch is through.
+        if told.swap(failed, Ordering::Relaxed) < failed
+            && let Some(Failed { seed, violations }) = so_far.failed.last()
+        {
+            eprintln!("\rseed {seed}: {}: {}", violations[0].rule, violations[0].text);
+        }
+        if runs.is_multiple_of(200) {
             eprint!("\r{runs} runs, {failed} failed ");
         }
     };
@@ -366,7 +378,7 @@ fn run_scenarios(id: Option<&str>, seeds: Seeds, reclaim: Reclaim) -> bool {
 fn run_scenario(scenario: &Scenario, seeds: Seeds, reclaim: Reclaim) -> bool {
     let plan = |seed| scenario.plan_with(seed, reclaim);
     let kind = Kind { plan: &plan, also: scenario.also };
-    let outcome = batch::run_kind(kind, seeds, || false, |_, _| {});
+    let outcome = batch::run_kind(kind, seeds, || false, |_| {});
     let unseen: Vec<&str> =
         scenario.must.iter().copied().filter(|what| !outcome.counts.contains_key(what)).collect();
     let unseen = if outcome.runs < scenarios::BATCH { Vec::new() } else { unseen };

@@ -81,7 +81,7 @@ pub fn hunt(planted: Planted, first: u64, threads: usize) -> Hunt {
     let scenario = planted.scenario.and_then(Scenario::of);
     let plan = |seed| scenario.map_or_else(|| Plan::of(seed), |scenario| scenario.plan(seed));
     let also = scenario.map_or(batch::DRAWN.also, |scenario| scenario.also);
-    let outcome = batch::run_kind(Kind { plan: &plan, also }, seeds, || false, |_, _| {});
+    let outcome = batch::run_kind(Kind { plan: &plan, also }, seeds, || false, |_| {});
     plant(None);
     let found = outcome.failed.first().map(|failed| (failed.seed - first + 1, failed.violations[0].rule));
     Hunt { planted, found }

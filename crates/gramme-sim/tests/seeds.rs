@@ -11,7 +11,7 @@ use std::path::Path;
 #[test]
 fn forty_seeds_break_no_rule() {
     let seeds = Seeds { first: 0, count: 40, threads: 2, until_failure: false };
-    let outcome = batch::run(seeds, || false, |_, _| {});
+    let outcome = batch::run(seeds, || false, |_| {});
     let failed: Vec<_> = outcome.failed.iter().map(|f| (f.seed, &f.violations[0])).collect();
     assert!(failed.is_empty(), "{failed:#?}");
     assert!(!outcome.is_vacuous(), "{:?}", outcome.vacuous);
@@ -24,7 +24,7 @@ fn every_scenario_holds_for_two_seeds() {
         let plan = |seed| scenario.plan(seed);
         let kind = Kind { plan: &plan, also: scenario.also };
         let seeds = Seeds { first: 0, count: 2, threads: 2, until_failure: false };
-        let outcome = batch::run_kind(kind, seeds, || false, |_, _| {});
+        let outcome = batch::run_kind(kind, seeds, || false, |_| {});
         let failed: Vec<_> = outcome.failed.iter().map(|f| (f.seed, &f.violations[0])).collect();
         assert!(failed.is_empty(), "{}: {failed:#?}", scenario.id);
     }

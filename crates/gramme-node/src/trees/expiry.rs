@@ -110,7 +110,8 @@ async fn look_at<E: Env>(node: &Node<E>, partition: PartitionId, key: Key, past_
     let later =
         |by_ms: u64| node.0.trees.expiring().borrow_mut().later(partition, key.clone(), past_ms + by_ms);
     let Some(replica) = node.home(partition).cloned() else { return };
-    let Ok(kept) = replica.read(&key).await else { return later(AGAIN_MS) };
+    // Also what waits for a disk that is full: nobody would think of the key again once it has room.
+    let Ok(kept) = node.0.store.latest(&replica.row(&key)).await else { return later(AGAIN_MS) };
     let Some(at) = kept.record.expires_ms() else { return };
     // Keys that expired together go one by one.
     let spread_ms = gramme_core::merkle::leaf_of(key.as_bytes(), gramme_core::merkle::DEPTH_MAX).into();

@@ -56,6 +56,18 @@ fn another_home_gives_the_first_one_a_minute_although_that_may_not_know_of_it() 
 }
 
 #[test]
+fn a_value_that_expired_while_a_full_disk_held_it_back_is_buried_once_there_is_room() {
+    let story = Story::at_home();
+    story.world.disk.fill(true);
+    story.asks(write(short_lived("k", 1_000)));
+    merges_within(&story, 200_000);
+    assert!(!story.world.probes.borrow().contains(&Probe::Buried), "there is nothing on the disk yet");
+    story.world.disk.fill(false);
+    merges_within(&story, 200_000);
+    assert!(story.world.probes.borrow().contains(&Probe::Buried));
+}
+
+#[test]
 fn a_key_that_was_written_again_meanwhile_keeps_what_was_written() {
     let story = Story::at_home();
     let first = story.asks(write(short_lived("k", 5_000)));
