@@ -280,7 +280,8 @@ impl<'a> Course<'a> {
     }
 
     /// Buffered writes that may be gone although they were acknowledged: no disk that kept what it was given ever
-    /// had one of them, and of the homes that had it in memory each ended before it was durable there.
+    /// had one of them, and each of the homes that acknowledged it ended before it was durable there, or has a disk
+    /// that lost it later.
     fn lost_in_memory(&self, history: &History) -> BTreeSet<RequestId> {
         let lost: BTreeSet<RequestId> =
             history.puts.iter().filter(|op| self.is_lost_in_memory(op)).map(|op| op.request).collect();
@@ -292,15 +293,15 @@ impl<'a> Course<'a> {
     fn forgotten_by(&self, history: &History) -> BTreeMap<RequestId, usize> {
         let ill = self.ill_disks().len();
         let buffered = history.puts.iter().filter(|op| op.done.as_ref().is_some_and(|done| done.buffered));
-        let counted = buffered.map(|op| (op.request, ill + self.ended_meanwhile(op)));
+        let counted = buffered.map(|op| (op.request, ill + self.ended_meanwhile(op).len()));
         counted.filter(|(_, forgotten)| *forgotten > 0).collect()
     }
 
-    /// How many hosts ended while they may have had a write in memory alone.
-    fn ended_meanwhile(&self, op: &PutOp) -> usize {
+    /// Hosts that ended while they may have had a write in memory alone.
+    fn ended_meanwhile(&self, op: &PutOp) -> BTreeSet<usize> {
         let window = if self.ill_disks().is_empty() { WINDOW_MS } else { LONG_WINDOW_MS };
         let until = op.returned.unwrap_or(op.invoked) + window * 1_000_000;
-        self.cluster.ended_between(op.invoked, until).len()
+        self.cluster.ended_between(op.invoked, until)
     }
 
     fn is_lost_in_memory(&self, op: &PutOp) -> bool {
@@ -315,9 +316,10 @@ impl<'a> Course<'a> {
                 past.is_some_and(|past| past.covers(dot))
             })
         };
-        done.buffered
-            && !(0..self.plan.knobs.hosts).filter(keeps).any(has_had)
-            && self.ended_meanwhile(op) >= usize::from(done.acks.homes)
+        let (kept, lost): (Vec<usize>, Vec<usize>) =
+            (0..self.plan.knobs.hosts).filter(|host| has_had(*host)).partition(keeps);
+        let gone: BTreeSet<usize> = self.ended_meanwhile(op).into_iter().chain(lost).collect();
+        done.buffered && kept.is_empty() && gone.len() >= usize::from(done.acks.homes)
     }
 
     /// Whether a host's disk may lose what it was given, without a trace or by lying.
