@@ -59,6 +59,7 @@ pub fn write_record(w: &mut Writer, record: &Record) {
         w.u128(s.request.0);
         w.u64(s.checksum);
         w.u64(s.stamp.0);
+        w.varint(s.turn);
         w.u8(s.shown.into());
     }
     seal(w, start);
@@ -67,7 +68,9 @@ pub fn write_record(w: &mut Writer, record: &Record) {
 /// Decodes a record that fills `bytes`; values stay slices of it.
 pub fn decode_record(bytes: &Bytes) -> Result<Record, BadBytes> {
     let (mut r, version) = match unseal(bytes, RECORD_VERSION) {
-        Err(BadBytes::Version(RECORD_VERSION_1)) => (unseal(bytes, RECORD_VERSION_1)?, RECORD_VERSION_1),
+        Err(BadBytes::Version(older @ (RECORD_VERSION_1 | RECORD_VERSION_2))) => {
+            (unseal(bytes, older)?, older)
+        }
         opened => (opened?, RECORD_VERSION),
     };
     let clock = read_clock(&mut r)?;
@@ -76,10 +79,11 @@ pub fn decode_record(bytes: &Bytes) -> Result<Record, BadBytes> {
     for _ in 0..count {
         siblings.push(read_sibling(&mut r, bytes)?);
     }
-    let count = r.count(SPENT_MAX)?;
+    let count = r.count(2 * SPENT_MAX)?;
     let mut spent = Vec::with_capacity(count);
     for _ in 0..count {
         let (request, checksum, stamp) = (RequestId(r.u128()?), r.u64()?, Stamp(r.u64()?));
+        let turn = if version == RECORD_VERSION { r.varint()? } else { 0 };
         let shown = match version {
             RECORD_VERSION_1 => true,
             _ => match r.u8()? {
@@ -88,7 +92,7 @@ pub fn decode_record(bytes: &Bytes) -> Result<Record, BadBytes> {
                 _ => return Err(BadBytes::Malformed),
             },
         };
-        spent.push(Spent { request, checksum, stamp, shown });
+        spent.push(Spent { request, checksum, stamp, turn, shown });
     }
     r.end()?;
     Record::from_parts(clock, siblings, spent).ok_or(BadBytes::Malformed)
@@ -390,8 +394,10 @@ impl<'a> Reader<'a> {
     }
 }
 
-const RECORD_VERSION: u8 = 2;
-/// The version before: of spent writes it did not say whether they had been shown.
+const RECORD_VERSION: u8 = 3;
+/// Versions before, which open for ever. This one had no turns of spent writes.
+const RECORD_VERSION_2: u8 = 2;
+/// ... and this one did not say whether they had been shown either.
 const RECORD_VERSION_1: u8 = 1;
 const KIND_VALUE: u8 = 1;
 const KIND_TOMBSTONE: u8 = 2;

@@ -145,7 +145,7 @@ fn read_body(body: &[u8]) -> Result<(Context, u64), BadBytes> {
     let mut requests = Vec::with_capacity(count);
     for _ in 0..count {
         let (request, checksum, stamp) = (RequestId(r.u128()?), r.u64()?, Stamp(r.u64()?));
-        requests.push(Spent { request, checksum, stamp, shown: true });
+        requests.push(Spent { request, checksum, stamp, turn: 0, shown: true });
     }
     r.end()?;
     Ok((Context { clock: Clock::from_intervals(intervals), preferred, requests }, of_key))

@@ -23,8 +23,9 @@ pub const SIBLINGS_MAX: usize = 100;
 /// Bytes of all siblings at which a coordinator refuses puts that do not shrink the set, as a multiple
 /// of the bucket's value limit.
 pub const SIBLING_BYTES_VALUES_MAX: usize = 4;
-/// Request ids of overwritten siblings that a record remembers, so that a late retry of one is known; 32 bytes
-/// each. Of more the oldest by stamp goes, and a retry of that one leaves a false sibling.
+/// Request ids of overwritten siblings that a record remembers, so that a late retry of one is known; 34 bytes
+/// each. Of more those stay that are among so many newest by stamp or by turn, twice as many at most; a retry of
+/// another one leaves a false sibling.
 pub const SPENT_MAX: usize = 16;
 /// How long a record remembers them, in milliseconds: the five minutes in which a retry may come (correctness.md 3.4), and
 /// as much as clocks may differ that are wrong by ten minutes either way.

@@ -64,6 +64,9 @@ pub struct Spent {
     /// When it was overwritten: the stamp of the write that did it. What is older than [`SPENT_MS_MAX`] is
     /// forgotten. In a context, which has overwritten nothing yet, its own stamp.
     pub stamp: Stamp,
+    /// Greater than that of every overwritten write which whoever overwrote this one remembered: what was overwritten
+    /// last is known by it whatever clocks say. 0 in a context.
+    pub turn: u64,
     /// Whether whoever overwrote it had been shown it. A write that overwrites what its coordinator finds has not,
     /// and may have been under way all the while.
     pub shown: bool,
@@ -107,7 +110,8 @@ impl Sibling {
 
     /// How a record remembers this write once it is overwritten.
     pub fn spent(&self) -> Spent {
-        Spent { request: self.request, checksum: self.checksum, stamp: self.stamp, shown: true }
+        let Sibling { request, checksum, stamp, .. } = *self;
+        Spent { request, checksum, stamp, turn: 0, shown: true }
     }
 
     /// Whether it is an attempt of this write.
@@ -205,7 +209,8 @@ impl Record {
         let overwritten = dropped.iter().map(Sibling::spent).chain(context.requests.iter().copied());
         let others = overwritten.filter(|s| (s.request, s.checksum) != (sibling.request, sibling.checksum));
         let mut spent = self.spent.clone();
-        spent.extend(others.map(|s| Spent { stamp: sibling.stamp, shown, ..s }));
+        let turn = 1 + spent.iter().map(|s| s.turn).max().unwrap_or(0).min(u64::MAX - 1);
+        spent.extend(others.map(|s| Spent { stamp: sibling.stamp, turn, shown, ..s }));
         spent.retain(|s| sibling.stamp.ms().saturating_sub(s.stamp.ms()) <= SPENT_MS_MAX);
         let at = siblings.partition_point(|s| s.dot < sibling.dot);
         siblings.insert(at, sibling);
@@ -428,12 +433,26 @@ pub fn tag_of(dots: impl IntoIterator<Item = Dot>) -> u64 {
     hash.digest()
 }
 
-/// Of each write the latest mention, by someone who had been shown it if there is one; of those the newest few,
-/// newest first. Every mention of a write must
-/// meet before any is cut off: only then is the top of a union the same however the union was built.
+/// Of each write the latest mention, by someone who had been shown it if there is one; of those the newest few by
+/// stamp, and the newest few by turn: whoever's clock is behind would have its own forgotten at once. Newest first. Every
+/// mention of a write must meet before any is cut off: only then is the top of a union the same however the union
+/// was built.
 fn bound_spent(spent: &mut Vec<Spent>) {
     spent.sort_unstable_by_key(|s| (s.request, s.checksum, Reverse((s.shown, s.stamp))));
-    spent.dedup_by_key(|s| (s.request, s.checksum));
+    spent.dedup_by(|again, kept| {
+        let is_same = (again.request, again.checksum) == (kept.request, kept.checksum);
+        kept.turn = if is_same { kept.turn.max(again.turn) } else { kept.turn };
+        is_same
+    });
     spent.sort_unstable_by_key(|s| (Reverse(s.stamp), Reverse(s.request), s.checksum));
-    spent.truncate(SPENT_MAX);
+    if spent.len() > SPENT_MAX {
+        let mut by_turn = spent.clone();
+        by_turn.sort_by_key(|s| Reverse(s.turn));
+        by_turn.truncate(SPENT_MAX);
+        let mut at = 0;
+        spent.retain(|s| {
+            at += 1;
+            at <= SPENT_MAX || by_turn.contains(s)
+        });
+    }
 }

@@ -55,14 +55,15 @@ fn intervals() -> impl Strategy<Value = Vec<Interval>> {
 }
 
 fn records() -> impl Strategy<Value = Record> {
-    let spent = (any::<u128>(), any::<u64>(), any::<u64>(), any::<bool>());
-    let spent = spent.prop_map(|(request, checksum, stamp, shown)| Spent {
+    let spent = (any::<u128>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<bool>());
+    let spent = spent.prop_map(|(request, checksum, stamp, turn, shown)| Spent {
         request: RequestId(request),
         checksum,
         stamp: Stamp(stamp),
+        turn,
         shown,
     });
-    (siblings(), intervals(), vec(spent, 0..SPENT_MAX + 2)).prop_map(|(siblings, intervals, spent)| {
+    (siblings(), intervals(), vec(spent, 0..2 * SPENT_MAX + 2)).prop_map(|(siblings, intervals, spent)| {
         let mut clock = Clock::from_intervals(intervals);
         siblings.iter().for_each(|s| clock.add_dot(s.dot));
         Record::from_parts(clock, siblings, spent).expect("sound parts")
@@ -222,8 +223,8 @@ fn what_cannot_be_a_record_is_refused_though_its_checksum_is_right() {
     let plain = sound(sibling(dot(1, 1), 1, "v"));
     refused([body(&plain), vec![0]].concat(), "bytes after the end");
     let mut newer = body(&plain);
-    newer[0] = 3;
-    assert_eq!(decode_record(&sealed(newer)), Err(BadBytes::Version(3)));
+    newer[0] = 4;
+    assert_eq!(decode_record(&sealed(newer)), Err(BadBytes::Version(4)));
 
     let many =
         |n: usize| Sibling { meta: vec![(Bytes::new(), Bytes::new()); n], ..sibling(dot(1, 1), 1, "v") };

@@ -214,6 +214,24 @@ fn the_names_of_overwritten_writes_are_forgotten_in_time_and_in_number() {
 }
 
 #[test]
+fn what_a_node_whose_clock_is_behind_has_overwritten_is_remembered_all_the_same() {
+    let born = 1_700_000_000_000;
+    let at = |n: u64, ms: u64| Sibling { stamp: Stamp::from_ms(ms), ..sibling(dot(1, n), n.into(), "v") };
+    let mut ahead = Record::new().put(&Context::blind(), at(1, born));
+    for n in 2..40 {
+        ahead = ahead.put(&Context::of(&ahead, None), at(n, born + 120_000 + n));
+    }
+    let behind = ahead.put(&Context::of(&ahead, None), at(40, born));
+    let late = ahead.join(&Record::new().put(&Context::blind(), Sibling { dot: dot(2, 1), ..at(39, born) }));
+    let mut joined = late.join(&behind);
+    assert!(joined.spent().iter().any(|s| s.request == RequestId(39)), "{:?}", joined.spent());
+    assert!(joined.collapse_retries());
+    let left: Vec<u128> = joined.siblings().iter().map(|s| s.request.0).collect();
+    assert_eq!(left, [40], "the late twin of the last one goes");
+    assert!(joined.spent().len() <= 2 * SPENT_MAX);
+}
+
+#[test]
 fn mentions_of_overwritten_writes_join_in_any_order() {
     // The twins of one write bear different stamps, with another write's between them: each must be found to
     // be a mention of the same write before the list is cut.

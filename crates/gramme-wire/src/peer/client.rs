@@ -247,6 +247,7 @@ fn read_context(r: &mut Source<'_>) -> Result<Context, WireError> {
             request: RequestId(r.r.u128()?),
             checksum: r.r.u64()?,
             stamp: Stamp(r.r.u64()?),
+            turn: 0,
             shown: true,
         });
     }

@@ -98,7 +98,13 @@ pub(crate) fn one_of_each() -> Vec<(String, Message)> {
             Interval { incarnation: Incarnation(0xb2), lo: 299, hi: 300 },
         ]),
         preferred: Some(NodeId(3)),
-        requests: vec![Spent { request: RequestId(77), checksum: 88, stamp: Stamp(99), shown: true }],
+        requests: vec![Spent {
+            request: RequestId(77),
+            checksum: 88,
+            stamp: Stamp(99),
+            turn: 0,
+            shown: true,
+        }],
     };
     let put = Put {
         key: key.clone(),
@@ -633,6 +639,7 @@ fn context() -> impl Strategy<Value = Context> {
         request: RequestId(request),
         checksum,
         stamp: Stamp(stamp),
+        turn: 0,
         shown: true,
     });
     (vec(interval, 0..6), option::of(node()), vec(spent, 0..4)).prop_map(
