@@ -124,6 +124,8 @@ pub enum Bug {
     BallotReused,
     /// An acceptor answers before its state is durable.
     AcceptorAnswersBeforeSync,
+    /// A home that is being refilled takes from others what is late for the home that refills it.
+    LateWhileFilling,
 }
 
 /// Every planted fault, for the budget tables of the simulator.
@@ -187,6 +189,7 @@ pub const ALL: &[Bug] = &[
     Bug::SettledReopened,
     Bug::BallotReused,
     Bug::AcceptorAnswersBeforeSync,
+    Bug::LateWhileFilling,
 ];
 
 #[cfg(feature = "planted")]

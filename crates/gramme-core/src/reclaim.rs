@@ -111,6 +111,35 @@ pub fn admit<'a>(local: &Record, incoming: &'a Record, frontier: &Frontier, stam
     }
 }
 
+/// The same for a home that is being refilled. `filling` are the frontiers of those that send it all they have just
+/// now: each of them holds everything that lives below its own, so what comes from elsewhere, is not here, and lies
+/// below it, is late, unless its sender had come as far. Once the page that would purge it has passed, nobody else
+/// would find it.
+pub fn admit_while_filling<'a>(
+    local: &Record,
+    incoming: &'a Record,
+    frontier: &Frontier,
+    filling: &[Frontier],
+    stamp: &Frontier,
+) -> Arrival<'a> {
+    let mut admitted = match admit(local, incoming, frontier, stamp) {
+        Arrival::Join(admitted) => admitted,
+        Arrival::Stale => return Arrival::Stale,
+    };
+    if planted::on(Bug::LateWhileFilling) {
+        return Arrival::Join(admitted);
+    }
+    for source in filling.iter().filter(|source| !stamp.reaches(source)) {
+        let less = match admit(local, &admitted, source, stamp) {
+            Arrival::Join(Cow::Borrowed(_)) => None,
+            Arrival::Join(Cow::Owned(less)) => Some(less),
+            Arrival::Stale => return Arrival::Stale,
+        };
+        admitted = less.map_or(admitted, Cow::Owned);
+    }
+    Arrival::Join(admitted)
+}
+
 /// A state of which every sibling is late, without its values, if its clock says that one of these siblings was
 /// overwritten and a tombstone is there to bear that. Clocks are true however late they come.
 fn tombstones_with_news<'a>(late: &'a Record, known: &[Sibling]) -> Option<Cow<'a, Record>> {

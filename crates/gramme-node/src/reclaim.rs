@@ -32,7 +32,7 @@ use gramme_core::{Frontier, Incarnation, NodeId, PartitionId, Record};
 use gramme_storage::EngineError;
 use gramme_wire::Standing;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub(crate) struct Reclaim {
     frontier: RefCell<Frontier>,
+    /// Of each home that sends all it has just now, the frontier with which it began.
+    filling: RefCell<BTreeMap<NodeId, Frontier>>,
     /// Records that are nothing but tombstones. Counted by each walk and followed between them; unknown before
     /// the first.
     tombstones: Cell<Option<u64>>,
@@ -57,6 +59,23 @@ impl Reclaim {
 
     pub(crate) fn frontier(&self) -> Frontier {
         self.frontier.borrow().clone()
+    }
+
+    /// A home has begun to send all it has, at this frontier.
+    pub(crate) fn filling_begins(&self, from: NodeId, frontier: &Frontier) {
+        if !frontier.is_none() {
+            self.filling.borrow_mut().insert(from, frontier.clone());
+        }
+    }
+
+    /// It has sent all, or no longer does.
+    pub(crate) fn filling_ends(&self, from: NodeId) {
+        self.filling.borrow_mut().remove(&from);
+    }
+
+    /// The frontiers of the homes that send all they have just now.
+    pub(crate) fn filling(&self) -> Vec<Frontier> {
+        self.filling.borrow().values().cloned().collect()
     }
 
     /// A record has changed here.

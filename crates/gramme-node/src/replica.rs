@@ -24,7 +24,7 @@ use gramme_core::bucket::{BucketSettings, Mode};
 use gramme_core::codec::decode_record;
 use gramme_core::limits::{CLOCK_INTERVALS_MAX, SEEN_RUNS_MAX, SIBLING_BYTES_VALUES_MAX, SIBLINGS_SOFT_MAX};
 use gramme_core::planted::{self, Bug};
-use gramme_core::reclaim::{Arrival, admit, is_amnesia};
+use gramme_core::reclaim::{Arrival, admit_while_filling, is_amnesia};
 use gramme_core::record::{Spent, checksum};
 use gramme_core::seen::SeenRow;
 use gramme_core::{
@@ -363,7 +363,8 @@ impl<E: Env> Replica<E> {
         self.follow(&incoming.record);
         let frontier =
             if planted::on(Bug::StaleBySeen) { self.seen.borrow().bases() } else { self.frontier() };
-        let admitted = match admit(&local.record, &real, &frontier, stamp) {
+        let filling = self.reclaim.filling();
+        let admitted = match admit_while_filling(&local.record, &real, &frontier, &filling, stamp) {
             Arrival::Join(admitted) => admitted,
             Arrival::Stale => {
                 self.env.probe(Probe::StaleIgnored);

@@ -158,6 +158,7 @@ async fn run<E: Env>(
         brought: Brought::default(),
     };
     let hints = source == Source::HintStore;
+    let _filling = full.then(|| Filling { replica, peer });
     let mut ask = Body::Pull { life, seen, hints, full };
     let mut after: Option<Key> = None;
     let frontier = loop {
@@ -173,6 +174,9 @@ async fn run<E: Env>(
         }
         asking.blind |= page.unreadable > 0;
         asking.brought.broken += u64::from(page.unreadable);
+        if full {
+            replica.reclaim().filling_begins(peer, &page.frontier);
+        }
         let records = asking.merge_all(&page.pulled, &page.frontier).await?;
         if full {
             let sound = page.unreadable == 0;
@@ -208,6 +212,19 @@ async fn run<E: Env>(
     }
     node.0.exchange.caught_up(replica, partition, peer);
     Ok(asking.brought)
+}
+
+/// From the first page of a full session on, until it is dropped, nothing that is late for its sender is taken from
+/// others.
+struct Filling<'a, E: Env> {
+    replica: &'a Replica<E>,
+    peer: NodeId,
+}
+
+impl<E: Env> Drop for Filling<'_, E> {
+    fn drop(&mut self) {
+        self.replica.reclaim().filling_ends(self.peer);
+    }
 }
 
 impl<E: Env> Asking<'_, E> {

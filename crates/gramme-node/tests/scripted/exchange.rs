@@ -341,6 +341,39 @@ fn a_refill_drops_what_a_member_has_reclaimed_and_keeps_what_it_cannot_know() {
 }
 
 #[test]
+fn what_is_late_for_a_member_is_not_taken_while_that_refills_a_home() {
+    let story = Story::at_home();
+    story.happens(Event::Fact(Fact::Trust(Trust::Lost)));
+    story.pass_ms(100);
+    let pulls = full_pulls(&story);
+    let frontier = Frontier::from_bases([(Incarnation(9), 5)]);
+    let page = |pulled: Vec<Pulled>, next: Option<&str>| {
+        Body::PullReply(PullPage {
+            session: 4,
+            pulled,
+            next: next.map(key),
+            sigma: next.is_some().then(|| Box::new(up_to(1))),
+            frontier: frontier.clone(),
+            life: life(5),
+            unreadable: 0,
+        })
+    };
+    let alive = Pulled { key: key("alive"), record: encode_record(&foreign(9, 2, "alive")) };
+    story.answers(&pulls[0], page(vec![alive], Some("m")));
+    let more = story.heard().into_iter().find(|said| matches!(said.body, Body::PullMore { .. }));
+
+    // The page that would have shown it is past, and the frontier comes with the last one.
+    for (name, n) in [("gone", 1), ("new", 7)] {
+        story.peer_says(story.list[2], n, 500_000, merge(name, encode_record(&foreign(9, n, name))));
+    }
+    assert!(story.shows("gone").1.is_empty(), "everyone has seen it overwritten");
+    assert_eq!(values_of(&story.shows("new").1), ["new"], "nobody can have reclaimed that");
+    story.answers(&more.expect("it asks for the rest"), page(vec![], None));
+    assert_eq!(values_of(&story.shows("alive").1), ["alive"]);
+    assert!(story.shows("gone").1.is_empty());
+}
+
+#[test]
 fn garbled_rows_of_a_seen_clock_keep_nobody_from_starting() {
     let memory = MemoryEngine::new();
     let story = Story::open(0, memory.clone(), Standing::Continuous);

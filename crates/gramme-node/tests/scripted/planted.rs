@@ -23,6 +23,7 @@ const FOUND_BY: &[(Bug, &str)] = &[
         Bug::RefillNotPurged,
         "exchange::a_refill_drops_what_a_member_has_reclaimed_and_keeps_what_it_cannot_know",
     ),
+    (Bug::LateWhileFilling, "exchange::what_is_late_for_a_member_is_not_taken_while_that_refills_a_home"),
     (
         Bug::HintDroppedAfterOne,
         "handoff::hints_are_offered_at_once_when_their_home_is_back_and_destroyed_once_every_home_has_them",
