@@ -19,6 +19,7 @@ use crate::run::Plan;
 use crate::timer::Sleep;
 use crate::workload::{self, LWW, OWN};
 use crate::world::{World, node_id};
+use bytes::Bytes;
 use gramme_core::bucket::BucketSettings;
 use gramme_core::limits::{AUDIT_MS, SIBLINGS_MAX};
 use gramme_core::record::Content;
@@ -72,7 +73,7 @@ impl<'a> Course<'a> {
                 self.advance(self.now_ms() + SETTLE_MS);
             }
         }
-        let dumps = self.dumps();
+        let (dumps, claims) = (self.dumps(), self.claims());
         if self.plan.knobs.healer == Healer::Exchange {
             self.history.borrow_mut().converged_at = self.world.now();
             unread = self.read_settled();
@@ -105,7 +106,7 @@ impl<'a> Course<'a> {
             lost_in_memory: self.lost_in_memory(&history),
             forgotten_by: self.forgotten_by(&history),
             last_writer_wins: BTreeSet::from([LWW.to_string()]),
-            ..Evidence::new(self.cluster.layout().clone(), history, dumps, self.claims())
+            ..Evidence::new(self.cluster.layout().clone(), history, dumps, claims)
         };
         self.world.trouble().is_none().then_some((evidence, facts))
     }
@@ -188,9 +189,11 @@ impl<'a> Course<'a> {
         // What a disk lost beneath a tree that was built before shows at the next scrub, which takes a week.
         let unseen_loss =
             any(|fault| matches!(fault, Fault::SilentLoss { .. })) && self.plan.knobs.scrub_ms > CONVERGE_MS;
-        // With two homes a page with a damaged row leaves nobody to make up for it: no session that must read the
-        // whole partition comes to its end before somebody has read that row by name.
-        let pages_missing = self.plan.knobs.n < 3 && any(|fault| matches!(fault, Fault::Rot { .. }));
+        // With two homes a page with a damaged row leaves nobody to make up for it, and if no other home has the
+        // row, nobody can name it: no session that must read the whole partition comes to its end before somebody
+        // has read that row by name.
+        let pages_missing = self.plan.knobs.n < 3 && any(|fault| matches!(fault, Fault::Rot { .. }))
+            || self.has_unnamed_rot();
         let buries = self.plan.knobs.buries();
         let buried = buries && self.has_right_clocks() && self.plan.knobs.healer == Healer::Exchange;
         let steady_clocks = !any(|fault| matches!(fault, Fault::ClockJump { .. }));
@@ -211,6 +214,19 @@ impl<'a> Course<'a> {
                 ..claims
             },
         }
+    }
+
+    /// Whether a row has rotted that nobody else has: what wrote it was told to this home alone.
+    fn has_unnamed_rot(&self) -> bool {
+        let hosts = 0..self.plan.knobs.hosts;
+        let has = |host: usize, row: &Bytes| {
+            self.world.with_disk(host, |disk| disk.rows().contains_key(row) && !disk.rotten().contains(row))
+        };
+        let is_named = |row: &Bytes| hosts.clone().any(|host| has(host, row));
+        hosts.clone().any(|host| {
+            let rotten = self.world.with_disk(host, |disk| disk.rotten().clone());
+            !rotten.iter().all(is_named)
+        })
     }
 
     /// Lets time pass, with the supervisor looking after the processes.

@@ -301,6 +301,11 @@ impl Disk {
         true
     }
 
+    /// Rows that fail their checksums.
+    pub fn rotten(&self) -> &BTreeSet<Bytes> {
+        &self.rotten
+    }
+
     /// The directory is replaced by another. The host is down.
     pub fn replace(&mut self, rows: BTreeMap<Bytes, Bytes>) {
         self.rows = rows;

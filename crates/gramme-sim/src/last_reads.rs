@@ -24,10 +24,12 @@ pub struct Asker<'a> {
 }
 
 impl Asker<'_> {
-    /// Reads every key once from all its homes; says which could not be read and why.
+    /// Reads every key once from all its homes; says which could not be read and why. With a pause between two:
+    /// while a repair of the last one is under way on a slow disk, its home may be passed over for a moment.
     pub fn read_all(&self) -> Vec<(Key, String)> {
         let mut unread = Vec::new();
         for key in 0..self.keys.len() {
+            self.pause();
             if let Err(why) = self.read_one(key) {
                 unread.push((self.keys[key].clone(), why));
             }
@@ -54,10 +56,14 @@ impl Asker<'_> {
                 other => last = format!("{other:?}"),
             }
             // A damaged row is mended meanwhile.
-            let world = self.cluster.world().clone();
-            world.run_for(PAUSE_NS, Sleep::span(world.clone(), PAUSE_NS));
+            self.pause();
         }
         Err(last)
+    }
+
+    fn pause(&self) {
+        let world = self.cluster.world().clone();
+        world.run_for(PAUSE_NS, Sleep::span(world.clone(), PAUSE_NS));
     }
 
     /// One bucket's settings as each host has them.
