@@ -107,7 +107,7 @@ pub fn admit<'a>(local: &Record, incoming: &'a Record, frontier: &Frontier, stam
     } else if stale.len() < incoming.siblings().len() {
         Arrival::Join(Cow::Owned(incoming.without(&stale)))
     } else {
-        tombstones_with_news(incoming, local.siblings()).map_or(Arrival::Stale, Arrival::Join)
+        tombstones_with_news(incoming, local.siblings().iter()).map_or(Arrival::Stale, Arrival::Join)
     }
 }
 
@@ -142,11 +142,14 @@ pub fn admit_while_filling<'a>(
 
 /// A state of which every sibling is late, without its values, if its clock says that one of these siblings was
 /// overwritten and a tombstone is there to bear that. Clocks are true however late they come.
-fn tombstones_with_news<'a>(late: &'a Record, known: &[Sibling]) -> Option<Cow<'a, Record>> {
+fn tombstones_with_news<'a, 'k>(
+    late: &'a Record,
+    mut known: impl Iterator<Item = &'k Sibling>,
+) -> Option<Cow<'a, Record>> {
     let overwrites = |s: &Sibling| late.sibling(s.dot).is_none() && late.clock.covers(s.dot);
     let of_values = late.siblings().iter().filter(|s| s.content != Content::Tombstone);
     let values: Vec<Dot> = of_values.map(|s| s.dot).collect();
-    if values.len() == late.siblings().len() || !known.iter().any(overwrites) {
+    if values.len() == late.siblings().len() || !known.any(overwrites) {
         return None;
     }
     Some(if values.is_empty() { Cow::Borrowed(late) } else { Cow::Owned(late.without(&values)) })
@@ -226,6 +229,24 @@ fn what_is_left_of<'a>(reply: &Reply<'a>, replies: &[Reply<'_>]) -> Cow<'a, Reco
     if replies.iter().any(|other| reclaimable(reply.record, other.frontier)) {
         return Cow::Owned(Record::new());
     }
+    let dead = dead_of(reply, replies);
+    match dead.len() {
+        0 => Cow::Borrowed(reply.record),
+        all if all == reply.record.siblings().len() => {
+            let news = |other: &Reply<'_>| {
+                // What is left out with its own bearer needs nobody to say that it was overwritten.
+                let dead = dead_of(other, replies);
+                let left = other.record.siblings().iter().filter(|s| !dead.contains(&s.dot));
+                tombstones_with_news(reply.record, left)
+            };
+            replies.iter().find_map(news).unwrap_or_default()
+        }
+        _ => Cow::Owned(reply.record.without(&dead)),
+    }
+}
+
+/// The siblings of an answer that another one knows to have been everywhere, and lacks.
+fn dead_of(reply: &Reply<'_>, replies: &[Reply<'_>]) -> Vec<Dot> {
     let is_dead = |dot: Dot| {
         let knows_better = |other: &Reply<'_>| match planted::on(Bug::StampPerDot) {
             true => !reply.frontier.covers(dot),
@@ -235,15 +256,7 @@ fn what_is_left_of<'a>(reply: &Reply<'a>, replies: &[Reply<'_>]) -> Cow<'a, Reco
             other.frontier.covers(dot) && other.record.sibling(dot).is_none() && knows_better(other)
         })
     };
-    let dead: Vec<Dot> = reply.record.siblings().iter().map(|s| s.dot).filter(|&dot| is_dead(dot)).collect();
-    match dead.len() {
-        0 => Cow::Borrowed(reply.record),
-        all if all == reply.record.siblings().len() => {
-            let news = |other: &Reply<'_>| tombstones_with_news(reply.record, other.record.siblings());
-            replies.iter().find_map(news).unwrap_or_default()
-        }
-        _ => Cow::Owned(reply.record.without(&dead)),
-    }
+    reply.record.siblings().iter().map(|s| s.dot).filter(|&dot| is_dead(dot)).collect()
 }
 
 /// Whether a replica that answered so shows its readers something else than what the answers came to: it lacks a

@@ -198,6 +198,18 @@ fn a_late_tombstone_is_taken_where_it_bears_that_something_here_was_overwritten(
 }
 
 #[test]
+fn a_late_tombstone_does_not_come_back_for_what_is_left_out_itself() {
+    // Two hint stores with old states, of which one overwrote what the other still shows; all of it is gone at home.
+    let older = value_at(2, 1);
+    let past = Record::from_parts(older.clock.clone(), vec![], vec![]).expect("a clock");
+    let late = deleted().join(&past).join(&value_at(3, 1));
+    let (home, r) = (value_at(4, 1), frontier(&[(1, 2), (2, 1), (3, 1)]));
+    let none = Frontier::none();
+    let filled = fill(&[reply(&home, &r), reply(&late, &none), reply(&older, &none)]).record;
+    assert_eq!(filled.siblings(), home.siblings());
+}
+
+#[test]
 fn what_was_reclaimed_is_no_amnesia() {
     let shown = deleted();
     assert!(is_amnesia(&Record::new(), &shown, Incarnation(1), &frontier(&[(1, 1)])));
