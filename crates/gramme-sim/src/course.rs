@@ -71,6 +71,7 @@ impl<'a> Course<'a> {
             Healer::Reads => {
                 unread = asker.read_all();
                 self.advance(self.now_ms() + SETTLE_MS);
+                self.await_late_hints();
             }
         }
         let (dumps, claims) = (self.dumps(), self.claims());
@@ -132,6 +133,15 @@ impl<'a> Course<'a> {
         self.advance(self.now_ms() + HEAL_MS);
         // Whatever the last fault has broken has been started anew by now.
         self.cluster.heal();
+    }
+
+    /// A frame that was held back for long may bring a hint after all: that is brought home by itself.
+    fn await_late_hints(&self) {
+        let until = self.now_ms() + SETTLE_MS;
+        let is_kept = || self.dumps().iter().any(|dump| !dump.hints.is_empty());
+        while self.now_ms() < until && is_kept() {
+            self.advance(self.now_ms() + LOOK_MS);
+        }
     }
 
     /// Quiet: nobody asks for anything, and within [`CONVERGE_MS`] all homes hold the same. Answers how long it

@@ -152,10 +152,14 @@ impl PutOp {
         self.content == Content::Tombstone
     }
 
-    /// Whether some attempt was still under way at this time, whatever the client had been told by then.
+    /// Whether some attempt was still under way at this time, whatever the client had been told by then. One of which
+    /// the node said that it may be applied may be so for as long as a home that it was handed to has time for it.
     pub fn is_under_way(&self, at: u64) -> bool {
-        self.returned.is_none_or(|returned| returned > at)
-            || self.attempts.iter().any(|attempt| attempt.ended.is_none_or(|ended| ended > at))
+        let may_come = |attempt: &Attempt| {
+            let late = if attempt.outcome == Some(Outcome::MaybeApplied) { HANDED_ON_NS } else { 0 };
+            attempt.ended.is_none_or(|ended| ended + late > at)
+        };
+        self.returned.is_none_or(|returned| returned > at) || self.attempts.iter().any(may_come)
     }
 
     /// Whether it was refused because its key did not look as it expected.
@@ -239,3 +243,6 @@ pub fn intervals(clock: &Clock) -> String {
         clock.intervals().iter().map(|i| format!("{:x}({},{}]", i.incarnation.0, i.lo, i.hi)).collect();
     format!("<{}>", runs.join(" "))
 }
+
+/// No request of a run has more time than this.
+const HANDED_ON_NS: u64 = 1_000_000_000;

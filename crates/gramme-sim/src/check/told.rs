@@ -47,7 +47,7 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
     // sibling (correctness.md 3.4).
     let deletes = evidence.history.puts.iter().filter(|op| evidence.claims.reclaims && op.is_delete());
     let mut forgetful: BTreeSet<&Key> = deletes.map(|op| &op.key).collect();
-    forgetful.extend(keys.iter().copied().filter(|key| is_beyond_memory(writes.of_key(key))));
+    forgetful.extend(keys.iter().copied().filter(|key| is_beyond_memory(writes.of_key(key), &writes)));
     let is_excused = |violation: &gramme_check::Violation| {
         let key = keys.get(violation.key as usize);
         violation.promise == Promise::LateGhost && key.is_some_and(|key| forgetful.contains(key))
@@ -64,9 +64,15 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
 
 /// Whether a write of a key was tried twice, and so many began after it that a record may have forgotten it before
 /// its other attempt arrives: what a hint store holds of it comes whenever that is handed over.
-fn is_beyond_memory(of_key: &[&PutOp]) -> bool {
+fn is_beyond_memory(of_key: &[&PutOp], writes: &Writes<'_>) -> bool {
     let later = |op: &PutOp| of_key.iter().filter(|by| by.invoked > op.invoked).count();
-    of_key.iter().any(|op| op.attempts.len() > 1 && later(op) > SPENT_MAX)
+    of_key.iter().any(|op| was_tried_twice(op, writes) && later(op) > SPENT_MAX)
+}
+
+/// Whether a write may have been made twice: by a client that tried again, or by a node that handed it to a home and,
+/// when that said nothing, took it itself.
+fn was_tried_twice(op: &PutOp, writes: &Writes<'_>) -> bool {
+    op.attempts.len() > 1 || writes.dots(op.request).len() > 1
 }
 
 fn told(
@@ -98,7 +104,7 @@ fn told(
         invoked: op.invoked / 1000,
         returned: op.returned.unwrap_or(u64::MAX).max(ended).div_ceil(1000),
         outcome: op.outcome,
-        left_behind: op.attempts.len() > 1,
+        left_behind: was_tried_twice(op, writes),
     }
 }
 
