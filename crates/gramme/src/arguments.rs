@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::{
     backup, bucket, chaos, cluster, completions, config, del, dev, doctor, export, get, import, ls, put,
-    repair, ring, server, status, version,
+    repair, ring, server, status, top, version,
 };
 use clap::{Parser, Subcommand};
 
@@ -49,6 +49,8 @@ enum Command {
     Restore(backup::Restore),
     /// How the cluster is, on one screen
     Status(status::Status),
+    /// The cluster at work: rates, latencies and what is going on, anew each second
+    Top(top::Top),
     /// What is wrong with a cluster or its machines, or will be, and what to do about it
     Doctor(doctor::Doctor),
     /// How the copies of every partition compare; compare or reread them now
@@ -82,6 +84,7 @@ impl Arguments {
             Command::Backup(backup) => backup.run(),
             Command::Restore(restore) => restore.run(),
             Command::Status(status) => status.run(),
+            Command::Top(top) => top.run(),
             Command::Doctor(doctor) => doctor.run(),
             Command::Repair(repair) => repair.run(),
             Command::Ring(ring) => ring.run(),

@@ -30,6 +30,7 @@ mod ring;
 mod rows;
 mod server;
 mod status;
+mod top;
 mod version;
 
 use clap::Parser;

@@ -1,7 +1,7 @@
 //! `gramme status`: how the cluster is, on one screen. The asked node asks every member for its own word and says what
 //! follows from it (`/v1/cluster/overview`); here it is only laid out.
 
-mod load;
+pub(crate) mod load;
 
 use crate::failure::Failure;
 use crate::nodes::Nodes;

@@ -12,30 +12,31 @@ use std::collections::BTreeMap;
 
 /// Requests to a partition, per second.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Rate {
-    reads: f64,
-    writes: f64,
-    homes: Vec<String>,
+pub(crate) struct Rate {
+    pub(crate) reads: f64,
+    pub(crate) writes: f64,
+    pub(crate) homes: Vec<String>,
 }
 
 impl Rate {
-    fn all(&self) -> f64 {
+    /// Both.
+    pub(crate) fn all(&self) -> f64 {
         self.reads + self.writes
     }
 }
 
 /// What each node carries.
-struct Share {
-    name: String,
+pub(crate) struct Share {
+    pub(crate) name: String,
     owns: f64,
     /// Of all requests, those to partitions of which it is the first home.
     primary: f64,
     /// Of the load of all homes, its own.
-    carries: f64,
+    pub(crate) carries: f64,
 }
 
 /// What the cluster's clients asked for lately.
-pub(super) struct Load {
+pub(crate) struct Load {
     rates: BTreeMap<u64, Rate>,
     /// Addresses of nodes that told nothing, and why.
     silent: Vec<(String, String)>,
@@ -43,7 +44,7 @@ pub(super) struct Load {
 
 impl Load {
     /// Adds up what the nodes tell.
-    pub(super) fn of(answers: Vec<(String, Result<Json, Error>)>) -> Result<Load, Failure> {
+    pub(crate) fn of(answers: Vec<(String, Result<Json, Error>)>) -> Result<Load, Failure> {
         let mut load = Load { rates: BTreeMap::new(), silent: Vec::new() };
         let asked = answers.len();
         for (address, answer) in answers {
@@ -72,11 +73,13 @@ impl Load {
         }
     }
 
-    fn total(&self) -> f64 {
+    /// Requests to all partitions, per second.
+    pub(crate) fn total(&self) -> f64 {
         sum(self.rates.values().map(Rate::all))
     }
 
-    fn shares(&self, members: &[Json]) -> Vec<Share> {
+    /// What each of the members of an overview carries, in their order.
+    pub(crate) fn shares(&self, members: &[Json]) -> Vec<Share> {
         let carried: f64 = self.rates.values().map(|rate| rate.all() * rate.homes.len() as f64).sum();
         let part = |of: f64, all: f64| if all > 0.0 { of / all } else { 0.0 };
         let share = |member: &Json| {
@@ -95,7 +98,7 @@ impl Load {
     }
 
     /// The hottest partitions, the hottest first.
-    fn hottest(&self) -> Vec<(u64, &Rate)> {
+    pub(crate) fn hottest(&self) -> Vec<(u64, &Rate)> {
         let mut rates: Vec<(u64, &Rate)> =
             self.rates.iter().map(|(partition, rate)| (*partition, rate)).collect();
         rates.sort_by(|a, b| b.1.all().total_cmp(&a.1.all()));
@@ -103,7 +106,8 @@ impl Load {
         rates
     }
 
-    fn imbalance(&self, shares: &[Share], members: &[Json]) -> f64 {
+    /// Of the members, the part whose load is not within 15 % of its fair part.
+    pub(crate) fn imbalance(&self, shares: &[Share], members: &[Json]) -> f64 {
         let weight = |member: &Json| member["described"]["weight"].as_f64().unwrap_or(1.0);
         let loads: Vec<(f64, f64)> =
             shares.iter().zip(members).map(|(share, member)| (share.carries, weight(member))).collect();
