@@ -125,12 +125,18 @@ impl Gossip {
         self.get(name).map_or(now, |entry| now.max(Stamp(entry.stamp.0.saturating_add(1))))
     }
 
-    /// Takes an entry if it wins; says whether it did. What is beyond a limit is not taken.
+    /// Whether an entry is news: it wins, and is within the limits.
+    pub fn is_news(&self, name: &Name, entry: &Entry) -> bool {
+        is_within_limits(name, entry)
+            && match self.get(name) {
+                Some(mine) => mine < entry,
+                None => self.has_room(name),
+            }
+    }
+
+    /// Takes an entry if it is news; says whether it did.
     pub fn merge_one(&mut self, name: &Name, entry: &Entry) -> bool {
-        if !is_within_limits(name, entry) || self.get(name).is_some_and(|mine| mine >= entry) {
-            return false;
-        }
-        if !self.entries.contains_key(name) && !self.has_room(name) {
+        if !self.is_news(name, entry) {
             return false;
         }
         self.remove(name);
@@ -146,6 +152,11 @@ impl Gossip {
         other.entries.iter().fold(false, |changed, (name, entry)| self.merge_one(name, entry) | changed)
     }
 
+    /// Drops an entry: of what only this node may say, and has to say anew.
+    pub fn forget(&mut self, name: &Name) {
+        self.remove(name);
+    }
+
     fn remove(&mut self, name: &Name) {
         if let Some(entry) = self.entries.remove(name) {
             let part = &mut self.sums[part_of(name)];
@@ -156,7 +167,11 @@ impl Gossip {
     fn has_room(&self, name: &Name) -> bool {
         let same = |other: &&Name| core::mem::discriminant(*other) == core::mem::discriminant(name);
         let max = match name {
-            Name::Layout(..) => return true,
+            // The latest stay: one from before the first of a full chain would be forgotten at once.
+            Name::Layout(decree, hash) => {
+                let first = self.layouts().next();
+                return self.layouts().count() < CHAIN_MAX || first < Some((*decree, *hash));
+            }
             Name::Staged(_) => STAGED_MAX,
             // As many again as may be members: those that ask to join, and those that have left.
             Name::Node(_) => 2 * MEMBERS_MAX,
@@ -246,6 +261,13 @@ pub fn entry_bytes(name: &Name, entry: &Entry) -> usize {
     w.len()
 }
 
+/// The bytes of a name, under which its entry is kept.
+pub fn name_bytes(name: &Name) -> Bytes {
+    let mut w = Writer::new();
+    write_name(&mut w, name);
+    w.into_bytes()
+}
+
 /// Appends an entry with its name.
 pub fn write_entry(w: &mut Writer, name: &Name, entry: &Entry) {
     write_name(w, name);
@@ -306,9 +328,7 @@ fn part_of(name: &Name) -> usize {
 }
 
 fn name_hash(name: &Name) -> u64 {
-    let mut w = Writer::new();
-    write_name(&mut w, name);
-    xxhash_rust::xxh3::xxh3_64(w.as_slice())
+    xxhash_rust::xxh3::xxh3_64(&name_bytes(name))
 }
 
 fn hash_of(name: &Name, entry: &Entry) -> u64 {

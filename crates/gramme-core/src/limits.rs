@@ -90,9 +90,19 @@ pub const STAGED_KEY_BYTES_MAX: usize = 64;
 /// What one says.
 pub const STAGED_BYTES_MAX: usize = 1024;
 /// What a node says of itself.
-pub const FACT_BYTES_MAX: usize = 1024;
+pub const FACT_BYTES_MAX: usize = 1536;
 /// Entries in one message of gossip, in bytes; one always goes.
 pub const GOSSIP_BYTES_MAX: usize = 256 << 10;
+/// Entries that a node can know: layouts, staged changes, and nodes that are, were or want to be members.
+pub const GOSSIP_ENTRIES_MAX: usize = CHAIN_MAX + STAGED_MAX + 2 * MEMBERS_MAX;
+/// Entries that have arrived and wait for those before them to be durable, in bytes; what exceeds it is dropped, and
+/// comes again with a later exchange.
+pub const GOSSIP_WAITING_BYTES_MAX: usize = 4 * GOSSIP_BYTES_MAX;
+/// What a node says of itself is refused if it is stamped further ahead than this. Only its own later words are measured
+/// against it, so a clock that is wrong by a time zone does no harm; one that is not set at all must not use stamps up.
+pub const FACT_AHEAD_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+/// Peers that are told at once what was news.
+pub const GOSSIP_PUSHES: usize = 3;
 /// Copies of a partition.
 pub const N_MAX: usize = 7;
 /// Removed nodes that a layout remembers, so that none comes back with what it held: one a day for 22 years. The
@@ -107,6 +117,10 @@ pub const MEMBER_TEXT_BYTES_MAX: usize = 240;
 const _: () = assert!(
     STAGED_BYTES_MAX > 4 * (MEMBER_TEXT_BYTES_MAX + 2) + 32,
     "a join must fit what gossip carries of a staged change"
+);
+const _: () = assert!(
+    FACT_BYTES_MAX > 5 * (MEMBER_TEXT_BYTES_MAX + 2) + 32,
+    "what a member says of itself must fit what gossip carries of a node"
 );
 /// Buckets with settings of their own.
 pub const BUCKETS_MAX: usize = 1024;
@@ -143,7 +157,7 @@ pub const FREEZE_MS: u64 = 500;
 pub const THAW_MS: u64 = 100;
 /// ... and how often the loop's own timer must have come round since, for a busy machine comes to them later.
 pub const THAW_ROUNDS: u32 = 4;
-/// Between two exchanges of bucket settings with one random peer.
+/// Between two exchanges with one random peer: of bucket settings, and of what the cluster knows.
 pub const GOSSIP_MS: u64 = 1000;
 /// A remote stamp further ahead than this never moves a node's clock.
 pub const CLOCK_AHEAD_MS_MAX: u64 = 500;

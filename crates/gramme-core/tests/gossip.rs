@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use gramme_core::codec::{Reader, Writer};
 use gramme_core::gossip::{Entry, Gossip, Line, Name, NodeFact, entry_bytes, read_entry, write_entry};
-use gramme_core::limits::{CHAIN_MAX, FACT_BYTES_MAX, MEMBERS_MAX, STAGED_MAX};
+use gramme_core::limits::{CHAIN_MAX, FACT_BYTES_MAX, MEMBER_TEXT_BYTES_MAX, MEMBERS_MAX, STAGED_MAX};
 use gramme_core::paxos::Decree;
 use gramme_core::{LayoutHash, NodeId, Stamp};
 use proptest::prelude::*;
@@ -137,12 +137,12 @@ fn nothing_grows_beyond_its_limit() {
 #[test]
 fn a_node_s_facts_are_read_back_and_later_ones_win() {
     let mut fact = NodeFact {
+        name: "ada".into(),
         address: "ada.example:7402".into(),
         http: "ada.example:7400".into(),
         zone: "north".into(),
         release: "0.1.0".into(),
         features: 5,
-        load: 1_000,
     };
     let (name, first) = fact.entry(NodeId(7), Stamp(10), 1);
     assert_eq!(NodeFact::read(&first), Ok(fact.clone()));
@@ -152,4 +152,8 @@ fn a_node_s_facts_are_read_back_and_later_ones_win() {
     assert_eq!(gossip.get(&name), Some(&second), "whichever came last");
     let cut = Entry { bytes: first.bytes.slice(..9), ..first };
     assert!(NodeFact::read(&cut).is_err());
+    for zone in ["x".repeat(MEMBER_TEXT_BYTES_MAX + 1), "a\u{1b}[2Jb".to_string()] {
+        let (_, strange) = NodeFact { zone, ..fact.clone() }.entry(NodeId(7), Stamp(12), 1);
+        assert!(NodeFact::read(&strange).is_err(), "it would be shown to people");
+    }
 }

@@ -1,5 +1,5 @@
 //! What one node does, as flows that read top to bottom: `coordinate` a get, a put or a list; `serve` peers as
-//! a `replica`; spread bucket settings (`gossip`); judge peers (`detector`); pace what no client waits for (`admission`). [`Node`] ties them together.
+//! a `replica`; spread bucket settings (`gossip`) and what nodes say of themselves (`cluster_gossip`); judge peers (`detector`); pace what no client waits for (`admission`). [`Node`] ties them together.
 //!
 //! Every flow is generic over [`Env`], the only way to the world: its clock, its network, its disk and its
 //! chance. The server runs these flows on tokio, the simulator runs the same code in its own world. So this
@@ -9,6 +9,7 @@
 pub mod admission;
 mod cache;
 mod closing;
+mod cluster_gossip;
 mod coordinate;
 mod detector;
 mod disk_pulse;

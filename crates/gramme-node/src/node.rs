@@ -8,6 +8,7 @@ mod known;
 
 use crate::admission::Admission;
 use crate::closing::{self, AllEnds, Closing, Ends};
+use crate::cluster_gossip::{self, ClusterGossip};
 use crate::coordinate;
 use crate::coordinate::Repairs;
 use crate::detector::Detector;
@@ -29,6 +30,7 @@ use crate::transit::Transit;
 use crate::trees::{self, Trees, Upkeep, repair};
 use gramme_core::bucket::Buckets;
 use gramme_core::context::Secret;
+use gramme_core::gossip::NodeFact;
 use gramme_core::limits::IN_FLIGHT_MAX;
 use gramme_core::{Hlc, Layout, NodeId, PartitionId, StoreId};
 use gramme_storage::EngineError;
@@ -53,6 +55,8 @@ pub struct Options {
     pub shard: usize,
     /// How many there are.
     pub shards: usize,
+    /// What this node says of itself to the others.
+    pub fact: NodeFact,
     /// The data directory's life.
     pub store: StoreId,
     /// What is known of that directory.
@@ -91,6 +95,7 @@ pub(crate) struct Inner<E: Env> {
     pub(crate) closing: Closing,
     pub(crate) hints: HintStores<E>,
     pub(crate) buckets: RefCell<Buckets>,
+    pub(crate) cluster: ClusterGossip,
     pub(crate) detector: Rc<RefCell<Detector>>,
     pub(crate) routes: Rc<Routes<E>>,
     pub(crate) transit: RefCell<Transit>,
@@ -154,6 +159,7 @@ impl<E: Env> Node<E> {
             }
         }
         let buckets = gossip::load_buckets(&env).await?;
+        let cluster = ClusterGossip::open(&env, &options, &store, &hlc).await?;
         match store.wait_all().await {
             // Nothing is minted before there is room, and reads need none.
             Ok(()) | Err(EngineError::Full) => {}
@@ -175,6 +181,7 @@ impl<E: Env> Node<E> {
             closing: Closing::default(),
             hints,
             buckets: RefCell::new(buckets),
+            cluster,
             detector,
             routes,
             transit: RefCell::default(),
@@ -208,6 +215,8 @@ impl<E: Env> Node<E> {
         }
         if self.0.options.shard == 0 {
             self.0.env.spawn("gossip", gossip::for_ever(self.clone()));
+            self.0.env.spawn("cluster gossip", cluster_gossip::for_ever(self.clone()));
+            self.0.env.spawn("cluster news", cluster_gossip::take_for_ever(self.clone()));
         }
         trees::begin(&self);
         let mut events = Vec::new();
@@ -272,6 +281,7 @@ impl<E: Env> Node<E> {
                     Err(failure) => failed(failure),
                 }
             }
+            Request::Nodes => Response::Nodes(self.nodes_known()),
             Request::Status => Response::Status(Box::new(self.status())),
             Request::Repair => Response::Repair(Box::new(repair::status(self))),
             Request::RepairNow => Response::Repair(Box::new(repair::now(self))),

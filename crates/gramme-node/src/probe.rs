@@ -75,6 +75,12 @@ pub enum Probe {
     DiskStalled,
     /// A peer was told in short what this shard has seen.
     DigestsSent,
+    /// What a node says of itself was news, and is durable here.
+    NodeFactTaken,
+    /// What a node says of itself, or what nobody may say yet, was refused: it cannot be read, or is stamped far ahead.
+    NodeFactRefused,
+    /// Something later was known of this node than what it says: it said its own again.
+    NodeFactOutdone,
     /// A pull session that this shard asked for has ended; whether it was whole.
     PullEnded {
         /// Whether everything arrived.

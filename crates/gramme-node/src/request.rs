@@ -7,6 +7,7 @@ use crate::hints::HintsStatus;
 use crate::trees::repair::{AuditsStatus, RepairStatus};
 use bytes::Bytes;
 use gramme_core::bucket::{BucketSettings, Level, Mode};
+use gramme_core::gossip::NodeFact;
 use gramme_core::{Context, Key, LayoutHash, NodeId, PartitionId, Record, StoreId};
 use gramme_wire::{Acks, Done, Failure, Put, Standing};
 use std::time::Duration;
@@ -43,6 +44,8 @@ pub enum Request {
     SetBucket(String, BucketSettings),
     /// What this node knows of itself and its peers.
     Status,
+    /// What every node is known to have said of itself; shard 0 only.
+    Nodes,
     /// How this shard's home partitions compare with their other homes.
     Repair,
     /// Compare all of them now; each shard for itself.
@@ -63,6 +66,7 @@ impl Request {
             Request::List(page) => page.partition.0 as usize % shards,
             Request::Copy(page) => page.partition.0 as usize % shards,
             Request::Buckets | Request::Bucket(_) | Request::SetBucket(..) | Request::Status => 0,
+            Request::Nodes => 0,
             Request::Repair | Request::RepairNow | Request::Verify(_) => 0,
         }
     }
@@ -89,6 +93,8 @@ pub enum Response {
     Bucket(BucketSettings),
     /// To `Status`.
     Status(Box<Status>),
+    /// To `Nodes`: in order of id, members or not.
+    Nodes(Vec<NodeKnown>),
     /// To `Repair`, `RepairNow` and `Verify`, which go on after it.
     Repair(Box<RepairStatus>),
     /// To any of them.
@@ -274,6 +280,17 @@ pub struct Lag {
     /// For how long some of them have been known to be missing; they are older by up to the time between two
     /// comparisons, or by as long as the two were apart.
     pub known_for: Duration,
+}
+
+/// What a node is known to have said of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeKnown {
+    /// Which.
+    pub node: NodeId,
+    /// What.
+    pub fact: NodeFact,
+    /// How long ago it said so, if its clock and this node's are right: at its start, as a rule.
+    pub age: Duration,
 }
 
 /// A peer as one node sees it.

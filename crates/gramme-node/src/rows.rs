@@ -8,6 +8,7 @@ use bytes::Bytes;
 use gramme_core::closed::{End, read_end, write_end};
 use gramme_core::codec::{BadBytes, Reader, Writer, decode_record, seal, unseal};
 use gramme_core::frontier::{read_frontier, write_frontier};
+use gramme_core::gossip::{Entry, Name, read_entry, write_entry};
 use gramme_core::merkle::{Tombstones, Tree, read_tree, write_tree};
 use gramme_core::seen::SeenRow;
 use gramme_core::{Frontier, Incarnation, Key, NodeId, PartitionId, Record, Stamp};
@@ -42,6 +43,8 @@ pub const KIND_TREE: u8 = 0x1b;
 pub const KIND_FRONTIER: u8 = 0x1d;
 /// How an incarnation ends, on every node: `rest` = incarnation.
 pub const KIND_END: u8 = 0x1e;
+/// What is known of the cluster; node-wide, `rest` = the bytes of its name.
+pub const KIND_CLUSTER: u8 = 0x20;
 
 /// The row of a key.
 pub fn key_row(partition: PartitionId, kind: u8, key: &Key) -> Bytes {
@@ -206,6 +209,22 @@ pub fn decode_end(bytes: &[u8]) -> Result<End, BadBytes> {
     Ok(end)
 }
 
+/// What is known of the cluster under a name.
+pub(crate) fn encode_known(name: &Name, entry: &Entry) -> Bytes {
+    let mut w = Writer::new();
+    w.u8(VERSION);
+    write_entry(&mut w, name, entry);
+    close(w)
+}
+
+/// Reads [`encode_known`] back.
+pub(crate) fn decode_known(bytes: &[u8]) -> Result<(Name, Entry), BadBytes> {
+    let mut r = unseal(bytes, VERSION)?;
+    let known = read_entry(&mut r)?;
+    r.end()?;
+    Ok(known)
+}
+
 /// A live incarnation.
 pub fn encode_incarnation(incarnation: Incarnation) -> Bytes {
     let mut w = Writer::new();
@@ -302,6 +321,7 @@ mod tests {
 
     /// Rows that were written by the first release; they must be read for ever.
     const SEEN: &str = "01 0700000000000000 02 00 05 09 01 CHECKSUM";
+    const KNOWN: &str = "01 03 0300000000000000 0700000000000000 0900000000000000 04 73616964 CHECKSUM";
     const INCARNATION: &str = "01 efcdab8967452301 CHECKSUM";
 
     fn golden(text: &str, sum: &str) -> Bytes {
@@ -378,6 +398,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_known_of_a_node_is_read_as_it_was_written_or_not_at_all() {
+        let entry = Entry { stamp: Stamp(7), tie: 9, bytes: Bytes::from_static(b"said") };
+        let stored = encode_known(&Name::Node(NodeId(3)), &entry);
+        assert_eq!(stored, golden(KNOWN, KNOWN_SUM));
+        assert_eq!(decode_known(&stored), Ok((Name::Node(NodeId(3)), entry)));
+        for at in 0..stored.len() {
+            let mut altered = stored.to_vec();
+            altered[at] ^= 0x40;
+            assert!(decode_known(&altered).is_err(), "byte {at}");
+            assert!(decode_known(&stored[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
     fn a_hint_store_remembers_since_when_it_is() {
         let stored = encode_since(7);
         assert_eq!(decode_since(&stored), Ok(7));
@@ -400,5 +434,6 @@ mod tests {
     }
 
     const SEEN_SUM: &str = "75936371";
+    const KNOWN_SUM: &str = "262b9aeb";
     const INCARNATION_SUM: &str = "734b7a5f";
 }

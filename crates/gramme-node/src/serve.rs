@@ -4,6 +4,7 @@
 //! A late replica merge is always taken; late coordination is refused (design section 5).
 
 use crate::closing;
+use crate::cluster_gossip;
 use crate::env::{Env, Fact, Mono};
 use crate::exchange;
 use crate::gossip;
@@ -79,6 +80,7 @@ pub(crate) fn serve<E: Env>(node: &Node<E>, from: NodeId, message: Message, dead
         Body::Ping => answer(Body::Pong),
         Body::BucketsDigest { digest } => gossip::compare(node, from, digest),
         Body::Buckets { facts, reply } => gossip::receive(node, from, facts.into_iter().collect(), reply),
+        Body::Reconcile(step) => cluster_gossip::hear(node, from, step),
         Body::Digests { digests } => {
             let digests: Arc<[Digest]> = digests.into();
             node.0.env.tell_shards(Fact::Digests { from, correlation, digests: digests.clone() });

@@ -12,6 +12,7 @@ use crate::peers::Company;
 use crate::run::{Addresses, Phase};
 use crate::settings::Token;
 use crate::store::Store;
+use gramme_core::gossip::NodeFact;
 use gramme_core::limits::{IN_FLIGHT_BYTES_MAX, REQUEST_MS};
 use gramme_core::{Key, Layout, NodeId};
 use gramme_node::request::{Call, Request, Response, Status};
@@ -88,6 +89,21 @@ impl Service {
     /// The layout in force.
     pub(crate) fn layout(&self) -> &Layout {
         &self.company.layout
+    }
+
+    /// What this node says of itself to the others.
+    pub(crate) fn fact(&self) -> NodeFact {
+        let Company { hello, layout, .. } = &*self.company;
+        let member = layout.member(hello.node);
+        let (address, zone) = member.map(|m| (m.address.clone(), m.zone.clone())).unwrap_or_default();
+        NodeFact {
+            name: self.name.clone(),
+            address,
+            http: hello.http.clone(),
+            zone,
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+            features: hello.features,
+        }
     }
 
     /// This node.

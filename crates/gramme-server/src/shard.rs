@@ -71,6 +71,7 @@ async fn live(plan: Plan) {
     };
     let options = Options {
         id: service.node(),
+        fact: service.fact(),
         layout: Rc::new(Layout::clone(service.layout())),
         secret: service.company.secret,
         shard: index,

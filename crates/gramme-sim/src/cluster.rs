@@ -11,6 +11,7 @@ use crate::nemesis::Fault;
 use crate::timer::Sleep;
 use crate::world::{World, name, node_id};
 use bytes::Bytes;
+use gramme_core::gossip::NodeFact;
 use gramme_core::limits::FREEZE_MS;
 use gramme_core::merkle::Tombstones;
 use gramme_core::{Layout, Member, StoreId};
@@ -154,6 +155,7 @@ impl Cluster {
             let env = SimEnv::new(world.clone(), host, boot, shard);
             let options = Options {
                 id: node_id(host),
+                fact: self.fact(host),
                 layout: self.0.layout.clone(),
                 secret: SECRET,
                 shard,
@@ -246,6 +248,17 @@ impl Cluster {
             status.is_some_and(|status| status.trust == Trust::Lost && status.refilling.is_empty())
         };
         hosts[host].trust == Trust::Lost && hosts[host].nodes.iter().all(is_whole)
+    }
+
+    fn fact(&self, host: usize) -> NodeFact {
+        let member = self.0.layout.member(node_id(host)).expect("every host is a member");
+        NodeFact {
+            name: member.name.clone(),
+            address: member.address.clone(),
+            http: member.http.clone(),
+            zone: member.zone.clone(),
+            ..NodeFact::default()
+        }
     }
 
     fn trust(&self, host: usize) {

@@ -70,6 +70,9 @@ pub fn name_of(probe: &Probe) -> &'static str {
         Probe::FrontierCrowded => "frontier crowded",
         Probe::Conflict => "conflict",
         Probe::DigestsSent => "digests sent",
+        Probe::NodeFactTaken => "node fact taken",
+        Probe::NodeFactRefused => "node fact refused",
+        Probe::NodeFactOutdone => "node fact outdone",
         Probe::PullEnded { whole: true } => "pull whole",
         Probe::PullEnded { whole: false } => "pull broken",
         Probe::PullServedByKeys => "pull by keys",
@@ -81,7 +84,7 @@ pub fn name_of(probe: &Probe) -> &'static str {
 }
 
 /// What a batch of at least [`BATCH`] runs must have seen.
-pub const MUST_BE_SEEN: [&str; 41] = [
+pub const MUST_BE_SEEN: [&str; 42] = [
     "get answered",
     "put answered",
     "list answered",
@@ -123,6 +126,7 @@ pub const MUST_BE_SEEN: [&str; 41] = [
     "condition refused",
     "condition held",
     "incarnation closed",
+    "node fact taken",
 ];
 
 /// What a batch of at least [`LARGE_BATCH`] runs must have seen as well.

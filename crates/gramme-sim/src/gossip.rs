@@ -242,12 +242,12 @@ impl World {
 
 fn fact(node: usize, now_ms: u64) -> (Name, Entry) {
     let fact = NodeFact {
+        name: format!("node-{node}"),
         address: format!("node-{node}.rack-{}.example.net:7402", node % 7),
         http: format!("node-{node}.rack-{}.example.net:7400", node % 7),
         zone: format!("rack-{}", node % 7),
         release: env!("CARGO_PKG_VERSION").to_string(),
         features: 0b1011,
-        load: now_ms,
     };
     fact.entry(NodeId(node as u64 + 1), Stamp::from_ms(now_ms), 1)
 }

@@ -6,9 +6,11 @@
 //! by whoever made it and stays those bytes in every queue, socket and batch.
 
 mod client;
+mod reconcile;
 mod replica;
 
 pub use client::{Acks, Done, Expect, Failure, Put, Reason};
+pub use reconcile::Reconcile;
 pub use replica::{
     Compared, Difference, Digest, Entry, Life, PullPage, Pulled, Remembered, Standing, TreeRoot,
 };
@@ -157,6 +159,8 @@ pub enum Body {
         /// Whether the receiver should answer with its own, should they still differ.
         reply: bool,
     },
+    /// What nodes know of the cluster, reconciled; shard 0 to shard 0. Not answered by correlation.
+    Reconcile(Reconcile),
     /// Every few minutes a shard to each peer with which it shares home partitions: the roots of their hash trees.
     /// About no partition; every shard of the receiver compares those that it owns.
     TreeRoots {
@@ -325,6 +329,7 @@ impl Body {
             | Body::Ping
             | Body::BucketsDigest { .. }
             | Body::Buckets { .. }
+            | Body::Reconcile(_)
             | Body::TreeRoots { .. }
             | Body::TreeNodes { .. }
             | Body::TreeKeys { .. }

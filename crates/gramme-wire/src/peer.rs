@@ -8,9 +8,11 @@
 //! fills, and never panics.
 
 mod client;
+mod reconcile;
 mod source;
 
 use client::{read_done, read_failure, read_put, write_done, write_failure, write_put};
+use reconcile::{read_reconcile, tag_of_reconcile, write_reconcile};
 use source::Source;
 
 use crate::frame::{Kind, WireError};
@@ -79,6 +81,7 @@ fn tag_of(body: &Body) -> u8 {
         Body::Pong => PONG,
         Body::BucketsDigest { .. } => BUCKETS_DIGEST,
         Body::Buckets { .. } => BUCKETS,
+        Body::Reconcile(step) => tag_of_reconcile(step),
         Body::TreeRoots { .. } => TREE_ROOTS,
         Body::TreeNodes { .. } => TREE_NODES,
         Body::TreeNodesReply { .. } => TREE_NODES_REPLY,
@@ -157,6 +160,7 @@ fn write_fields(w: &mut FrameWriter<'_>, body: &Body) {
             w.varint(facts.len() as u64);
             w.core(|w| facts.iter().for_each(|(name, fact)| write_bucket_fact(w, name, fact)));
         }
+        Body::Reconcile(step) => write_reconcile(w, step),
         Body::TreeRoots { skips_tombstones, reply, roots } => {
             w.u8(flags([(ROOTS_SKIP_TOMBSTONES, *skips_tombstones), (ROOTS_REPLY, *reply)]));
             w.varint(roots.len() as u64);
@@ -398,7 +402,10 @@ fn read_fields(r: &mut Source<'_>, tag: u8) -> Result<Body, WireError> {
         FREEZE => Body::Freeze { incarnation: Incarnation(r.r.u64()?), set: read_row(&mut r.r)? },
         FREEZE_REPLY => Body::FreezeReply { frozen: r.flag()?, seen: read_row(&mut r.r)? },
         ENDS => Body::Ends { ends: read_closed(&mut r.r)? },
-        unknown => return Err(WireError::UnknownMessage(unknown)),
+        other => match read_reconcile(r, other)? {
+            Some(step) => Body::Reconcile(step),
+            None => return Err(WireError::UnknownMessage(other)),
+        },
     })
 }
 

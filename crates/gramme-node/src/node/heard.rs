@@ -1,6 +1,7 @@
 //! What a shard hears, and what it makes of silence: messages and news of its peers, its own heartbeat, pings.
 
 use super::Node;
+use crate::cluster_gossip;
 use crate::detector::Question;
 use crate::env::{Env, Event, Fact};
 use crate::exchange;
@@ -23,6 +24,7 @@ impl<E: Env> Node<E> {
                 handoff::came_back(self);
                 if self.0.options.shard == 0 {
                     gossip::greet(self, peer);
+                    cluster_gossip::greet(self, peer);
                 }
                 if self.0.options.exchange {
                     exchange::connected(self, peer);

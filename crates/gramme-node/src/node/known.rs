@@ -6,7 +6,7 @@ use crate::env::{Env, Trust};
 use crate::exchange;
 use crate::reclaim;
 use crate::replica::Replica;
-use crate::request::{Health, PeerStatus, Status};
+use crate::request::{Health, NodeKnown, PeerStatus, Status};
 use crate::trees::repair;
 use gramme_core::bucket::{BucketSettings, Mode};
 use gramme_core::context::Secret;
@@ -77,6 +77,11 @@ impl<E: Env> Node<E> {
             holes: inner.closing.holes(),
             audits: repair::audits(self),
         }
+    }
+
+    /// What every node is known to have said of itself, in order of id; nothing but on shard 0.
+    pub fn nodes_known(&self) -> Vec<NodeKnown> {
+        self.0.cluster.nodes(self.0.env.wall_ms())
     }
 
     /// The home replica of a partition, if this node is a home of it and this shard owns it.

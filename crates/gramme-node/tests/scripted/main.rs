@@ -4,6 +4,7 @@
 
 mod admission;
 mod closing;
+mod cluster;
 mod conditions;
 mod disks;
 mod exchange;

@@ -8,12 +8,13 @@ pub use disk::*;
 pub use said::*;
 
 use gramme_core::codec::decode_record;
+use gramme_core::gossip::NodeFact;
 use gramme_core::layout::Member;
 use gramme_core::{Layout, NodeId, PartitionId, Record, Seen, StoreId};
 use gramme_node::request::{Call, Request, Response};
 use gramme_node::{Env, Event, Fact, Mono, Node, Options, Probe, Trust, Upkeep};
 use gramme_storage::memory::MemoryEngine;
-use gramme_wire::{Body, Compared, Digest, Done, Failure, Life, Message, Standing};
+use gramme_wire::{Body, Compared, Digest, Done, Failure, Life, Message, Reconcile, Standing};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::{Future, poll_fn};
@@ -24,6 +25,9 @@ use std::task::{Context as Cx, Poll, Wake, Waker};
 
 /// All keys lie in the one partition of these stories.
 pub const PARTITION: PartitionId = PartitionId(0);
+
+/// The wall clock where a story's own clock would be zero.
+pub const WALL_MS: u64 = 1_000_000;
 
 /// A node under test, alone with the test.
 pub struct Story {
@@ -132,6 +136,7 @@ impl Story {
         let world = World::new(memory, dice);
         world.disk.fill(full);
         let options = Options {
+            fact: NodeFact { name: format!("n{}", list[place].0), ..NodeFact::default() },
             id: list[place],
             layout: Rc::new(layout),
             secret: [7; 16],
@@ -206,10 +211,24 @@ impl Story {
         said.retain(|s| {
             !matches!(
                 s.body,
-                Body::Ping | Body::BucketsDigest { .. } | Body::Buckets { .. } | Body::Digests { .. }
+                Body::Ping
+                    | Body::BucketsDigest { .. }
+                    | Body::Buckets { .. }
+                    | Body::Reconcile(_)
+                    | Body::Digests { .. }
             )
         });
         said
+    }
+
+    /// What of the cluster it has told whom since the last look; what else it said is forgotten.
+    pub fn reconciled(&self) -> Vec<(NodeId, Reconcile)> {
+        let said = std::mem::take(&mut *self.world.said.borrow_mut());
+        let step = |said: Said| match said.body {
+            Body::Reconcile(step) => Some((said.to, step)),
+            _ => None,
+        };
+        said.into_iter().filter_map(step).collect()
     }
 
     /// The digests that it has told this peer since the last look; what else it said is forgotten.
@@ -369,6 +388,11 @@ impl World {
         })
     }
 
+    /// The story's own clock.
+    pub fn now_ms(&self) -> u64 {
+        self.now.get() / 1_000_000
+    }
+
     /// Sets the clock; nothing that was due meanwhile has run yet.
     pub fn set_now_ms(&self, ms: u64) {
         self.now.set(ms * 1_000_000);
@@ -445,7 +469,7 @@ impl Env for ScriptEnv {
     }
 
     fn wall_ms(&self) -> u64 {
-        1_000_000 + self.0.now.get() / 1_000_000
+        WALL_MS + self.0.now.get() / 1_000_000
     }
 
     fn random(&self) -> u64 {

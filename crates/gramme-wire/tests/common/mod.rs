@@ -4,14 +4,17 @@
 use bytes::{Bytes, BytesMut};
 use gramme_core::bucket::{BucketFact, BucketSettings, Level, Mode};
 use gramme_core::closed::{Closed, End};
+use gramme_core::gossip::{self, Line, Name, NodeFact, PARTS};
+use gramme_core::limits::STAGED_KEY_BYTES_MAX;
+use gramme_core::paxos::Decree;
 use gramme_core::record::{Content, Spent};
 use gramme_core::seen::SeenRow;
 use gramme_core::{
-    Clock, Context, Dot, Frontier, Incarnation, Interval, Key, NodeId, Outcome, PartitionId, RequestId, Seen,
-    Stamp,
+    Clock, Context, Dot, Frontier, Incarnation, Interval, Key, LayoutHash, NodeId, Outcome, PartitionId,
+    RequestId, Seen, Stamp,
 };
 use gramme_wire::{Acks, Body, Done, Entry, Expect, Failure, Message, Put, Reason, Standing};
-use gramme_wire::{Compared, Difference, Digest, Life, PullPage, Pulled, Remembered, TreeRoot};
+use gramme_wire::{Compared, Difference, Digest, Life, PullPage, Pulled, Reconcile, Remembered, TreeRoot};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -366,6 +369,26 @@ pub(crate) fn one_of_each() -> Vec<(String, Message)> {
         ("freeze_reply", Body::FreezeReply { frozen: true, seen: SeenRow::from_runs([(0, 7)]) }),
         ("ends", Body::Ends { ends: closed_of([(0xd4, true, (1, 2))]) }),
         ("refused_damaged", Body::Refused { failure: failure(Reason::Damaged) }),
+        ("reconcile_digest", Body::Reconcile(Reconcile::Digest { digest: 0xfeed })),
+        ("reconcile_sums", Body::Reconcile(Reconcile::Sums { sums: Box::new([7; PARTS]) })),
+        (
+            "reconcile_listing",
+            Body::Reconcile(Reconcile::Listing {
+                parts: 0x8001,
+                lines: vec![Line { name: 0xa1, stamp: Stamp(5 << 16), check: 0xc4ec }],
+            }),
+        ),
+        (
+            "reconcile_entries",
+            Body::Reconcile(Reconcile::Entries(gossip::Difference {
+                send: vec![
+                    node_fact(3),
+                    known(Name::Staged(Bytes::from_static(b"join 3"))),
+                    known(Name::Layout(Decree { lineage: 0, version: 2 }, LayoutHash(0x1a))),
+                ],
+                want: vec![0xa1, 0xb2],
+            })),
+        ),
     ];
     bodies
         .into_iter()
@@ -380,6 +403,22 @@ pub(crate) fn one_of_each() -> Vec<(String, Message)> {
             (name.to_owned(), message)
         })
         .collect()
+}
+
+fn node_fact(node: u64) -> (Name, gossip::Entry) {
+    let fact = NodeFact {
+        name: "ada".to_owned(),
+        address: "ada.example:7402".to_owned(),
+        http: "ada.example:7400".to_owned(),
+        zone: "north".to_owned(),
+        release: "0.1.0".to_owned(),
+        features: 5,
+    };
+    fact.entry(NodeId(node), Stamp(9 << 16), 0x11fe)
+}
+
+fn known(name: Name) -> (Name, gossip::Entry) {
+    (name, gossip::Entry { stamp: Stamp(0), tie: 4, bytes: Bytes::from_static(b"said") })
 }
 
 /// Any message.
@@ -450,6 +489,33 @@ fn body() -> impl Strategy<Value = Body> {
             .prop_map(|(facts, reply)| Body::Buckets { facts, reply }),
         failure().prop_map(|failure| Body::Refused { failure: Box::new(failure) }),
         exchange(),
+        reconcile().prop_map(Body::Reconcile),
+    ]
+}
+
+fn reconcile() -> impl Strategy<Value = Reconcile> {
+    let line = (any::<u64>(), any::<u64>(), any::<u32>()).prop_map(|(name, stamp, check)| Line {
+        name,
+        stamp: Stamp(stamp),
+        check,
+    });
+    let name = prop_oneof![
+        (any::<u64>(), any::<u64>(), any::<u128>()).prop_map(|(lineage, version, hash)| {
+            Name::Layout(Decree { lineage, version }, LayoutHash(hash))
+        }),
+        vec(any::<u8>(), 0..STAGED_KEY_BYTES_MAX).prop_map(|key| Name::Staged(key.into())),
+        node().prop_map(Name::Node),
+    ];
+    let entry =
+        (name, any::<u64>(), any::<u64>(), vec(any::<u8>(), 0..99)).prop_map(|(name, stamp, tie, bytes)| {
+            (name, gossip::Entry { stamp: Stamp(stamp), tie, bytes: bytes.into() })
+        });
+    prop_oneof![
+        any::<u64>().prop_map(|digest| Reconcile::Digest { digest }),
+        any::<[u64; PARTS]>().prop_map(|sums| Reconcile::Sums { sums: Box::new(sums) }),
+        (any::<u16>(), vec(line, 0..9)).prop_map(|(parts, lines)| Reconcile::Listing { parts, lines }),
+        (vec(entry, 0..5), vec(any::<u64>(), 0..9))
+            .prop_map(|(send, want)| Reconcile::Entries(gossip::Difference { send, want })),
     ]
 }
 

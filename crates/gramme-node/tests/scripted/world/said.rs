@@ -24,6 +24,7 @@ pub fn word(body: &Body) -> &'static str {
         Body::Pong => "pong",
         Body::BucketsDigest { .. } => "digest",
         Body::Buckets { .. } => "buckets",
+        Body::Reconcile(_) => "reconcile",
         Body::TreeRoots { .. } => "roots",
         Body::TreeNodes { .. } => "nodes",
         Body::TreeNodesReply { .. } => "nodes reply",

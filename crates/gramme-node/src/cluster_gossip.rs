@@ -1,0 +1,264 @@
+//! How what each node says of itself reaches every other one, with nobody in charge (the paper, 4.8.2; design section
+//! 4): each second a digest to one random peer, and at once to a few whatever was news. What is reconciled, and how few
+//! bytes that takes, is [`gramme_core::gossip`]'s; here is who is told, and what is believed.
+//!
+//! Invariant: what has arrived is durable before it is known: before it is passed on, shown, or acted upon. One task
+//! takes entries, one after the other, so that the row of a name always holds the one that won.
+//!
+//! A node speaks for itself under a life that is new at every start. If anyone knows something later of it, said by an
+//! earlier life or by a node that runs under its id, it says its own again, later than that.
+//!
+//! It refuses what it cannot read, what is stamped too far ahead, and what others say of this node; and layouts and
+//! staged changes: who may author them, and with what proof, is for the flows that commit them to ask.
+
+use crate::env::Env;
+use crate::node::{Node, Options};
+use crate::pages::Pages;
+use crate::probe::Probe;
+use crate::request::NodeKnown;
+use crate::rows::{self, KIND_CLUSTER, decode_known, encode_known};
+use crate::signal::Signal;
+use crate::store::Store;
+use gramme_core::gossip::{Difference, Entry, Gossip, Name, NodeFact, entry_bytes, name_bytes};
+use gramme_core::limits::{FACT_AHEAD_MS_MAX, GOSSIP_MS, GOSSIP_PUSHES, GOSSIP_WAITING_BYTES_MAX};
+use gramme_core::{Hlc, NodeId, Stamp};
+use gramme_storage::{Engine, EngineError};
+use gramme_wire::{Body, Message, Reconcile};
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+/// What this node knows of the cluster; of shard 0 alone.
+#[derive(Default)]
+pub(crate) struct ClusterGossip {
+    known: RefCell<Gossip>,
+    /// Arrived, and not yet taken.
+    waiting: RefCell<Vec<(Name, Entry)>>,
+    waiting_bytes: Cell<usize>,
+    arrival: Signal,
+    /// This process, among all that run or ran under this node's id.
+    life: u64,
+    /// The latest stamp of what was said of this node by another life, if that is later than what this one has said.
+    outdone: Cell<Option<Stamp>>,
+}
+
+impl ClusterGossip {
+    /// What the store remembers, and what this node says of itself from now on.
+    pub(crate) async fn open<E: Env>(
+        env: &E,
+        options: &Options,
+        store: &Store<E>,
+        hlc: &RefCell<Hlc>,
+    ) -> Result<ClusterGossip, EngineError> {
+        if options.shard != 0 {
+            return Ok(ClusterGossip::default());
+        }
+        let mut known = load(env).await?;
+        let (wall_ms, life) = (env.wall_ms(), env.random());
+        let name = Name::Node(options.id);
+        // What was said with a clock far ahead was believed by nobody; if it was, this node will hear of it.
+        if known.get(&name).is_some_and(|before| is_too_far_ahead(before.stamp, wall_ms)) {
+            known.forget(&name);
+        }
+        let stamp = known.stamp_over(&name, hlc.borrow_mut().next(wall_ms));
+        let (name, own) = options.fact.entry(options.id, stamp, life);
+        if NodeFact::read(&own).is_ok() {
+            match store.append_plain([row(&name, &own)]) {
+                // It is this node's own word, and said at each start: there is nothing to lose.
+                Ok(_) | Err(EngineError::Full) => known.merge_one(&name, &own),
+                Err(cause) => return Err(cause),
+            };
+        } else {
+            // Names or addresses that are too long: nobody would believe it.
+            env.probe(Probe::NodeFactRefused);
+        }
+        Ok(ClusterGossip { known: RefCell::new(known), life, ..ClusterGossip::default() })
+    }
+
+    /// What is known of every node, in order of id.
+    pub(crate) fn nodes(&self, wall_ms: u64) -> Vec<NodeKnown> {
+        let known = self.known.borrow();
+        let of_node = |(name, entry): (&Name, &Entry)| match name {
+            Name::Node(node) => NodeFact::read(entry).ok().map(|fact| NodeKnown {
+                node: *node,
+                fact,
+                age: Duration::from_millis(wall_ms.saturating_sub(entry.stamp.ms())),
+            }),
+            Name::Layout(..) | Name::Staged(_) => None,
+        };
+        known.entries().filter_map(of_node).collect()
+    }
+
+    /// Keeps an entry for the task that takes it; says whether there was room.
+    fn keep(&self, name: Name, entry: Entry) -> bool {
+        let bytes = self.waiting_bytes.get() + entry_bytes(&name, &entry);
+        let mut waiting = self.waiting.borrow_mut();
+        if bytes > GOSSIP_WAITING_BYTES_MAX && !waiting.is_empty() {
+            return false;
+        }
+        self.waiting_bytes.set(bytes);
+        waiting.push((name, entry));
+        drop(waiting);
+        self.arrival.notify();
+        true
+    }
+
+    /// Whether an entry may be believed, by what it says and when. A clock that is ahead is followed as far as what
+    /// was believed before: the node that has it must be heard once it was put right.
+    fn is_believable(&self, name: &Name, entry: &Entry, wall_ms: u64) -> bool {
+        let before = self.known.borrow().get(name).map_or(0, |known| known.stamp.ms());
+        matches!(name, Name::Node(_))
+            && NodeFact::read(entry).is_ok()
+            && !is_too_far_ahead(entry.stamp, wall_ms.max(before))
+    }
+}
+
+/// Each second, one random peer.
+pub(crate) async fn for_ever<E: Env>(node: Node<E>) {
+    let env = node.0.env.clone();
+    loop {
+        env.sleep_until(env.now() + Duration::from_millis(GOSSIP_MS)).await;
+        say_again_if_outdone(&node);
+        if let Some(peer) = some_peers(&node, 1).pop() {
+            greet(&node, peer);
+        }
+    }
+}
+
+/// Makes durable what has arrived, then knows it and passes it on.
+pub(crate) async fn take_for_ever<E: Env>(node: Node<E>) {
+    let gossip = &node.0.cluster;
+    loop {
+        let some = || Some(gossip.waiting.take()).filter(|arrived| !arrived.is_empty());
+        let arrived = gossip.arrival.wait_for(some).await;
+        gossip.waiting_bytes.set(0);
+        let mut news = gossip.known.borrow().clone();
+        let taken: Vec<(Name, Entry)> =
+            arrived.into_iter().filter(|(name, entry)| news.merge_one(name, entry)).collect();
+        if taken.is_empty() {
+            continue;
+        }
+        let rows = taken.iter().map(|(name, entry)| row(name, entry));
+        // What a disk refuses comes again with the next exchange.
+        let Ok(batch) = node.0.store.append_plain(rows) else { continue };
+        if node.0.store.wait(batch).await.is_err() {
+            continue;
+        }
+        *gossip.known.borrow_mut() = news;
+        taken.iter().for_each(|_| node.0.env.probe(Probe::NodeFactTaken));
+        for peer in some_peers(&node, GOSSIP_PUSHES) {
+            tell(&node, peer, Reconcile::Entries(Difference { send: taken.clone(), want: Vec::new() }));
+        }
+    }
+}
+
+/// Tells a peer what is known here, in short.
+pub(crate) fn greet<E: Env>(node: &Node<E>, peer: NodeId) {
+    let digest = node.0.cluster.known.borrow().digest();
+    tell(node, peer, Reconcile::Digest { digest });
+}
+
+/// A peer has taken a step of an exchange: the next one, if there is a difference.
+pub(crate) fn hear<E: Env>(node: &Node<E>, from: NodeId, step: Reconcile) {
+    // Only a peer that runs another program speaks to another shard of it.
+    if node.0.options.shard != 0 {
+        return;
+    }
+    let answer = {
+        let known = node.0.cluster.known.borrow();
+        match &step {
+            Reconcile::Digest { digest } => {
+                (*digest != known.digest()).then(|| Reconcile::Sums { sums: Box::new(known.sums()) })
+            }
+            Reconcile::Sums { sums } => Some(known.differing(sums))
+                .filter(|&parts| parts != 0)
+                .map(|parts| Reconcile::Listing { parts, lines: known.listing(parts) }),
+            Reconcile::Listing { parts, lines } => Some(known.difference(*parts, lines))
+                .filter(|difference| *difference != Difference::default())
+                .map(Reconcile::Entries),
+            Reconcile::Entries(Difference { want, .. }) => Some(known.wanted(want))
+                .filter(|send| !send.is_empty())
+                .map(|send| Reconcile::Entries(Difference { send, want: Vec::new() })),
+        }
+    };
+    if let Some(answer) = answer {
+        tell(node, from, answer);
+    }
+    if let Reconcile::Entries(Difference { send, .. }) = step {
+        send.into_iter().for_each(|(name, entry)| consider(node, name, entry));
+    }
+}
+
+/// A peer has sent an entry.
+fn consider<E: Env>(node: &Node<E>, name: Name, entry: Entry) {
+    let gossip = &node.0.cluster;
+    if !gossip.known.borrow().is_news(&name, &entry) {
+        return;
+    }
+    if name == Name::Node(node.id()) {
+        return gossip.outdone.set(gossip.outdone.get().max(Some(entry.stamp)));
+    }
+    if !gossip.is_believable(&name, &entry, node.0.env.wall_ms()) {
+        return node.0.env.probe(Probe::NodeFactRefused);
+    }
+    if !gossip.keep(name, entry) {
+        node.0.env.probe(Probe::Shed);
+    }
+}
+
+/// Says what this node is once more, later than what another life is known to have said: at most once a second, for
+/// two nodes that run under one id would answer each other for ever.
+fn say_again_if_outdone<E: Env>(node: &Node<E>) {
+    let gossip = &node.0.cluster;
+    let Some(outdone) = gossip.outdone.take() else { return };
+    let now = node.0.hlc.borrow_mut().next(node.0.env.wall_ms());
+    let stamp = now.max(Stamp(outdone.0.saturating_add(1)));
+    let (name, entry) = node.0.options.fact.entry(node.id(), stamp, gossip.life);
+    node.0.env.probe(Probe::NodeFactOutdone);
+    gossip.keep(name, entry);
+}
+
+/// The entries that the store remembers.
+async fn load<E: Env>(env: &E) -> Result<Gossip, EngineError> {
+    let mut known = Gossip::new();
+    let mut pages = Pages::of(rows::node_row(KIND_CLUSTER, &[]), 256, 1 << 20);
+    while let Some(page) = pages.next(|scan| env.engine().scan(scan)).await? {
+        if page.damaged {
+            env.probe(Probe::Corrupt);
+        }
+        for (_, bytes) in &page.rows {
+            match decode_known(bytes) {
+                Ok((name, entry)) => _ = known.merge_one(&name, &entry),
+                // Every peer knows it: gossip brings it back.
+                Err(_) => env.probe(Probe::Corrupt),
+            }
+        }
+    }
+    Ok(known)
+}
+
+fn row(name: &Name, entry: &Entry) -> (bytes::Bytes, bytes::Bytes) {
+    (rows::node_row(KIND_CLUSTER, &name_bytes(name)), encode_known(name, entry))
+}
+
+fn is_too_far_ahead(stamp: Stamp, wall_ms: u64) -> bool {
+    stamp.ms() > wall_ms.saturating_add(FACT_AHEAD_MS_MAX)
+}
+
+/// So many random peers, each once.
+fn some_peers<E: Env>(node: &Node<E>, count: usize) -> Vec<NodeId> {
+    let mut peers: Vec<NodeId> = node.peers().collect();
+    if peers.len() > count {
+        for at in 0..count {
+            let other = at + (node.0.env.random() % (peers.len() - at) as u64) as usize;
+            peers.swap(at, other);
+        }
+        peers.truncate(count);
+    }
+    peers
+}
+
+fn tell<E: Env>(node: &Node<E>, peer: NodeId, step: Reconcile) {
+    let deadline = node.0.env.now() + Duration::from_millis(GOSSIP_MS);
+    // A peer that is away hears it when it is back: digests are exchanged at every connection.
+    let _ = node.0.routes.tell(peer, Message::NO_PARTITION, Body::Reconcile(step), deadline);
+}
