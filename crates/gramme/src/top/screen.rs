@@ -318,10 +318,10 @@ fn going(shown: &Shown<'_>, columns: usize) -> Vec<Line> {
         sentences.push(("load", load_sentence(load, shown.view.nodes())));
     }
     let widest = sentences.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let line = |(name, sentence): (&str, String)| {
-        Line::of(Paint::Head, format!("{name:<widest$}  ")).and(Paint::Plain, sentence)
+    let of = |(name, sentence): &(&str, String)| {
+        under(Paint::Head, &format!("{name:<widest$}  "), sentence, columns)
     };
-    let mut lines: Vec<Line> = sentences.into_iter().map(line).collect();
+    let mut lines: Vec<Line> = sentences.iter().flat_map(of).collect();
     lines.extend(wrapped(LEGEND, columns).into_iter().map(|line| Line::of(Paint::Quiet, line)));
     lines
 }
@@ -450,6 +450,9 @@ mod tests {
             assert!(text.len() <= rows, "{text:#?}");
             assert!(text.iter().all(|line| line.chars().count() <= columns), "{text:#?}");
         }
+        let whole = text(&view, at(3), None, 60, 24).join(" ");
+        let whole: Vec<&str> = whole.split_whitespace().collect();
+        assert!(whole.join(" ").contains("2 of 2 nodes carry over 15 % more or less than fair"), "{whole:?}");
         let head = |columns: usize| text(&view, at(3), None, columns, 24)[3].split_whitespace().count();
         assert_eq!([130, 80, 48, 30].map(head), [17, 11, 6, 4]);
         assert_eq!(text(&view, at(3), None, 30, 24)[3], "NODE  STATE  GET/S  PUT/S");
