@@ -36,7 +36,7 @@ use tokio::time::sleep;
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  gramme chaos                                    five nodes, ten rounds of every fault\n  gramme chaos --faults stop --stop-secs 15 --rounds 5\n  gramme chaos --faults wipe,old-copy --copy-age-secs 600 --json\n  gramme chaos --reclaim --stop-secs 15\n  gramme chaos --scenario catch-up --writes 100000\n  gramme chaos --scenario deletes\n\nExits with 1 if a promise was broken; the directory with all logs is then kept."
+    after_help = "Examples:\n  gramme chaos                                    five nodes, ten rounds of every fault\n  gramme chaos --faults stop --stop-secs 15 --rounds 5\n  gramme chaos --faults wipe,old-copy --copy-age-secs 600 --json\n  gramme chaos --keep-tombstones --stop-secs 15\n  gramme chaos --scenario catch-up --writes 100000\n  gramme chaos --scenario deletes\n\nExits with 1 if a promise was broken; the directory with all logs is then kept."
 )]
 pub(crate) struct Chaos {
     /// How many nodes
@@ -69,9 +69,9 @@ pub(crate) struct Chaos {
     /// How long a cluster may take to become whole after a round, in seconds
     #[arg(long, default_value_t = 60)]
     settle_secs: u64,
-    /// Let all nodes reclaim tombstones (`storage.reclaim = true`)
+    /// Let all nodes keep tombstones for ever (`storage.reclaim = false`)
     #[arg(long)]
-    reclaim: bool,
+    keep_tombstones: bool,
     /// How many clients write at once
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
     clients: u32,
@@ -116,9 +116,12 @@ impl Chaos {
     }
 
     async fn rounds(&self, dir: &Path) -> Result<bool, Failure> {
-        let mut ground =
-            Ground::start(dir, self.nodes.into(), self.reclaim || self.scenario == Some(Scenario::Deletes))
-                .await?;
+        let mut ground = Ground::start(
+            dir,
+            self.nodes.into(),
+            !self.keep_tombstones || self.scenario == Some(Scenario::Deletes),
+        )
+        .await?;
         if let Some(scenario) = self.scenario {
             let within = Duration::from_secs(self.settle_secs);
             let kept = match scenario {
