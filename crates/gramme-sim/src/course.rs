@@ -197,8 +197,8 @@ impl<'a> Course<'a> {
         let silent_loss = any(|fault| matches!(fault, Fault::SilentLoss { .. } | Fault::Lies { .. }));
         let reclaims = self.plan.knobs.reclaim;
         // What a disk lost beneath a tree that was built before shows at the next scrub, which takes a week.
-        let unseen_loss =
-            any(|fault| matches!(fault, Fault::SilentLoss { .. })) && self.plan.knobs.scrub_ms > CONVERGE_MS;
+        let lost_beneath = any(|fault| matches!(fault, Fault::SilentLoss { .. }));
+        let unseen_loss = lost_beneath && self.plan.knobs.scrub_ms > CONVERGE_MS;
         // With two homes a page with a damaged row leaves nobody to make up for it, and if no other home has the
         // row, nobody can name it: no session that must read the whole partition comes to its end before somebody
         // has read that row by name.
@@ -210,7 +210,12 @@ impl<'a> Course<'a> {
         let claims = Claims { buries, buried, steady_clocks, ..Claims::default() };
         let claims = Claims { disk_lost, silent_loss, converged: true, drained: true, reclaims, ..claims };
         match self.plan.knobs.healer {
-            Healer::Reads => Claims { hints_count: true, ..claims },
+            // What went beneath a cache, no read is shown to be gone.
+            Healer::Reads => Claims {
+                hints_count: true,
+                converged: !(lost_beneath && self.plan.knobs.cache_bytes > 0),
+                ..claims
+            },
             Healer::Exchange => Claims {
                 clocks: !pages_missing,
                 // What a lost disk alone had seen, nobody can be asked about any more; and a row that rotted goes
