@@ -7,7 +7,7 @@
 use crate::clock::{Clock, Interval};
 use crate::hlc::Stamp;
 use crate::id::{Dot, Incarnation, NodeId, RequestId};
-use crate::limits::{CLOCK_INTERVALS_MAX, META_ENTRIES_MAX, SPENT_MAX};
+use crate::limits::{CLOCK_INTERVALS_MAX, META_ENTRIES_MAX, SPENT_KEPT_MAX};
 use crate::record::{Content, Record, Sibling, Spent};
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -79,7 +79,7 @@ pub fn decode_record(bytes: &Bytes) -> Result<Record, BadBytes> {
     for _ in 0..count {
         siblings.push(read_sibling(&mut r, bytes)?);
     }
-    let count = r.count(2 * SPENT_MAX)?;
+    let count = r.count(SPENT_KEPT_MAX)?;
     let mut spent = Vec::with_capacity(count);
     for _ in 0..count {
         let (request, checksum, stamp) = (RequestId(r.u128()?), r.u64()?, Stamp(r.u64()?));

@@ -27,6 +27,8 @@ pub const SIBLING_BYTES_VALUES_MAX: usize = 4;
 /// each. Of more those stay that are among so many newest by stamp or by turn, twice as many at most; a retry of
 /// another one leaves a false sibling.
 pub const SPENT_MAX: usize = 16;
+/// The most that a record bears: the newest by stamp and the newest by turn may be others.
+pub const SPENT_KEPT_MAX: usize = 2 * SPENT_MAX;
 /// How long a record remembers them, in milliseconds: the five minutes in which a retry may come (correctness.md 3.4), and
 /// as much as clocks may differ that are wrong by ten minutes either way.
 pub const SPENT_MS_MAX: u64 = 30 * 60 * 1000;
