@@ -12,6 +12,7 @@
 //! staged changes: who may author them, and with what proof, is for the flows that commit them to ask.
 
 use crate::env::Env;
+use crate::gossip;
 use crate::node::{Node, Options};
 use crate::pages::Pages;
 use crate::probe::Probe;
@@ -23,7 +24,7 @@ use gramme_core::gossip::{Difference, Entry, Gossip, Name, NodeFact, entry_bytes
 use gramme_core::limits::{FACT_AHEAD_MS_MAX, GOSSIP_MS, GOSSIP_PUSHES, GOSSIP_WAITING_BYTES_MAX};
 use gramme_core::{Hlc, NodeId, Stamp};
 use gramme_storage::{Engine, EngineError};
-use gramme_wire::{Body, Message, Reconcile};
+use gramme_wire::{Body, Reconcile};
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
@@ -258,7 +259,5 @@ fn some_peers<E: Env>(node: &Node<E>, count: usize) -> Vec<NodeId> {
 }
 
 fn tell<E: Env>(node: &Node<E>, peer: NodeId, step: Reconcile) {
-    let deadline = node.0.env.now() + Duration::from_millis(GOSSIP_MS);
-    // A peer that is away hears it when it is back: digests are exchanged at every connection.
-    let _ = node.0.routes.tell(peer, Message::NO_PARTITION, Body::Reconcile(step), deadline);
+    gossip::tell(node, peer, Body::Reconcile(step));
 }

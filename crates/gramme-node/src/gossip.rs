@@ -151,7 +151,8 @@ fn send_all<E: Env>(node: &Node<E>, peer: NodeId, reply: bool) {
     tell(node, peer, Body::Buckets { facts, reply });
 }
 
-fn tell<E: Env>(node: &Node<E>, peer: NodeId, body: Body) {
+/// Tells a peer something that it hears again if it is lost.
+pub(crate) fn tell<E: Env>(node: &Node<E>, peer: NodeId, body: Body) {
     let deadline = node.0.env.now() + Duration::from_millis(GOSSIP_MS);
     // A peer that is away hears it when it is back: greetings are exchanged at every connection.
     let _ = node.0.routes.tell(peer, Message::NO_PARTITION, body, deadline);
