@@ -39,6 +39,8 @@ pub enum Name {
     Staged(Bytes),
     /// What a node says of itself.
     Node(NodeId),
+    /// How far a node has come with the layouts ([`crate::change`]).
+    Progress(NodeId),
 }
 
 /// What is said, and what decides between two that say different things under one name.
@@ -174,7 +176,7 @@ impl Gossip {
             }
             Name::Staged(_) => STAGED_MAX,
             // As many again as may be members: those that ask to join, and those that have left.
-            Name::Node(_) => 2 * MEMBERS_MAX,
+            Name::Node(_) | Name::Progress(_) => 2 * MEMBERS_MAX,
         };
         self.entries.keys().filter(same).count() < max
     }
@@ -282,6 +284,7 @@ pub fn read_entry(r: &mut Reader<'_>) -> Result<(Name, Entry), BadBytes> {
         LAYOUT => Name::Layout(read_decree(r)?, LayoutHash(r.u128()?)),
         STAGED => Name::Staged(Bytes::copy_from_slice(r.slice()?)),
         NODE => Name::Node(NodeId(r.u64()?)),
+        PROGRESS => Name::Progress(NodeId(r.u64()?)),
         _ => return Err(BadBytes::Malformed),
     };
     let entry = Entry { stamp: Stamp(r.u64()?), tie: r.u64()?, bytes: Bytes::copy_from_slice(r.slice()?) };
@@ -303,6 +306,10 @@ fn write_name(w: &mut Writer, name: &Name) {
             w.u8(NODE);
             w.u64(node.0);
         }
+        Name::Progress(node) => {
+            w.u8(PROGRESS);
+            w.u64(node.0);
+        }
     }
 }
 
@@ -311,7 +318,7 @@ fn is_within_limits(name: &Name, entry: &Entry) -> bool {
         // The proof beside the layout: a certificate names members by 8 bytes each.
         Name::Layout(..) => entry.bytes.len() <= LAYOUT_BYTES_MAX + 16 * MEMBERS_MAX,
         Name::Staged(key) => key.len() <= STAGED_KEY_BYTES_MAX && entry.bytes.len() <= STAGED_BYTES_MAX,
-        Name::Node(_) => entry.bytes.len() <= FACT_BYTES_MAX,
+        Name::Node(_) | Name::Progress(_) => entry.bytes.len() <= FACT_BYTES_MAX,
     }
 }
 
@@ -340,3 +347,4 @@ fn hash_of(name: &Name, entry: &Entry) -> u64 {
 const LAYOUT: u8 = 1;
 const STAGED: u8 = 2;
 const NODE: u8 = 3;
+const PROGRESS: u8 = 4;

@@ -61,6 +61,8 @@ pub struct Layout {
     n: usize,
     members: Vec<Member>,
     removed: BTreeSet<NodeId>,
+    lost: BTreeSet<NodeId>,
+    back_to: u64,
     /// `n` indices into `members` per partition.
     slots: Vec<u16>,
     /// All members per partition: homes in order, then fallbacks in order.
@@ -134,13 +136,26 @@ impl Layout {
         check(&members, n, partitions)?;
         members.sort_by_key(|member| member.id);
         let slots = placement::place(&members, n, partitions);
-        let frame = Frame { version: 1, parent: LayoutHash::default(), n, members, removed: BTreeSet::new() };
+        let frame = Frame {
+            version: 1,
+            parent: LayoutHash::default(),
+            n,
+            members,
+            removed: BTreeSet::new(),
+            lost: BTreeSet::new(),
+            back_to: 0,
+        };
         Ok(Layout::assemble(frame, slots))
     }
 
     /// The version after this one: `homes` are `n` of `members` for each partition, in order of slots. Members of
-    /// this version that are not among them are removed for good.
-    fn next(&self, mut members: Vec<Member>, homes: &[Vec<NodeId>]) -> Result<Layout, BadLayout> {
+    /// this version that are not among them are removed for good; of those that are `lost` nothing is awaited.
+    fn next(
+        &self,
+        mut members: Vec<Member>,
+        homes: &[Vec<NodeId>],
+        lost: BTreeSet<NodeId>,
+    ) -> Result<Layout, BadLayout> {
         check(&members, self.n, homes.len())?;
         members.sort_by_key(|member| member.id);
         let at = |id: &NodeId| members.binary_search_by_key(id, |member| member.id);
@@ -150,10 +165,26 @@ impl Layout {
             return Err(BadLayout::TooManyRemoved);
         }
         let slots = homes.iter().flatten().map(|id| at(id).expect("homes are members") as u16).collect();
-        let frame = Frame { version: self.version + 1, parent: self.hash, n: self.n, members, removed };
-        let next = Layout::assemble(frame, slots);
+        let (version, parent, n) = (self.version + 1, self.hash, self.n);
+        let next =
+            Layout::assemble(Frame { version, parent, n, members, removed, lost, back_to: 0 }, slots);
         let bytes = next.encode().len();
         if bytes > LAYOUT_BYTES_MAX { Err(BadLayout::TooLarge(bytes)) } else { Ok(next) }
+    }
+
+    /// The version after this one that makes undone whatever came after `base`: its members, its slots. Who had come
+    /// since goes, and may come again; who was to go stays.
+    pub fn back_to_that_of(&self, base: &Layout) -> Layout {
+        let frame = Frame {
+            version: self.version + 1,
+            parent: self.hash,
+            n: base.n,
+            members: base.members.clone(),
+            removed: base.removed.clone(),
+            lost: base.lost.clone(),
+            back_to: base.version,
+        };
+        Layout::assemble(frame, base.slots.clone())
     }
 
     /// Its number; 1 is the first.
@@ -196,6 +227,17 @@ impl Layout {
         &self.removed
     }
 
+    /// Nodes of which nothing is awaited while this version is reached, since they are lost for good: no word, and nothing
+    /// of what only they held.
+    pub fn lost(&self) -> &BTreeSet<NodeId> {
+        &self.lost
+    }
+
+    /// The version whose assignment this one returns to, leaving out those between; 0 if it goes on from its parent.
+    pub fn back_to(&self) -> u64 {
+        self.back_to
+    }
+
     /// The N homes of a partition, in order.
     pub fn homes(&self, partition: PartitionId) -> &[NodeId] {
         &self.preference_list(partition)[..self.n]
@@ -236,10 +278,11 @@ impl Layout {
 
     /// Reads [`Layout::encode`] back and checks that it is a layout at all.
     pub fn decode(bytes: &[u8]) -> Result<Layout, BadBytes> {
-        let (mut r, format) = match unseal(bytes, FORMAT_OF_FIRST) {
-            Err(BadBytes::Version(FORMAT_OF_LATER)) => (unseal(bytes, FORMAT_OF_LATER)?, FORMAT_OF_LATER),
-            opened => (opened?, FORMAT_OF_FIRST),
+        let format = match unseal(bytes, FORMAT_OF_FIRST) {
+            Err(BadBytes::Version(later @ (FORMAT_OF_LATER | FORMAT_WITH_LOST))) => later,
+            opened => opened.map(|_| FORMAT_OF_FIRST)?,
         };
+        let mut r = unseal(bytes, format)?;
         let version = r.varint()?;
         let parent = LayoutHash(r.u128()?);
         let is_first = version == 1 && parent == LayoutHash::default();
@@ -257,7 +300,14 @@ impl Layout {
         if !members.windows(2).all(|pair| pair[0].id < pair[1].id) {
             return Err(BadBytes::Malformed);
         }
-        let removed = if is_first { BTreeSet::new() } else { read_removed(&mut r)? };
+        let removed = if is_first { BTreeSet::new() } else { read_ids(&mut r, REMOVED_MAX)? };
+        let (lost, back_to) = match format {
+            FORMAT_WITH_LOST => (read_ids(&mut r, MEMBERS_MAX)?, r.varint()?),
+            _ => (BTreeSet::new(), 0),
+        };
+        if back_to >= version {
+            return Err(BadBytes::Malformed);
+        }
         if members.iter().any(|member| removed.contains(&member.id)) {
             return Err(BadBytes::Malformed);
         }
@@ -270,18 +320,19 @@ impl Layout {
         if !distinct {
             return Err(BadBytes::Malformed);
         }
-        Ok(Layout::assemble(Frame { version, parent, n, members, removed }, slots))
+        Ok(Layout::assemble(Frame { version, parent, n, members, removed, lost, back_to }, slots))
     }
 
     fn assemble(frame: Frame, slots: Vec<u16>) -> Layout {
-        let Frame { version, parent, n, members, removed } = frame;
+        let Frame { version, parent, n, members, removed, lost, back_to } = frame;
         let mut preference = Vec::with_capacity(members.len() * slots.len() / n);
         for (partition, homes) in slots.chunks(n).enumerate() {
             preference.extend(homes.iter().map(|&home| members[home as usize].id));
             preference.extend(fallback_order(&members, homes, partition));
         }
         let hash = LayoutHash::default();
-        let mut layout = Layout { version, parent, n, members, removed, slots, preference, hash };
+        let mut layout =
+            Layout { version, parent, n, members, removed, lost, back_to, slots, preference, hash };
         let mut w = Writer::new();
         layout.write_body(&mut w);
         let digest: [u8; 16] = Md5::digest(w.as_slice()).into();
@@ -290,7 +341,12 @@ impl Layout {
     }
 
     fn write_body(&self, w: &mut Writer) {
-        w.u8(if self.version == 1 { FORMAT_OF_FIRST } else { FORMAT_OF_LATER });
+        let format = match self.version {
+            1 => FORMAT_OF_FIRST,
+            _ if self.lost.is_empty() && self.back_to == 0 => FORMAT_OF_LATER,
+            _ => FORMAT_WITH_LOST,
+        };
+        w.u8(format);
         w.varint(self.version);
         w.u128(self.parent.0);
         w.varint(self.n as u64);
@@ -302,6 +358,11 @@ impl Layout {
         if self.version > 1 {
             w.varint(self.removed.len() as u64);
             self.removed.iter().for_each(|id| w.u64(id.0));
+        }
+        if format == FORMAT_WITH_LOST {
+            w.varint(self.lost.len() as u64);
+            self.lost.iter().for_each(|id| w.u64(id.0));
+            w.varint(self.back_to);
         }
         for &slot in &self.slots {
             w.varint(u64::from(slot));
@@ -316,6 +377,8 @@ struct Frame {
     n: usize,
     members: Vec<Member>,
     removed: BTreeSet<NodeId>,
+    lost: BTreeSet<NodeId>,
+    back_to: u64,
 }
 
 fn check(members: &[Member], n: usize, partitions: usize) -> Result<(), BadLayout> {
@@ -379,20 +442,22 @@ fn read_member(r: &mut Reader<'_>) -> Result<Member, BadBytes> {
     })
 }
 
-fn read_removed(r: &mut Reader<'_>) -> Result<BTreeSet<NodeId>, BadBytes> {
-    let count = r.count(REMOVED_MAX)?;
-    let mut removed = BTreeSet::new();
+fn read_ids(r: &mut Reader<'_>, max: usize) -> Result<BTreeSet<NodeId>, BadBytes> {
+    let count = r.count(max)?;
+    let mut ids = BTreeSet::new();
     for _ in 0..count {
         let id = NodeId(r.u64()?);
-        if removed.last().is_some_and(|&last| last >= id) {
+        if ids.last().is_some_and(|&last| last >= id) {
             return Err(BadBytes::Malformed);
         }
-        removed.insert(id);
+        ids.insert(id);
     }
-    Ok(removed)
+    Ok(ids)
 }
 
 /// Of layout 1, which has no past.
 const FORMAT_OF_FIRST: u8 = 1;
 /// Of all others: with those who were removed.
 const FORMAT_OF_LATER: u8 = 2;
+/// Of those that also name lost nodes, or return to an earlier version.
+const FORMAT_WITH_LOST: u8 = 3;

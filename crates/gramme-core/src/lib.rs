@@ -21,6 +21,7 @@ extern crate std;
 pub mod admission;
 pub mod backup;
 pub mod bucket;
+pub mod change;
 pub mod clock;
 pub mod closed;
 pub mod codec;

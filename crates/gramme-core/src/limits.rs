@@ -95,8 +95,9 @@ pub const STAGED_BYTES_MAX: usize = 1024;
 pub const FACT_BYTES_MAX: usize = 1536;
 /// Entries in one message of gossip, in bytes; one always goes.
 pub const GOSSIP_BYTES_MAX: usize = 256 << 10;
-/// Entries that a node can know: layouts, staged changes, and nodes that are, were or want to be members.
-pub const GOSSIP_ENTRIES_MAX: usize = CHAIN_MAX + STAGED_MAX + 2 * MEMBERS_MAX;
+/// Entries that a node can know: layouts, staged changes, and nodes that are, were or want to be members, with how far each
+/// has come.
+pub const GOSSIP_ENTRIES_MAX: usize = CHAIN_MAX + STAGED_MAX + 4 * MEMBERS_MAX;
 /// Entries that have arrived and wait for those before them to be durable, in bytes; what exceeds it is dropped, and
 /// comes again with a later exchange.
 pub const GOSSIP_WAITING_BYTES_MAX: usize = 4 * GOSSIP_BYTES_MAX;

@@ -140,10 +140,10 @@ fn a_layout_of_a_newer_format_is_refused_as_such() {
     let layout = Layout::first((1..=4).map(|id| member(id, "z", 1)).collect(), 3, 16).expect("valid");
     let mut bytes = layout.encode();
     bytes.truncate(bytes.len() - 4);
-    bytes[0] = 3;
+    bytes[0] = 4;
     let sum = gramme_core::codec::checksum32(&bytes);
     bytes.extend_from_slice(&sum.to_le_bytes());
-    assert_eq!(Layout::decode(&bytes), Err(BadBytes::Version(3)));
+    assert_eq!(Layout::decode(&bytes), Err(BadBytes::Version(4)));
 }
 
 const MD5_OF_01_B_KEY: u128 = 0x91f0_318d_2677_cd7e_cae4_e402_eb4c_2c7e;

@@ -141,7 +141,7 @@ impl core::error::Error for BadPlan {}
 
 /// What to commit, one after the other, so that what is staged is done.
 pub fn plan(parent: &Layout, staged: &Staged) -> Result<Plan, BadPlan> {
-    let Next { members, heirs } = staged.next(parent).map_err(BadPlan::Change)?;
+    let Next { members, heirs, lost } = staged.next(parent).map_err(BadPlan::Change)?;
     let wanted = wanted(parent, &members, &heirs);
     let versions = steps(parent, &members, &heirs, &wanted);
     if versions.is_empty() && members == parent.members() {
@@ -165,7 +165,10 @@ pub fn plan(parent: &Layout, staged: &Staged) -> Result<Plan, BadPlan> {
                 to: step.to,
             });
         }
-        let next = last.next(members_of(last, &members, &homes), &homes).map_err(BadPlan::OnTheWay)?;
+        let those = members_of(last, &members, &homes);
+        let is_about = |node: &&NodeId| last.member(**node).is_some();
+        let lost = lost.iter().filter(is_about).copied().collect();
+        let next = last.next(those, &homes, lost).map_err(BadPlan::OnTheWay)?;
         homes_kept.push(kept.into_iter().collect());
         chain.push(next);
     }

@@ -12,7 +12,7 @@ use crate::codec::{BadBytes, Reader, Writer, seal, unseal};
 use crate::hlc::Stamp;
 use crate::id::NodeId;
 use crate::limits::{MEMBER_TEXT_BYTES_MAX, STAGED_MAX};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
@@ -24,8 +24,12 @@ pub enum Change {
     Join(Member),
     /// It hands over all it has, and is a member no more.
     Leave,
-    /// This new member takes its place and its slots; it leaves.
+    /// It is lost for good, and a member no more: nobody waits for it, and what only it had is given up.
+    Lost,
+    /// This new member takes its place and its slots; it leaves, and hands over what it has.
     Replace(Member),
+    /// The same of a node that is lost for good.
+    ReplaceLost(Member),
     /// Its share becomes this; at least 1.
     Weight(u32),
     /// It fails together with these from now on.
@@ -43,7 +47,11 @@ enum Aspect {
 impl Change {
     fn aspect(&self) -> Aspect {
         match self {
-            Change::Join(_) | Change::Leave | Change::Replace(_) => Aspect::Standing,
+            Change::Join(_)
+            | Change::Leave
+            | Change::Lost
+            | Change::Replace(_)
+            | Change::ReplaceLost(_) => Aspect::Standing,
             Change::Weight(_) => Aspect::Weight,
             Change::Zone(_) => Aspect::Zone,
         }
@@ -161,6 +169,8 @@ pub(super) struct Next {
     /// In order of id.
     pub(super) members: Vec<Member>,
     pub(super) heirs: BTreeMap<NodeId, NodeId>,
+    /// Those that go and of which nothing is awaited.
+    pub(super) lost: BTreeSet<NodeId>,
 }
 
 impl Staged {
@@ -213,6 +223,24 @@ impl Staged {
         news
     }
 
+    /// Every wish alone, as gossip carries it: under a key of its node and aspect, a set of that one.
+    pub fn singles(&self) -> impl Iterator<Item = (Vec<u8>, Staged)> {
+        self.wishes.iter().map(|(&(node, aspect), wish)| {
+            let mut w = Writer::new();
+            w.u64(node.0);
+            w.u8(aspect as u8);
+            (w.into_vec(), Staged { wishes: BTreeMap::from([((node, aspect), wish.clone())]) })
+        })
+    }
+
+    /// The stamp and the author of a set of one wish.
+    pub fn single(&self) -> Option<(Stamp, NodeId)> {
+        match self.wishes.len() {
+            1 => self.wishes.values().next().map(|wish| (wish.stamp, wish.author)),
+            _ => None,
+        }
+    }
+
     /// Forgets what is about removed nodes: they have no future that a wish could be about.
     pub fn forget(&mut self, layout: &Layout) {
         self.wishes.retain(|(node, _), _| !layout.removed().contains(node));
@@ -235,7 +263,7 @@ impl Staged {
     pub(super) fn next(&self, layout: &Layout) -> Result<Next, BadChange> {
         let mut members: BTreeMap<NodeId, Member> =
             layout.members().iter().map(|member| (member.id, member.clone())).collect();
-        let mut heirs = BTreeMap::new();
+        let (mut heirs, mut lost) = (BTreeMap::new(), BTreeSet::new());
         let mut twice = None;
         for (node, change, _) in self.open(layout) {
             match change {
@@ -243,16 +271,19 @@ impl Staged {
                     may_join(layout, new)?;
                     twice = twice.or(members.insert(node, new.clone()));
                 }
-                Change::Replace(new) => {
+                Change::Replace(new) | Change::ReplaceLost(new) => {
                     may_join(layout, new)?;
                     members.remove(&node).ok_or(BadChange::Unknown(node))?;
                     twice = twice.or(members.insert(new.id, new.clone()));
                     heirs.insert(node, new.id);
                 }
-                Change::Leave => {
+                Change::Leave | Change::Lost => {
                     members.remove(&node).ok_or(BadChange::Unknown(node))?;
                 }
                 Change::Weight(_) | Change::Zone(_) => {}
+            }
+            if matches!(change, Change::Lost | Change::ReplaceLost(_)) {
+                lost.insert(node);
             }
         }
         if let Some(member) = twice {
@@ -269,7 +300,7 @@ impl Staged {
         }
         let members: Vec<Member> = members.into_values().collect();
         check_together(layout, &members)?;
-        Ok(Next { members, heirs })
+        Ok(Next { members, heirs, lost })
     }
 
     /// Takes a wish if it is later than what stands.
@@ -316,7 +347,7 @@ impl Staged {
             let (aspect, change) = read_change(&mut r)?;
             let is_about_another = match &change {
                 Some(Change::Join(new)) => new.id != node,
-                Some(Change::Replace(new)) => new.id == node,
+                Some(Change::Replace(new) | Change::ReplaceLost(new)) => new.id == node,
                 _ => false,
             };
             if is_about_another
@@ -339,7 +370,7 @@ fn is_done(layout: &Layout, node: NodeId, change: &Change) -> bool {
         _ if layout.removed().contains(&node) => true,
         Change::Weight(weight) => member.is_some_and(|member| member.weight == *weight),
         Change::Zone(zone) => member.is_some_and(|member| member.zone == *zone),
-        Change::Leave | Change::Replace(_) => false,
+        Change::Leave | Change::Lost | Change::Replace(_) | Change::ReplaceLost(_) => false,
     }
 }
 
@@ -347,13 +378,13 @@ fn is_done(layout: &Layout, node: NodeId, change: &Change) -> bool {
 fn check_alone(layout: &Layout, node: NodeId, change: &Change) -> Result<(), BadChange> {
     match change {
         Change::Join(new) if new.id != node => Err(BadChange::OtherId(node)),
-        Change::Replace(new) if new.id == node => Err(BadChange::Itself(node)),
+        Change::Replace(new) | Change::ReplaceLost(new) if new.id == node => Err(BadChange::Itself(node)),
         Change::Join(new) => may_join(layout, new),
         _ if layout.removed().contains(&node) => Err(BadChange::Removed(node)),
-        Change::Replace(new) => may_join(layout, new),
+        Change::Replace(new) | Change::ReplaceLost(new) => may_join(layout, new),
         Change::Weight(0) => Err(BadChange::NoWeight(node)),
         Change::Zone(zone) if zone.len() > MEMBER_TEXT_BYTES_MAX => Err(BadChange::Text("zone")),
-        Change::Leave | Change::Weight(_) | Change::Zone(_) => Ok(()),
+        Change::Leave | Change::Lost | Change::Weight(_) | Change::Zone(_) => Ok(()),
     }
 }
 
@@ -415,8 +446,13 @@ fn write_change(w: &mut Writer, change: &Change) {
             write_member(w, member);
         }
         Change::Leave => w.u8(LEAVE),
+        Change::Lost => w.u8(LOST),
         Change::Replace(member) => {
             w.u8(REPLACE);
+            write_member(w, member);
+        }
+        Change::ReplaceLost(member) => {
+            w.u8(REPLACE_LOST);
             write_member(w, member);
         }
         Change::Weight(weight) => {
@@ -434,7 +470,9 @@ fn read_change(r: &mut Reader<'_>) -> Result<(Aspect, Option<Change>), BadBytes>
     let change = match r.u8()? {
         JOIN => Change::Join(read_member(r)?),
         LEAVE => Change::Leave,
+        LOST => Change::Lost,
         REPLACE => Change::Replace(read_member(r)?),
+        REPLACE_LOST => Change::ReplaceLost(read_member(r)?),
         WEIGHT => Change::Weight(r.count(u32::MAX as usize)? as u32),
         ZONE => Change::Zone(r.text()?.to_string()),
         NO_STANDING => return Ok((Aspect::Standing, None)),
@@ -451,6 +489,8 @@ const LEAVE: u8 = 2;
 const REPLACE: u8 = 3;
 const WEIGHT: u8 = 4;
 const ZONE: u8 = 5;
+const LOST: u8 = 6;
+const REPLACE_LOST: u8 = 7;
 const NO_STANDING: u8 = 0x11;
 const NO_WEIGHT: u8 = 0x14;
 const NO_ZONE: u8 = 0x15;
