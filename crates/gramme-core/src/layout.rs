@@ -166,8 +166,7 @@ impl Layout {
         }
         let slots = homes.iter().flatten().map(|id| at(id).expect("homes are members") as u16).collect();
         let (version, parent, n) = (self.version + 1, self.hash, self.n);
-        let next =
-            Layout::assemble(Frame { version, parent, n, members, removed, lost, back_to: 0 }, slots);
+        let next = Layout::assemble(Frame { version, parent, n, members, removed, lost, back_to: 0 }, slots);
         let bytes = next.encode().len();
         if bytes > LAYOUT_BYTES_MAX { Err(BadLayout::TooLarge(bytes)) } else { Ok(next) }
     }

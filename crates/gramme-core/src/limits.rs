@@ -104,6 +104,14 @@ pub const GOSSIP_WAITING_BYTES_MAX: usize = 4 * GOSSIP_BYTES_MAX;
 /// What a node says of itself is refused if it is stamped further ahead than this. Only its own later words are measured
 /// against it, so a clock that is wrong by a time zone does no harm; one that is not set at all must not use stamps up.
 pub const FACT_AHEAD_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+/// The time that an attempt to commit a layout may take, in milliseconds; whoever is silent is asked again until then.
+pub const COMMIT_MS: u64 = 8000;
+/// After how long members that have not answered a question of it are asked again.
+pub const COMMIT_ASK_MS: u64 = 1000;
+/// How long a change of the ring may take to be durable at the node that was asked for it.
+pub const STAGE_MS: u64 = 5000;
+/// For so many later versions something is known of a removed node.
+pub const REMOVED_KNOWN_VERSIONS: u64 = 32;
 /// Peers that are told at once what was news.
 pub const GOSSIP_PUSHES: usize = 3;
 /// Copies of a partition.

@@ -213,5 +213,75 @@ pub fn read_proposal(r: &mut Reader<'_>) -> Result<Proposal, BadBytes> {
     Ok(Proposal { hash, bytes: Bytes::copy_from_slice(bytes) })
 }
 
+/// Appends a request.
+pub fn write_request(w: &mut Writer, request: &Request) {
+    let (decree, parent, ballot) = request.head();
+    w.u8(u8::from(matches!(request, Request::Accept { .. })));
+    write_decree(w, decree);
+    w.u128(parent.0);
+    write_ballot(w, ballot);
+    if let Request::Accept { proposal, .. } = request {
+        write_proposal(w, proposal);
+    }
+}
+
+/// Reads [`write_request`] back.
+pub fn read_request(r: &mut Reader<'_>) -> Result<Request, BadBytes> {
+    let kind = r.u8()?;
+    let (decree, parent, ballot) = (read_decree(r)?, LayoutHash(r.u128()?), read_ballot(r)?);
+    match kind {
+        0 => Ok(Request::Prepare { decree, parent, ballot }),
+        1 => Ok(Request::Accept { decree, parent, ballot, proposal: read_proposal(r)? }),
+        _ => Err(BadBytes::Malformed),
+    }
+}
+
+/// Appends a reply.
+pub fn write_reply(w: &mut Writer, reply: &Reply) {
+    write_decree(w, reply.decree);
+    write_ballot(w, reply.ballot);
+    match &reply.says {
+        Says::Promise(None) => w.u8(0),
+        Says::Promise(Some(accepted)) => {
+            w.u8(1);
+            write_ballot(w, accepted.ballot);
+            write_proposal(w, &accepted.proposal);
+        }
+        Says::Accepted => w.u8(2),
+        Says::Outbid(ballot) => {
+            w.u8(3);
+            write_ballot(w, *ballot);
+        }
+        Says::Settled(settled) => {
+            w.u8(4);
+            write_settled(w, *settled);
+        }
+        Says::Behind(settled) => {
+            w.u8(5);
+            write_settled(w, *settled);
+        }
+        Says::OtherParent(settled) => {
+            w.u8(6);
+            write_settled(w, *settled);
+        }
+    }
+}
+
+/// Reads [`write_reply`] back.
+pub fn read_reply(r: &mut Reader<'_>) -> Result<Reply, BadBytes> {
+    let (decree, ballot) = (read_decree(r)?, read_ballot(r)?);
+    let says = match r.u8()? {
+        0 => Says::Promise(None),
+        1 => Says::Promise(Some(Accepted { ballot: read_ballot(r)?, proposal: read_proposal(r)? })),
+        2 => Says::Accepted,
+        3 => Says::Outbid(read_ballot(r)?),
+        4 => Says::Settled(read_settled(r)?),
+        5 => Says::Behind(read_settled(r)?),
+        6 => Says::OtherParent(read_settled(r)?),
+        _ => return Err(BadBytes::Malformed),
+    };
+    Ok(Reply { decree, ballot, says })
+}
+
 /// No sound proposer comes to a round beyond it, and one that is told of it is told nonsense.
 const ROUND_MAX: u64 = 1 << 48;

@@ -126,6 +126,16 @@ pub enum Bug {
     AcceptorAnswersBeforeSync,
     /// A home that is being refilled takes from others what is late for the home that refills it.
     LateWhileFilling,
+    /// A replica takes clients' writes that go by layouts older than it has adopted.
+    NoFence,
+    /// A home that has come with a change of the ring counts as whole at once.
+    NewHomeTrusted,
+    /// A former home wipes what it keeps without the homes' word.
+    LeftDropped,
+    /// A node reads by a new layout before everyone has filled it.
+    ReadsSwitchEarly,
+    /// A node writes by the newest layout alone while others still read by an older one.
+    WritesNewestOnly,
 }
 
 /// Every planted fault, for the budget tables of the simulator.
@@ -190,6 +200,11 @@ pub const ALL: &[Bug] = &[
     Bug::BallotReused,
     Bug::AcceptorAnswersBeforeSync,
     Bug::LateWhileFilling,
+    Bug::NoFence,
+    Bug::NewHomeTrusted,
+    Bug::LeftDropped,
+    Bug::ReadsSwitchEarly,
+    Bug::WritesNewestOnly,
 ];
 
 #[cfg(feature = "planted")]

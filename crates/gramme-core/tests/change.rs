@@ -4,12 +4,12 @@
 #[path = "common/rings.rs"]
 mod rings;
 
-use rings::member;
 use gramme_core::change::{BadLink, Chain, Ground, Link, Progress, Stand, Step, catch_up, stand};
 use gramme_core::layout::plan::plan;
 use gramme_core::layout::staged::{Change, Staged};
 use gramme_core::paxos::{Ballot, Certificate, Decree};
 use gramme_core::{Layout, Member, NodeId, Stamp};
+use rings::member;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

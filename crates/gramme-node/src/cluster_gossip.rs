@@ -8,24 +8,27 @@
 //! A node speaks for itself under a life that is new at every start. If anyone knows something later of it, said by an
 //! earlier life or by a node that runs under its id, it says its own again, later than that.
 //!
-//! It refuses what it cannot read, what is stamped too far ahead, and what others say of this node; and layouts and
-//! staged changes: who may author them, and with what proof, is for the flows that commit them to ask.
+//! It refuses what it cannot read, what is stamped too far ahead, and what others say of this node; a layout without its
+//! proof; and whatever is about nodes that were removed long ago.
 
+use crate::change::{commit, stage, steps};
 use crate::env::Env;
 use crate::gossip;
 use crate::node::{Node, Options};
-use crate::pages::Pages;
 use crate::probe::Probe;
 use crate::request::NodeKnown;
-use crate::rows::{self, KIND_CLUSTER, decode_known, encode_known};
+use crate::rows::{self, KIND_CLUSTER, encode_known};
 use crate::signal::Signal;
 use crate::store::Store;
+use gramme_core::change::{BadLink, Chain, Link, Progress};
 use gramme_core::gossip::{Difference, Entry, Gossip, Name, NodeFact, entry_bytes, name_bytes};
-use gramme_core::limits::{FACT_AHEAD_MS_MAX, GOSSIP_MS, GOSSIP_PUSHES, GOSSIP_WAITING_BYTES_MAX};
+use gramme_core::limits::{
+    FACT_AHEAD_MS_MAX, GOSSIP_MS, GOSSIP_PUSHES, GOSSIP_WAITING_BYTES_MAX, REMOVED_KNOWN_VERSIONS,
+};
 use gramme_core::{Hlc, NodeId, Stamp};
-use gramme_storage::{Engine, EngineError};
+use gramme_storage::EngineError;
 use gramme_wire::{Body, Reconcile};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::time::Duration;
 
 /// What this node knows of the cluster; of shard 0 alone.
@@ -40,20 +43,23 @@ pub(crate) struct ClusterGossip {
     life: u64,
     /// The latest stamp of what was said of this node by another life, if that is later than what this one has said.
     outdone: Cell<Option<Stamp>>,
+    /// What others know of this node's progress, if that is later than what this life has said: with the disk it may have
+    /// lost what it had said.
+    progress_outdone: Cell<Option<(Stamp, Progress)>>,
 }
 
 impl ClusterGossip {
     /// What the store remembers, and what this node says of itself from now on.
-    pub(crate) async fn open<E: Env>(
+    pub(crate) fn open<E: Env>(
         env: &E,
         options: &Options,
+        mut known: Gossip,
         store: &Store<E>,
         hlc: &RefCell<Hlc>,
     ) -> Result<ClusterGossip, EngineError> {
         if options.shard != 0 {
             return Ok(ClusterGossip::default());
         }
-        let mut known = load(env).await?;
         let (wall_ms, life) = (env.wall_ms(), env.random());
         let name = Name::Node(options.id);
         // What was said with a clock far ahead was believed by nobody; if it was, this node will hear of it.
@@ -84,13 +90,30 @@ impl ClusterGossip {
                 fact,
                 age: Duration::from_millis(wall_ms.saturating_sub(entry.stamp.ms())),
             }),
-            Name::Layout(..) | Name::Staged(_) => None,
+            Name::Layout(..) | Name::Staged(_) | Name::Progress(_) => None,
         };
         known.entries().filter_map(of_node).collect()
     }
 
+    /// Everything that is known.
+    pub(crate) fn known(&self) -> Ref<'_, Gossip> {
+        self.known.borrow()
+    }
+
+    /// Says how far this node has come, unless that is on its way already, or known.
+    pub(crate) fn say_progress(&self, me: NodeId, progress: Progress, now: Stamp) {
+        let name = Name::Progress(me);
+        let stamp = self.known.borrow().stamp_over(&name, now);
+        let (name, entry) = progress.entry(me, stamp, self.life);
+        let is_same = |other: &Entry| other.bytes == entry.bytes;
+        let waits = self.waiting.borrow().iter().any(|(other, entry)| *other == name && is_same(entry));
+        if !waits && !self.known.borrow().get(&name).is_some_and(is_same) {
+            self.keep(name, entry);
+        }
+    }
+
     /// Keeps an entry for the task that takes it; says whether there was room.
-    fn keep(&self, name: Name, entry: Entry) -> bool {
+    pub(crate) fn keep(&self, name: Name, entry: Entry) -> bool {
         let bytes = self.waiting_bytes.get() + entry_bytes(&name, &entry);
         let mut waiting = self.waiting.borrow_mut();
         if bytes > GOSSIP_WAITING_BYTES_MAX && !waiting.is_empty() {
@@ -107,9 +130,14 @@ impl ClusterGossip {
     /// was believed before: the node that has it must be heard once it was put right.
     fn is_believable(&self, name: &Name, entry: &Entry, wall_ms: u64) -> bool {
         let before = self.known.borrow().get(name).map_or(0, |known| known.stamp.ms());
-        matches!(name, Name::Node(_))
-            && NodeFact::read(entry).is_ok()
-            && !is_too_far_ahead(entry.stamp, wall_ms.max(before))
+        let reads = match name {
+            Name::Node(_) => NodeFact::read(entry).is_ok(),
+            Name::Progress(_) => Progress::read(entry).is_ok(),
+            Name::Staged(_) => stage::is_sound(name, entry),
+            // Its proof is looked at when its turn comes: its parent may have arrived with it.
+            Name::Layout(..) => return Link::read(name, entry).is_ok(),
+        };
+        reads && !is_too_far_ahead(entry.stamp, wall_ms.max(before))
     }
 }
 
@@ -119,6 +147,7 @@ pub(crate) async fn for_ever<E: Env>(node: Node<E>) {
     loop {
         env.sleep_until(env.now() + Duration::from_millis(GOSSIP_MS)).await;
         say_again_if_outdone(&node);
+        steps::look(&node);
         if let Some(peer) = some_peers(&node, 1).pop() {
             greet(&node, peer);
         }
@@ -133,23 +162,99 @@ pub(crate) async fn take_for_ever<E: Env>(node: Node<E>) {
         let arrived = gossip.arrival.wait_for(some).await;
         gossip.waiting_bytes.set(0);
         let mut news = gossip.known.borrow().clone();
-        let taken: Vec<(Name, Entry)> =
-            arrived.into_iter().filter(|(name, entry)| news.merge_one(name, entry)).collect();
+        let mut chain = node.0.changing.chain.borrow().clone();
+        let taken = take(&node, arrived, &mut news, &mut chain);
         if taken.is_empty() {
             continue;
         }
-        let rows = taken.iter().map(|(name, entry)| row(name, entry));
+        let forgotten = forget_the_past(&mut news, &mut chain);
+        let rows = taken.iter().map(|(name, entry)| row(name, entry)).map(|(row, value)| (row, Some(value)));
+        let removed = forgotten.iter().map(|name| (rows::node_row(KIND_CLUSTER, &name_bytes(name)), None));
         // What a disk refuses comes again with the next exchange.
-        let Ok(batch) = node.0.store.append_plain(rows) else { continue };
+        let Ok(batch) = node.0.store.change_plain(rows.chain(removed)) else { continue };
         if node.0.store.wait(batch).await.is_err() {
             continue;
         }
+        let before = node.0.changing.chain.borrow().settled();
+        let now = chain.settled();
         *gossip.known.borrow_mut() = news;
+        *node.0.changing.chain.borrow_mut() = chain;
+        if before != now {
+            commit::learn(&node, before, now);
+        }
+        node.0.changing.news.notify();
+        steps::look(&node);
         taken.iter().for_each(|_| node.0.env.probe(Probe::NodeFactTaken));
         for peer in some_peers(&node, GOSSIP_PUSHES) {
             tell(&node, peer, Reconcile::Entries(Difference { send: taken.clone(), want: Vec::new() }));
         }
     }
+}
+
+/// Which of these entries are news and may be believed; they are merged into `news`, and layouts into `chain`.
+fn take<E: Env>(
+    node: &Node<E>,
+    mut arrived: Vec<(Name, Entry)>,
+    news: &mut Gossip,
+    chain: &mut Chain,
+) -> Vec<(Name, Entry)> {
+    // Parents before what follows them.
+    arrived.sort_by(|one, other| one.0.cmp(&other.0));
+    let mut taken = Vec::new();
+    for (name, entry) in arrived {
+        if !news.is_news(&name, &entry) || is_of_the_past(chain, &name) {
+            continue;
+        }
+        if matches!(name, Name::Layout(..)) {
+            let added = Link::read(&name, &entry).ok().map(|link| chain.add(&link));
+            match added {
+                Some(Ok(_)) => node.0.env.probe(Probe::LayoutTaken),
+                // Both are kept, everywhere, as the alarm that they are.
+                Some(Err(BadLink::Contradiction(_))) => node.0.env.probe(Probe::LayoutContradicted),
+                Some(Err(BadLink::NoParent | BadLink::Unproven(_))) | None => {
+                    node.0.env.probe(Probe::NodeFactRefused);
+                    continue;
+                }
+            }
+        }
+        if news.merge_one(&name, &entry) {
+            taken.push((name, entry));
+        }
+    }
+    taken
+}
+
+/// Whether an entry is about a node that was removed, and says nothing that anyone needs: a staged change of it, or
+/// anything once that is many layouts ago. All forget the same, since all know the same layouts.
+fn is_of_the_past(chain: &Chain, name: &Name) -> bool {
+    let head = chain.head();
+    let long_ago = |node: NodeId| {
+        let at = chain.removed_at(node);
+        at.is_some_and(|at| at.version + REMOVED_KNOWN_VERSIONS < head.0.version)
+    };
+    match name {
+        Name::Layout(..) => false,
+        Name::Staged(key) => {
+            let node = key.get(..8).and_then(|id| <[u8; 8]>::try_from(id).ok()).map(u64::from_le_bytes);
+            node.is_some_and(|node| head.1.removed().contains(&NodeId(node)))
+        }
+        Name::Node(node) | Name::Progress(node) => long_ago(*node),
+    }
+}
+
+/// Forgets what is of the past, and layouts of which gossip knows no more.
+fn forget_the_past(news: &mut Gossip, chain: &mut Chain) -> Vec<Name> {
+    let old = |(name, _): (&Name, &Entry)| is_of_the_past(chain, name).then(|| name.clone());
+    let forgotten: Vec<Name> = news.entries().filter_map(old).collect();
+    forgotten.iter().for_each(|name| news.forget(name));
+    let first = news.entries().find_map(|(name, _)| match name {
+        Name::Layout(decree, _) => Some(*decree),
+        _ => None,
+    });
+    if let Some(first) = first.filter(|_| chain.line().count() > gramme_core::limits::CHAIN_MAX) {
+        chain.forget_before(first);
+    }
+    forgotten
 }
 
 /// Tells a peer what is known here, in short.
@@ -198,6 +303,15 @@ fn consider<E: Env>(node: &Node<E>, name: Name, entry: Entry) {
     if name == Name::Node(node.id()) {
         return gossip.outdone.set(gossip.outdone.get().max(Some(entry.stamp)));
     }
+    if name == Name::Progress(node.id()) {
+        if let Ok(progress) = Progress::read(&entry) {
+            let before = gossip.progress_outdone.get();
+            let stamp = before.map_or(entry.stamp, |(stamp, _)| stamp.max(entry.stamp));
+            let progress = before.map_or(progress, |(_, before)| before.join(progress));
+            gossip.progress_outdone.set(Some((stamp, progress)));
+        }
+        return;
+    }
     if !gossip.is_believable(&name, &entry, node.0.env.wall_ms()) {
         return node.0.env.probe(Probe::NodeFactRefused);
     }
@@ -210,31 +324,19 @@ fn consider<E: Env>(node: &Node<E>, name: Name, entry: Entry) {
 /// two nodes that run under one id would answer each other for ever.
 fn say_again_if_outdone<E: Env>(node: &Node<E>) {
     let gossip = &node.0.cluster;
+    if let Some((outdone, theirs)) = gossip.progress_outdone.take() {
+        let mine = steps::mine(node, &gossip.known());
+        let now = node.0.hlc.borrow_mut().next(node.0.env.wall_ms());
+        let stamp = now.max(Stamp(outdone.0.saturating_add(1)));
+        let (name, entry) = mine.join(theirs).entry(node.id(), stamp, gossip.life);
+        gossip.keep(name, entry);
+    }
     let Some(outdone) = gossip.outdone.take() else { return };
     let now = node.0.hlc.borrow_mut().next(node.0.env.wall_ms());
     let stamp = now.max(Stamp(outdone.0.saturating_add(1)));
     let (name, entry) = node.0.options.fact.entry(node.id(), stamp, gossip.life);
     node.0.env.probe(Probe::NodeFactOutdone);
     gossip.keep(name, entry);
-}
-
-/// The entries that the store remembers.
-async fn load<E: Env>(env: &E) -> Result<Gossip, EngineError> {
-    let mut known = Gossip::new();
-    let mut pages = Pages::of(rows::node_row(KIND_CLUSTER, &[]), 256, 1 << 20);
-    while let Some(page) = pages.next(|scan| env.engine().scan(scan)).await? {
-        if page.damaged {
-            env.probe(Probe::Corrupt);
-        }
-        for (_, bytes) in &page.rows {
-            match decode_known(bytes) {
-                Ok((name, entry)) => _ = known.merge_one(&name, &entry),
-                // Every peer knows it: gossip brings it back.
-                Err(_) => env.probe(Probe::Corrupt),
-            }
-        }
-    }
-    Ok(known)
 }
 
 fn row(name: &Name, entry: &Entry) -> (bytes::Bytes, bytes::Bytes) {

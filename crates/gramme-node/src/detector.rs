@@ -27,7 +27,7 @@ use gramme_core::planted::{self, Bug};
 use gramme_core::{Member, NodeId};
 use latency::Latency;
 use slowness::{PART, Part, Slowness, is_bad};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What a question demands of its peer, for like is only held against like.
@@ -71,26 +71,24 @@ struct Opinion {
 impl Detector {
     /// Nothing is known of these peers: they count as down until a connection stands.
     pub(crate) fn new<'a>(peers: impl IntoIterator<Item = &'a Member>) -> Detector {
-        let blank = |peer: &Member| Opinion {
-            zone: peer.zone.clone(),
-            connected: false,
-            heard_at: Mono(0),
-            asked_at: None,
-            silent_since: None,
-            watched_until: Mono(0),
-            unanswered: 0,
-            unanswered_at: Mono(0),
-            in_flight: 0,
-            reads: Latency::new(),
-            merges: Latency::new(),
-            slowness: Slowness::new(),
-        };
-        let peers = peers.into_iter().map(|peer| (peer.id, blank(peer))).collect();
+        let peers = peers.into_iter().map(|peer| (peer.id, Opinion::blank(&peer.zone))).collect();
         Detector { peers, widened: 1, judged_at: Mono(0) }
     }
 
-    /// A connection stands.
+    /// The members are these from now on. Of others an opinion is kept for as long as they are connected.
+    pub(crate) fn members_are<'a>(&mut self, members: impl IntoIterator<Item = &'a Member>) {
+        let mut named = BTreeSet::new();
+        for member in members {
+            let opinion = self.peers.entry(member.id).or_insert_with(|| Opinion::blank(&member.zone));
+            opinion.zone = member.zone.clone();
+            named.insert(member.id);
+        }
+        self.peers.retain(|id, opinion| opinion.connected || named.contains(id));
+    }
+
+    /// A connection stands. Someone who is no member may become one.
     pub(crate) fn connected(&mut self, peer: NodeId, now: Mono) {
+        self.peers.entry(peer).or_insert_with(|| Opinion::blank(""));
         self.change(peer, |o| {
             o.connected = true;
             o.unanswered = 0;
@@ -302,6 +300,23 @@ impl Detector {
 }
 
 impl Opinion {
+    fn blank(zone: &str) -> Opinion {
+        Opinion {
+            zone: zone.to_string(),
+            connected: false,
+            heard_at: Mono(0),
+            asked_at: None,
+            silent_since: None,
+            watched_until: Mono(0),
+            unanswered: 0,
+            unanswered_at: Mono(0),
+            in_flight: 0,
+            reads: Latency::new(),
+            merges: Latency::new(),
+            slowness: Slowness::new(),
+        }
+    }
+
     fn hear(&mut self, now: Mono) {
         self.heard_at = now;
         self.asked_at = None;

@@ -4,11 +4,13 @@
 //! An `Env` belongs to one *shard* of one node: a single-threaded loop that owns the partitions p with
 //! p mod S = its index. Futures are local; nothing here is `Send` by demand.
 
+use crate::change::{Installing, Report};
 use crate::probe::Probe;
-use gramme_core::NodeId;
 use gramme_core::bucket::Buckets;
+use gramme_core::{Layout, NodeId};
 use gramme_storage::Engine;
 use gramme_wire::{Digest, Message, Standing, TreeRoot};
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::ops::{Add, Sub};
 use std::sync::Arc;
@@ -117,6 +119,32 @@ pub enum Fact {
         /// What it has seen.
         digests: Arc<[Digest]>,
     },
+    /// The layouts by which to work from now on. Only shard 0 says so.
+    Layouts(Arc<Installing>),
+    /// How far a shard has come with them; heard by shard 0.
+    Report(Report),
+}
+
+/// What the outside of a node must know of its ring.
+#[derive(Clone, Debug)]
+pub struct Ring {
+    /// The layout that reads go by.
+    pub reads: Arc<Layout>,
+    /// The one that is being gone to; the same if nothing changes.
+    pub newest: Arc<Layout>,
+    /// Everyone to keep a connection to, but this node: members by any live layout, and those that still hand over.
+    pub peers: BTreeMap<NodeId, Peer>,
+    /// Nodes that were removed and have nothing left here: nobody talks to them.
+    pub gone: BTreeSet<NodeId>,
+}
+
+/// Where a peer is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// What people call it.
+    pub name: String,
+    /// Where its peer door is, `host:port`: as it says itself, or as the layout does.
+    pub address: String,
 }
 
 /// See the module.
@@ -151,6 +179,10 @@ pub trait Env: Clone + 'static {
 
     /// The disk.
     fn engine(&self) -> &Self::Engine;
+
+    /// By which layouts this node works from now on, and who may be its peer. Said by shard 0 alone, at its start and at
+    /// every change.
+    fn ring_is(&self, ring: Arc<Ring>);
 
     /// Something worth counting has happened: metrics in production, coverage in the simulator.
     fn probe(&self, probe: Probe);

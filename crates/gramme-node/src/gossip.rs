@@ -43,6 +43,7 @@ pub(crate) fn compare<E: Env>(node: &Node<E>, peer: NodeId, digest: u64) {
 
 /// A peer has sent its settings.
 pub(crate) fn receive<E: Env>(node: &Node<E>, from: NodeId, facts: Vec<(String, BucketFact)>, reply: bool) {
+    let n = node.layout().n();
     let changed: Vec<(String, BucketFact)> = {
         let mut buckets = node.0.buckets.borrow_mut();
         let room = |buckets: &Buckets, name: &str| {
@@ -51,7 +52,7 @@ pub(crate) fn receive<E: Env>(node: &Node<E>, from: NodeId, facts: Vec<(String, 
         facts
             .into_iter()
             .filter(|(name, fact)| {
-                fact.settings.check(node.layout().n()).is_ok()
+                fact.settings.check(n).is_ok()
                     && room(&buckets, name)
                     && buckets.merge_one(name, fact.clone())
             })

@@ -8,6 +8,7 @@
 
 pub mod admission;
 mod cache;
+mod change;
 mod closing;
 mod cluster_gossip;
 mod coordinate;
@@ -18,6 +19,7 @@ mod exchange;
 mod fan_out;
 mod gossip;
 pub mod hints;
+mod live;
 mod mend;
 pub mod node;
 mod once;
@@ -35,7 +37,7 @@ mod transit;
 pub mod trees;
 mod window;
 
-pub use env::{Env, Event, Fact, Mono, Trust};
+pub use env::{Env, Event, Fact, Mono, Peer, Ring, Trust};
 pub use node::{Node, Options};
 pub use probe::{Operation, Probe};
 pub use request::{Call, Request, Response};

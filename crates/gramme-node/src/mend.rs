@@ -21,7 +21,6 @@ use gramme_core::limits::{MEND_RETRY_MS, REQUEST_MS};
 use gramme_core::reclaim::{Reply, fill};
 use gramme_core::{Frontier, Key, NodeId, PartitionId, Record};
 use gramme_wire::{Body, Standing};
-use std::rc::Rc;
 use std::time::Duration;
 
 /// Mends one row after the other for as long as the shard lives; one that cannot be mended yet has its next turn
@@ -51,7 +50,7 @@ fn is_only_copy<E: Env>(node: &Node<E>, row: &Bytes) -> bool {
 /// Whether the row can be read again.
 async fn mend<E: Env>(node: &Node<E>, row: &Bytes) -> bool {
     let Some((partition, key)) = place_of(row) else { return false };
-    let Some(replica) = node.home(partition).map(Rc::clone) else { return false };
+    let Some(replica) = node.home(partition) else { return false };
     match held_elsewhere(node, partition, &key).await {
         Some(record) => replica.mend(&key, &record).await.is_ok(),
         None => false,
@@ -64,7 +63,7 @@ async fn mend<E: Env>(node: &Node<E>, row: &Bytes) -> bool {
 /// home has.
 async fn held_elsewhere<E: Env>(node: &Node<E>, partition: PartitionId, key: &Key) -> Option<Record> {
     let (homes, fallbacks): (Vec<NodeId>, Vec<NodeId>) =
-        node.peers().partition(|&peer| node.layout().is_home(partition, peer));
+        node.peers().partition(|&peer| node.live().is_home(partition, peer));
     if homes.is_empty() {
         return None;
     }

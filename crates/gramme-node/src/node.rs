@@ -7,6 +7,10 @@ mod heard;
 mod known;
 
 use crate::admission::Admission;
+use crate::change::install::{self, Shift};
+use crate::change::leave::{self, Left};
+use crate::change::transfers::{self, Transfers};
+use crate::change::{Changing, Remembered, commit, load_acceptor, stage, status, steps};
 use crate::closing::{self, AllEnds, Closing, Ends};
 use crate::cluster_gossip::{self, ClusterGossip};
 use crate::coordinate;
@@ -17,6 +21,7 @@ use crate::exchange::{self, Exchange};
 use crate::fan_out::Routes;
 use crate::gossip;
 use crate::hints::{HintStores, handoff};
+use crate::live::Live;
 use crate::mend;
 use crate::once::Once;
 use crate::probe::{Operation, Probe};
@@ -24,6 +29,7 @@ use crate::pulse::Pulse;
 use crate::reclaim;
 use crate::replica::Replica;
 use crate::request::{Call, Get, Got, Request, Response};
+use crate::rows::{self, KIND_REPLICA};
 use crate::signal::Signal;
 use crate::store::Store;
 use crate::transit::Transit;
@@ -33,12 +39,15 @@ use gramme_core::context::Secret;
 use gramme_core::gossip::NodeFact;
 use gramme_core::limits::IN_FLIGHT_MAX;
 use gramme_core::{Hlc, Layout, NodeId, PartitionId, StoreId};
-use gramme_storage::EngineError;
+use gramme_storage::{Engine, EngineError};
 use gramme_wire::{Body, Done, Failure, Put, Reason};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -47,8 +56,8 @@ use tokio::sync::oneshot;
 pub struct Options {
     /// Which node.
     pub id: NodeId,
-    /// The layout in force.
-    pub layout: Rc<Layout>,
+    /// The first layout, of the cluster file.
+    pub layout: Arc<Layout>,
     /// The cluster's secret, under which contexts are signed.
     pub secret: Secret,
     /// Which of the node's shards.
@@ -90,7 +99,14 @@ pub(crate) struct Inner<E: Env> {
     pub(crate) store: Rc<Store<E>>,
     pub(crate) trees: Rc<Trees>,
     pub(crate) hlc: Rc<RefCell<Hlc>>,
-    pub(crate) homes: BTreeMap<PartitionId, Rc<Replica<E>>>,
+    /// The layouts by which this shard works.
+    pub(crate) live: RefCell<Rc<Live>>,
+    pub(crate) homes: RefCell<BTreeMap<PartitionId, Rc<Replica<E>>>>,
+    /// Partitions of which this node is a home no longer, and that it still keeps.
+    pub(crate) left: RefCell<BTreeMap<PartitionId, Rc<Left<E>>>>,
+    pub(crate) shift: Shift,
+    pub(crate) changing: Changing,
+    pub(crate) transfers: Transfers,
     pub(crate) ends: Rc<AllEnds>,
     pub(crate) closing: Closing,
     pub(crate) hints: HintStores<E>,
@@ -125,7 +141,9 @@ impl<E: Env> Node<E> {
         env.spawn("commit", store.clone().commit_for_ever());
         env.spawn("admission", admission.clone().hand_out_for_ever());
         let hlc = Rc::new(RefCell::new(Hlc::default()));
-        let mut homes = BTreeMap::new();
+        let remembered = Remembered::load(&env, &options).await?;
+        let live = remembered.live(&options);
+        let (mut homes, mut left) = (BTreeMap::new(), BTreeMap::new());
         let mut ends = AllEnds::new();
         for partition in own_partitions(&options) {
             ends.insert(partition, Rc::new(Ends::load(&env, partition).await?));
@@ -141,42 +159,59 @@ impl<E: Env> Node<E> {
         );
         let trees = Rc::new(Trees::new(&options.upkeep));
         for partition in own_partitions(&options) {
-            if options.layout.is_home(partition, options.id) {
-                let (env, store, hlc) = (env.clone(), store.clone(), hlc.clone());
-                trees.watch(&env, partition).await?;
-                let ends = ends[&partition].clone();
-                let home = Replica::open(env, options.id, store, hlc, partition, ends).await?;
-                home.watched_by(trees.clone());
-                if options.layout.homes(partition).len() == 1 {
-                    home.set_only_home();
-                }
-                if options.trust == Trust::Lost {
-                    home.lost_unless_refilled()?;
-                }
-                homes.insert(partition, Rc::new(home));
-            } else {
-                hints.load(partition).await?;
+            hints.load(partition).await?;
+            let is_home = live.is_home(partition, options.id);
+            if !is_home && !is_kept(&env, partition).await? {
+                continue;
             }
+            let (env, store, hlc) = (env.clone(), store.clone(), hlc.clone());
+            let ends = ends[&partition].clone();
+            let is_kept = is_kept(&env, partition).await?;
+            let home = Replica::open(env.clone(), options.id, store, hlc, partition, ends).await?;
+            if !is_home {
+                left.insert(partition, Rc::new(Left::new(Rc::new(home))));
+                continue;
+            }
+            trees.watch(&env, partition).await?;
+            home.watched_by(trees.clone());
+            home.set_only_home(live.homes(partition).len() == 1);
+            // The homes of the first layout begin with all there is: nothing.
+            let is_first = live.reads().version() == 1 && live.reads().is_home(partition, options.id);
+            if !is_kept && !is_first {
+                home.begin_new()?;
+            } else if options.trust == Trust::Lost {
+                home.lost_unless_refilled()?;
+            }
+            homes.insert(partition, Rc::new(home));
         }
         let buckets = gossip::load_buckets(&env).await?;
-        let cluster = ClusterGossip::open(&env, &options, &store, &hlc).await?;
+        let Remembered { known, chain, .. } = remembered;
+        let acceptor = load_acceptor(&env, &chain).await?;
+        let cluster = ClusterGossip::open(&env, &options, known, &store, &hlc)?;
+        let changing = Changing::new(chain, acceptor, live.clone());
         match store.wait_all().await {
             // Nothing is minted before there is room, and reads need none.
             Ok(()) | Err(EngineError::Full) => {}
             Err(cause) => return Err(cause),
         }
-        let peers = options.layout.members().iter().filter(|member| member.id != options.id);
+        let members = live.members();
+        let peers = members.iter().filter(|&&id| id != options.id).filter_map(|&id| live.member(id));
         let detector = Rc::new(RefCell::new(Detector::new(peers)));
         let routes = Routes::new(env.clone(), options.shard, detector.clone());
         let pulse = RefCell::new(Pulse::new(env.now()));
-        Ok(Node(Rc::new(Inner {
+        let node = Node(Rc::new(Inner {
             trust: Cell::new(options.trust),
             env,
             options,
             store,
             hlc,
             trees,
-            homes,
+            live: RefCell::new(Rc::new(live)),
+            homes: RefCell::new(homes),
+            left: RefCell::new(left),
+            shift: Shift::default(),
+            changing,
+            transfers: Transfers::default(),
             ends,
             closing: Closing::default(),
             hints,
@@ -197,13 +232,57 @@ impl<E: Env> Node<E> {
             served: Cell::new(0),
             draining: Cell::new(false),
             idle: Signal::default(),
-        })))
+        }));
+        if node.0.options.shard == 0 {
+            steps::tell_outside(&node);
+        }
+        Ok(node)
+    }
+
+    /// Opens a home of a partition that this shard owns, as its disk remembers it.
+    pub(crate) async fn open_home(&self, partition: PartitionId) -> Result<Rc<Replica<E>>, EngineError> {
+        let inner = &self.0;
+        let (env, store, hlc) = (inner.env.clone(), inner.store.clone(), inner.hlc.clone());
+        let ends = inner.ends[&partition].clone();
+        let home = Replica::open(env, self.id(), store, hlc, partition, ends).await?;
+        home.watched_by(inner.trees.clone());
+        Ok(Rc::new(home))
+    }
+
+    /// The partitions that this shard owns.
+    pub(crate) fn own_partitions(&self) -> impl Iterator<Item = PartitionId> + use<E> {
+        own_partitions(&self.0.options)
+    }
+
+    /// What a former home keeps of a partition, if this node is one and still has something.
+    pub(crate) fn left(&self, partition: PartitionId) -> Option<Rc<Replica<E>>> {
+        self.0.left.borrow().get(&partition).map(|left| left.replica().clone())
+    }
+
+    /// What `look` finds, looking again whenever the signal is given; `None` if the time has come before.
+    pub(crate) async fn until<T>(
+        &self,
+        until: Mono,
+        signal: &Signal,
+        mut look: impl FnMut() -> Option<T>,
+    ) -> Option<T> {
+        let mut timer = pin!(self.0.env.sleep_until(until));
+        poll_fn(|cx| {
+            if let Some(found) = look() {
+                return Poll::Ready(Some(found));
+            }
+            signal.register(cx);
+            timer.as_mut().poll(cx).map(|()| None)
+        })
+        .await
     }
 
     /// Serves peers for ever; to be spawned once the shard is open.
     pub async fn run(self) {
         self.0.env.spawn("pulse", self.clone().beat_for_ever());
         self.0.env.spawn("handoff", handoff::for_ever(self.clone()));
+        self.0.env.spawn("layouts", install::for_ever(self.clone()));
+        self.0.env.spawn("hand over", leave::for_ever(self.clone()));
         self.0.env.spawn("mend", mend::for_ever(self.clone()));
         self.0.env.spawn("name what is damaged", mend::names::for_ever(self.clone()));
         if self.0.options.exchange {
@@ -282,6 +361,42 @@ impl<E: Env> Node<E> {
                 }
             }
             Request::Nodes => Response::Nodes(self.nodes_known()),
+            Request::Ring => self.ring(),
+            Request::Stage(wanted) => {
+                let node = self.clone();
+                self.change("stage", async move { stage::stage(&node, &wanted).await.map(|()| node.ring()) })
+                    .await
+            }
+            Request::Unstage => {
+                let node = self.clone();
+                self.change("unstage", async move { stage::unstage(&node).await.map(|()| node.ring()) }).await
+            }
+            Request::Plan => match stage::planned(self) {
+                Ok(planned) => Response::Planned(Box::new(planned)),
+                Err(why) => Response::Declined(why),
+            },
+            Request::Commit(hash) => {
+                let node = self.clone();
+                let commit = async move { commit::commit(&node, hash).await.map(Response::Committed) };
+                self.change("commit", commit).await
+            }
+            Request::ForceCommit(hash) => {
+                let node = self.clone();
+                let force = async move { commit::force(&node, hash).await.map(Response::Committed) };
+                self.change("force a commit", force).await
+            }
+            Request::Abort => {
+                let node = self.clone();
+                self.change("abort", async move { commit::abort(&node).await.map(|()| node.ring()) }).await
+            }
+            Request::Transfers => Response::Transfers(Box::new(transfers::status(self))),
+            Request::PauseTransfers(paused) => {
+                self.0.transfers.pause(paused);
+                if !paused {
+                    exchange::fill(self);
+                }
+                Response::Transfers(Box::new(transfers::status(self)))
+            }
             Request::Status => Response::Status(Box::new(self.status())),
             Request::Repair => Response::Repair(Box::new(repair::status(self))),
             Request::RepairNow => Response::Repair(Box::new(repair::now(self))),
@@ -289,6 +404,23 @@ impl<E: Env> Node<E> {
                 Ok(status) => Response::Repair(Box::new(status)),
                 Err(failure) => failed(failure),
             },
+        }
+    }
+
+    fn ring(&self) -> Response {
+        Response::Ring(Box::new(status::status(self)))
+    }
+
+    /// Runs a change of the ring on a task of its own: it goes on if whoever asked goes away.
+    async fn change(
+        &self,
+        name: &'static str,
+        work: impl Future<Output = Result<Response, String>> + 'static,
+    ) -> Response {
+        match self.task(name, async move { Ok(work.await) }).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(why)) => Response::Declined(why),
+            Err(failure) => failed(failure),
         }
     }
 
@@ -416,7 +548,16 @@ fn failed(failure: Failure) -> Response {
     Response::Failed(Box::new(failure))
 }
 
-fn own_partitions(options: &Options) -> impl Iterator<Item = PartitionId> {
+/// Whether a home's rows lie here.
+async fn is_kept<E: Env>(env: &E, partition: PartitionId) -> Result<bool, EngineError> {
+    match env.engine().get(&rows::row(partition.0, KIND_REPLICA, &[])).await {
+        Ok(found) => Ok(found.is_some()),
+        Err(EngineError::Corrupt(_)) => Ok(true),
+        Err(cause) => Err(cause),
+    }
+}
+
+fn own_partitions(options: &Options) -> impl Iterator<Item = PartitionId> + use<> {
     (options.shard..options.layout.partitions()).step_by(options.shards).map(|p| PartitionId(p as u16))
 }
 

@@ -81,6 +81,22 @@ pub enum Probe {
     NodeFactRefused,
     /// Something later was known of this node than what it says: it said its own again.
     NodeFactOutdone,
+    /// A layout was news, its proof sound, and it is durable here.
+    LayoutTaken,
+    /// Two layouts are known under one number: an alarm.
+    LayoutContradicted,
+    /// This member has answered whoever commits a layout.
+    Voted,
+    /// Every shard was told to work by other layouts.
+    RingInstalled,
+    /// This shard is a home of one partition more.
+    HomeCame,
+    /// ... and of one less; what it keeps of it is handed over.
+    HomeLeft,
+    /// What a former home kept was wiped: every home has all of it.
+    LeftWiped,
+    /// A replica refused a client's write by layouts that it no longer goes by; it is asked again.
+    WriteFenced,
     /// A pull session that this shard asked for has ended; whether it was whole.
     PullEnded {
         /// Whether everything arrived.

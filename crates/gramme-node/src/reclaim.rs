@@ -118,9 +118,9 @@ pub(crate) async fn for_ever<E: Env>(node: Node<E>) {
     loop {
         let pause = RECLAIM_MS - RECLAIM_MS / 4 + env.random() % (RECLAIM_MS / 2);
         env.sleep_until(env.now() + Duration::from_millis(pause)).await;
-        for (&partition, replica) in &node.0.homes {
+        for (partition, replica) in node.homes() {
             // A store that refuses has said so to whoever writes; the next round tries again.
-            let _ = pass(&node, partition, replica).await;
+            let _ = pass(&node, partition, &replica).await;
         }
     }
 }
@@ -153,8 +153,8 @@ pub(crate) fn all_blocked_by<E: Env>(node: &Node<E>) -> Vec<NodeId> {
     if !node.0.options.reclaim {
         return Vec::new();
     }
-    let of = |(&partition, replica): (&PartitionId, &Rc<Replica<E>>)| blocked_by(node, partition, replica);
-    let members: BTreeSet<NodeId> = node.0.homes.iter().flat_map(of).collect();
+    let of = |(partition, replica): (PartitionId, Rc<Replica<E>>)| blocked_by(node, partition, &replica);
+    let members: BTreeSet<NodeId> = node.homes().into_iter().flat_map(of).collect();
     members.into_iter().collect()
 }
 

@@ -458,9 +458,15 @@ impl<E: Env> Replica<E> {
         Ok(others)
     }
 
-    /// No other node is a home of the partition.
-    pub(crate) fn set_only_home(&self) {
-        self.alone.set(true);
+    /// Whether no other node is a home of the partition from now on.
+    pub(crate) fn set_only_home(&self, alone: bool) {
+        self.alone.set(alone);
+    }
+
+    /// What a record shows was seen.
+    pub(crate) fn note_all(&self, record: &Record) {
+        let mut seen = self.seen.borrow_mut();
+        record.siblings().iter().for_each(|sibling| _ = seen.add(sibling.dot));
     }
 
     /// Whether no other node is a home of the partition.

@@ -45,6 +45,8 @@ pub const KIND_FRONTIER: u8 = 0x1d;
 pub const KIND_END: u8 = 0x1e;
 /// What is known of the cluster; node-wide, `rest` = the bytes of its name.
 pub const KIND_CLUSTER: u8 = 0x20;
+/// What this member has promised and accepted of the layout that is to be settled next; node-wide, `rest` empty.
+pub const KIND_ACCEPTOR: u8 = 0x21;
 
 /// The row of a key.
 pub fn key_row(partition: PartitionId, kind: u8, key: &Key) -> Bytes {
@@ -131,6 +133,7 @@ pub(crate) fn encode_replica(row: &ReplicaRow) -> Bytes {
         Past::Original => 0,
         Past::Unproven => 1,
         Past::Refilled => 2,
+        Past::New => 3,
     });
     w.varint(row.refilled.len() as u64);
     row.refilled.iter().for_each(|home| w.u64(home.0));
@@ -145,6 +148,7 @@ pub(crate) fn decode_replica(bytes: &[u8]) -> Result<ReplicaRow, BadBytes> {
         0 => Past::Original,
         1 => Past::Unproven,
         2 => Past::Refilled,
+        3 => Past::New,
         _ => return Err(BadBytes::Malformed),
     };
     let refilled = (0..r.count_of(8)?).map(|_| r.u64().map(NodeId)).collect::<Result<_, _>>()?;

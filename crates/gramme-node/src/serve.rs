@@ -3,6 +3,7 @@
 //!
 //! A late replica merge is always taken; late coordination is refused (design section 5).
 
+use crate::change::commit;
 use crate::closing;
 use crate::cluster_gossip;
 use crate::env::{Env, Fact, Mono};
@@ -22,7 +23,7 @@ use gramme_core::limits::{LIST_PAGE_BYTES_MAX, LIST_PAGE_KEYS_MAX, LOOKS_MAX, SE
 use gramme_core::planted::{self, Bug};
 use gramme_core::{Frontier, Key, NodeId, PartitionId};
 use gramme_storage::{EngineError, Scan};
-use gramme_wire::{Body, Digest, Entry, Failure, Message, Put, Reason, Standing, TreeRoot};
+use gramme_wire::{Body, Digest, Entry, Failure, Message, PullOf, Put, Reason, Standing, TreeRoot};
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -62,7 +63,8 @@ pub(crate) fn serve<E: Env>(node: &Node<E>, from: NodeId, message: Message, dead
             let node = node.clone();
             now_or_later(&node.clone(), "read", async move { answer(read(&node, partition, &key).await) });
         }
-        Body::Merge { key, record, hint_for, stamp, buffered } => {
+        Body::Merge { fence, .. } if is_fenced(node, fence) => answer(refused(Reason::StaleLayout)),
+        Body::Merge { key, record, hint_for, stamp, buffered, .. } => {
             let node = node.clone();
             now_or_later(&node.clone(), "merge", async move {
                 let arriving = Arriving { key, record, hint_for, stamp, buffered };
@@ -98,10 +100,11 @@ pub(crate) fn serve<E: Env>(node: &Node<E>, from: NodeId, message: Message, dead
                 answer(exchange::more(&node, from, session, after).await);
             });
         }
-        Body::Offer { seen } => {
+        Body::Offer { seen, left } => {
             let node = node.clone();
+            let of = if left { PullOf::Left } else { PullOf::Hints };
             now_or_later(&node.clone(), "offered hints", async move {
-                answer(handoff::offered(&node, from, partition, seen).await);
+                answer(handoff::offered(&node, from, partition, seen, of).await);
             });
         }
         Body::AskSeen => {
@@ -123,6 +126,12 @@ pub(crate) fn serve<E: Env>(node: &Node<E>, from: NodeId, message: Message, dead
             });
         }
         Body::Ends { ends } => closing::learn_all(node, partition, &ends),
+        Body::Paxos(request) => {
+            let node = node.clone();
+            now_or_later(&node.clone(), "paxos", async move {
+                answer(commit::answer(&node, &request).await);
+            });
+        }
         Body::TreeRoots { skips_tombstones, reply, roots } => {
             let roots: Arc<[TreeRoot]> = roots.into();
             node.0.env.tell_shards(Fact::Roots { from, skips_tombstones, reply, roots: roots.clone() });
@@ -154,6 +163,7 @@ pub(crate) fn serve<E: Env>(node: &Node<E>, from: NodeId, message: Message, dead
         | Body::DigestsReply { .. }
         | Body::PullReply { .. }
         | Body::SeenReply { .. }
+        | Body::PaxosReply(_)
         | Body::SurveyReply { .. }
         | Body::FreezeReply { .. }
         | Body::OfferReply { .. } => {}
@@ -167,13 +177,20 @@ fn nothing_known() -> Body {
 /// What this node holds of a key: home data, or as a fallback its hints.
 async fn read<E: Env>(node: &Node<E>, partition: PartitionId, key: &Key) -> Body {
     let (found, standing) = match node.home(partition) {
-        Some(replica) => (read_home(node, replica, key).await, node.standing_of(replica)),
+        Some(replica) => (read_home(node, &replica, key).await, node.standing_of(&replica)),
         None => match node.0.hints.get(partition) {
             Some(hints) => {
                 let found = hints.replica().read(key).await.map_err(disk);
                 (found.map(|kept| (kept, Frontier::none())), Standing::Unproven)
             }
-            None => return nothing_known(),
+            // What a former home keeps is as good as a hint, until the homes have it.
+            None => match node.left(partition) {
+                Some(replica) => {
+                    let found = replica.read(key).await.map_err(disk);
+                    (found.map(|kept| (kept, Frontier::none())), Standing::Unproven)
+                }
+                None => return nothing_known(),
+            },
         },
     };
     match found {
@@ -234,12 +251,18 @@ pub(crate) fn merge_here<E: Env>(
     body: Body,
     answer: impl FnOnce(Body) + 'static,
 ) {
-    let Body::Merge { key, record, hint_for, stamp, buffered } = body else {
+    let Body::Merge { key, record, hint_for, stamp, buffered, .. } = body else {
         return answer(refused(Reason::Invalid("a merge was expected".to_string())));
     };
     let arriving = Arriving { key, record, hint_for, stamp, buffered };
     let owner = node.clone();
     now_or_later(node, "merge here", async move { merge(&owner, partition, arriving, answer).await });
+}
+
+/// Whether a client's write comes by layouts of which this node has adopted a later one: whoever fills a new home from
+/// this one would not have it (the fence of correctness.md 5.3).
+fn is_fenced<E: Env>(node: &Node<E>, fence: u64) -> bool {
+    fence > 0 && fence < node.live().fence() && !planted::on(Bug::NoFence)
 }
 
 /// A record that a peer sends.
@@ -302,8 +325,8 @@ async fn keep_hint<E: Env>(
     record: &Bytes,
     home: NodeId,
 ) -> Result<Merged, Reason> {
-    let layout = node.layout();
-    if partition.0 as usize >= layout.partitions() || !layout.is_home(partition, home) {
+    let live = node.live();
+    if partition.0 as usize >= live.partitions() || !live.is_home(partition, home) {
         return Err(Reason::Unsuitable);
     }
     let keeping = node.0.hints.keep(partition, key.as_bytes().len() + record.len()).await?;
@@ -338,10 +361,10 @@ async fn copy_here<E: Env>(
         bytes_max: LIST_PAGE_BYTES_MAX,
     };
     let look = async || replica.scan(scan.clone()).await.map_err(|cause| replica.refusal(cause));
-    match at_one_frontier(node, replica, look).await {
+    match at_one_frontier(node, &replica, look).await {
         Ok((found, _)) if !found.whole && replica.is_only_home() => refused(Reason::Damaged),
         Ok((found, frontier)) => Body::CopyReply {
-            standing: if found.whole { node.standing_of(replica) } else { Standing::Unproven },
+            standing: if found.whole { node.standing_of(&replica) } else { Standing::Unproven },
             entries: found
                 .rows
                 .into_iter()
@@ -365,10 +388,10 @@ async fn list_here<E: Env>(node: &Node<E>, partition: PartitionId, asked: &Body)
     }
     let Some(replica) = node.home(partition) else { return refused(Reason::Unsuitable) };
     let asked = PageOf { bucket, prefix, after: after.as_deref(), keys_max: *keys_max, values: *values };
-    match at_one_frontier(node, replica, async || page_of(replica, partition, &asked).await).await {
+    match at_one_frontier(node, &replica, async || page_of(&replica, partition, &asked).await).await {
         Ok(((_, _, false), _)) if replica.is_only_home() => refused(Reason::Damaged),
         Ok(((entries, more, whole), frontier)) => {
-            let standing = if whole { node.standing_of(replica) } else { Standing::Unproven };
+            let standing = if whole { node.standing_of(&replica) } else { Standing::Unproven };
             Body::ListReply { standing, entries, more, frontier }
         }
         Err(reason) => refused(reason),

@@ -72,7 +72,7 @@ async fn live(plan: Plan) {
     let options = Options {
         id: service.node(),
         fact: service.fact(),
-        layout: Rc::new(Layout::clone(service.layout())),
+        layout: Arc::new(Layout::clone(service.layout())),
         secret: service.company.secret,
         shard: index,
         shards: shards.count(),

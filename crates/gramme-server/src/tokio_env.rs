@@ -106,6 +106,8 @@ impl Env for TokioEnv {
         &self.0.store
     }
 
+    fn ring_is(&self, _ring: std::sync::Arc<gramme_node::Ring>) {}
+
     fn probe(&self, probe: Probe) {
         if let Probe::HintsAlarm(percent) = probe {
             tracing::warn!(

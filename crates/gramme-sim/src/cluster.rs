@@ -22,6 +22,7 @@ use gramme_node::{Event, Fact, Trust};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// See the module; clones share it.
@@ -30,7 +31,7 @@ pub struct Cluster(Rc<Inner>);
 
 struct Inner {
     world: Rc<World>,
-    layout: Rc<Layout>,
+    layout: Arc<Layout>,
     knobs: Knobs,
     hosts: RefCell<Vec<Machine>>,
     /// When processes ended, and whose.
@@ -101,7 +102,7 @@ impl Cluster {
         let knobs = knobs.clone();
         Cluster(Rc::new(Inner {
             world,
-            layout: Rc::new(layout),
+            layout: Arc::new(layout),
             knobs,
             hosts: RefCell::new(hosts),
             ends: RefCell::default(),
@@ -114,7 +115,7 @@ impl Cluster {
     }
 
     /// Who keeps what.
-    pub fn layout(&self) -> &Rc<Layout> {
+    pub fn layout(&self) -> &Arc<Layout> {
         &self.0.layout
     }
 

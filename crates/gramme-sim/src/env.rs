@@ -110,6 +110,8 @@ impl Env for SimEnv {
         &self.engine
     }
 
+    fn ring_is(&self, _ring: std::sync::Arc<gramme_node::Ring>) {}
+
     fn probe(&self, probe: Probe) {
         let what = coverage::name_of(&probe);
         if probe == Probe::StoreBroken && self.is_alive() {

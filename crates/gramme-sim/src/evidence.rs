@@ -15,12 +15,12 @@ use gramme_core::{Dot, Incarnation, Key, Layout, NodeId, PartitionId, Record, Re
 use gramme_node::rows::{self, KIND_DATA, KIND_END, KIND_HINT, KIND_SEEN};
 use gramme_storage::NODE_ROWS;
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Everything that is known of a run when it is over.
 pub struct Evidence {
     /// Who keeps what.
-    pub layout: Rc<Layout>,
+    pub layout: Arc<Layout>,
     /// What clients asked and were told.
     pub history: History,
     /// The disks, after the faults were healed and the cluster had its time to converge.
@@ -109,7 +109,7 @@ impl Violation {
 
 impl Evidence {
     /// A history and what the disks held when it was over, of which so much may be asked.
-    pub fn new(layout: Rc<Layout>, history: History, dumps: Vec<Dump>, claims: Claims) -> Evidence {
+    pub fn new(layout: Arc<Layout>, history: History, dumps: Vec<Dump>, claims: Claims) -> Evidence {
         Evidence {
             layout,
             history,

@@ -15,6 +15,8 @@ pub mod resp;
 
 pub use frame::{Frame, FrameReader, Kind, WireError};
 pub use message::{Acks, Body, Done, Entry, Expect, Failure, Message, Put, Reason, Standing};
-pub use message::{Compared, Difference, Digest, Life, PullPage, Pulled, Reconcile, Remembered, TreeRoot};
+pub use message::{
+    Compared, Difference, Digest, Life, PullOf, PullPage, Pulled, Reconcile, Remembered, TreeRoot,
+};
 pub use outgoing::Outgoing;
 pub use refusal::Refusal;

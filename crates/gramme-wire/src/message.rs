@@ -12,12 +12,13 @@ mod replica;
 pub use client::{Acks, Done, Expect, Failure, Put, Reason};
 pub use reconcile::Reconcile;
 pub use replica::{
-    Compared, Difference, Digest, Entry, Life, PullPage, Pulled, Remembered, Standing, TreeRoot,
+    Compared, Difference, Digest, Entry, Life, PullOf, PullPage, Pulled, Remembered, Standing, TreeRoot,
 };
 
 use bytes::Bytes;
 use gramme_core::bucket::BucketFact;
 use gramme_core::closed::Closed;
+use gramme_core::paxos::{Reply, Request};
 use gramme_core::seen::SeenRow;
 use gramme_core::{Frontier, Incarnation, Key, NodeId, PartitionId, Seen};
 
@@ -85,6 +86,9 @@ pub enum Body {
         stamp: Frontier,
         /// Whether to answer once it is in memory, ahead of the sync (the paper, 6.1).
         buffered: bool,
+        /// The number of the newest layout by which the sender writes; a replica that has adopted a later one refuses.
+        /// 0 of what is no client's write, and is taken from anyone.
+        fence: u64,
     },
     /// The answer to `Merge`: it is durable here, or in memory if `buffered` was asked for.
     MergeReply,
@@ -229,8 +233,8 @@ pub enum Body {
         life: Life,
         /// What it has durably seen; ignored by a full session.
         seen: Seen,
-        /// Whether the receiver's hint store is meant instead of its home data.
-        hints: bool,
+        /// Which of the receiver's stores of the partition is meant.
+        of: PullOf,
         /// Whether everything is to be sent, seen or not: the asker is being refilled.
         full: bool,
     },
@@ -244,10 +248,13 @@ pub enum Body {
     /// The answer to `Pull` and `PullMore`.
     PullReply(PullPage),
     /// A fallback to a home: I keep hints of this partition in which all this was seen; have you durably seen it
-    /// too? A home that has not pulls what it lacks before it answers.
+    /// too? A home that has not pulls what it lacks before it answers. So asks, of what it still keeps, who is no home
+    /// any more.
     Offer {
-        /// What the hint store has seen.
+        /// What is seen there.
         seen: Seen,
+        /// Whether it is what a former home left, and not hints.
+        left: bool,
     },
     /// The answer to `Offer`.
     OfferReply {
@@ -300,6 +307,10 @@ pub enum Body {
         /// Which, and how.
         ends: Closed,
     },
+    /// Whoever commits a layout to a member of the one before it, shard 0 to shard 0 ([`gramme_core::paxos`]).
+    Paxos(Box<Request>),
+    /// The answer to `Paxos`: what the member says is durable there.
+    PaxosReply(Box<Reply>),
 }
 
 impl Body {
@@ -320,6 +331,7 @@ impl Body {
             | Body::SeenReply { .. }
             | Body::SurveyReply { .. }
             | Body::FreezeReply { .. }
+            | Body::PaxosReply(_)
             | Body::OfferReply { .. } => true,
             Body::Read { .. }
             | Body::Merge { .. }
@@ -341,6 +353,7 @@ impl Body {
             | Body::Survey { .. }
             | Body::Freeze { .. }
             | Body::Ends { .. }
+            | Body::Paxos(_)
             | Body::Offer { .. } => false,
         }
     }

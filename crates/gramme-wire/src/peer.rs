@@ -17,7 +17,7 @@ use source::Source;
 
 use crate::frame::{Kind, WireError};
 use crate::message::{Body, Entry, Message, Standing};
-use crate::message::{Compared, Difference, Digest, Life, PullPage, Pulled, Remembered, TreeRoot};
+use crate::message::{Compared, Difference, Digest, Life, PullOf, PullPage, Pulled, Remembered, TreeRoot};
 use crate::outgoing::{FrameWriter, Outgoing};
 use bytes::{Bytes, BytesMut};
 use gramme_core::bucket::{read_bucket_fact, write_bucket_fact};
@@ -29,6 +29,7 @@ use gramme_core::limits::{
 };
 use gramme_core::limits::{BUCKETS_MAX, LIST_PAGE_KEYS_MAX};
 use gramme_core::merkle::FAN_OUT;
+use gramme_core::paxos::{read_reply, read_request, write_reply, write_request};
 use gramme_core::seen::{read_row, write_row, write_seen};
 use gramme_core::{Incarnation, Key, NodeId, PartitionId};
 
@@ -103,6 +104,8 @@ fn tag_of(body: &Body) -> u8 {
         Body::Freeze { .. } => FREEZE,
         Body::FreezeReply { .. } => FREEZE_REPLY,
         Body::Ends { .. } => ENDS,
+        Body::Paxos(_) => PAXOS,
+        Body::PaxosReply(_) => PAXOS_REPLY,
     }
 }
 
@@ -114,7 +117,7 @@ fn write_fields(w: &mut FrameWriter<'_>, body: &Body) {
             write_optional_bytes(w, record.as_ref());
             frontier_of(w, frontier);
         }
-        Body::Merge { key, record, hint_for, stamp, buffered } => {
+        Body::Merge { key, record, hint_for, stamp, buffered, fence } => {
             w.bytes(key.joined());
             w.bytes(record);
             w.u8(hint_for.is_some().into());
@@ -123,6 +126,9 @@ fn write_fields(w: &mut FrameWriter<'_>, body: &Body) {
             }
             frontier_of(w, stamp);
             w.u8((*buffered).into());
+            if *fence > 0 {
+                w.varint(*fence);
+            }
         }
         Body::MergeReply | Body::Ping | Body::Pong => {}
         Body::Forward { put } => write_put(w, put),
@@ -206,9 +212,9 @@ fn write_fields(w: &mut FrameWriter<'_>, body: &Body) {
             w.varint(compared.len() as u64);
             compared.iter().for_each(|compared| write_compared(w, compared));
         }
-        Body::Pull { life, seen, hints, full } => {
+        Body::Pull { life, seen, of, full } => {
             write_life(w, *life);
-            w.u8((*hints).into());
+            w.u8(pull_byte(*of));
             w.u8((*full).into());
             w.core(|w| write_seen(w, seen));
         }
@@ -233,7 +239,12 @@ fn write_fields(w: &mut FrameWriter<'_>, body: &Body) {
             }
         }
         Body::AskSeen => {}
-        Body::Offer { seen } => w.core(|w| write_seen(w, seen)),
+        Body::Offer { seen, left } => {
+            w.core(|w| write_seen(w, seen));
+            if *left {
+                w.u8(1);
+            }
+        }
         Body::OfferReply { covered } => w.u8((*covered).into()),
         Body::SeenReply { life, seen } => {
             write_life(w, *life);
@@ -266,6 +277,8 @@ fn write_fields(w: &mut FrameWriter<'_>, body: &Body) {
             w.core(|w| write_row(w, seen));
         }
         Body::Ends { ends } => w.core(|w| write_closed(w, ends)),
+        Body::Paxos(request) => w.core(|w| write_request(w, request)),
+        Body::PaxosReply(reply) => w.core(|w| write_reply(w, reply)),
     }
 }
 
@@ -300,6 +313,7 @@ fn read_fields(r: &mut Source<'_>, tag: u8) -> Result<Body, WireError> {
             hint_for: if r.flag()? { Some(NodeId(r.r.u64()?)) } else { None },
             stamp: r.frontier()?,
             buffered: r.flag()?,
+            fence: if r.r.remaining() > 0 { r.r.varint()? } else { 0 },
         },
         MERGE_REPLY => Body::MergeReply,
         FORWARD => Body::Forward { put: Box::new(read_put(r)?) },
@@ -381,11 +395,11 @@ fn read_fields(r: &mut Source<'_>, tag: u8) -> Result<Body, WireError> {
             let count = r.r.count(PARTITIONS_MAX)?;
             Body::DigestsReply { compared: (0..count).map(|_| read_compared(r)).collect::<Result<_, _>>()? }
         }
-        PULL => Body::Pull { life: r.life()?, hints: r.flag()?, full: r.flag()?, seen: r.seen()? },
+        PULL => Body::Pull { life: r.life()?, of: read_pull_of(r)?, full: r.flag()?, seen: r.seen()? },
         PULL_MORE => Body::PullMore { session: r.r.u64()?, after: r.key()? },
         PULL_REPLY => read_pull_reply(r)?,
         ASK_SEEN => Body::AskSeen,
-        OFFER => Body::Offer { seen: r.seen()? },
+        OFFER => Body::Offer { seen: r.seen()?, left: r.r.remaining() > 0 && r.flag()? },
         OFFER_REPLY => Body::OfferReply { covered: r.flag()? },
         SEEN_REPLY => Body::SeenReply { life: r.life()?, seen: r.seen()? },
         SURVEY => {
@@ -402,6 +416,8 @@ fn read_fields(r: &mut Source<'_>, tag: u8) -> Result<Body, WireError> {
         FREEZE => Body::Freeze { incarnation: Incarnation(r.r.u64()?), set: read_row(&mut r.r)? },
         FREEZE_REPLY => Body::FreezeReply { frozen: r.flag()?, seen: read_row(&mut r.r)? },
         ENDS => Body::Ends { ends: read_closed(&mut r.r)? },
+        PAXOS => Body::Paxos(Box::new(read_request(&mut r.r)?)),
+        PAXOS_REPLY => Body::PaxosReply(Box::new(read_reply(&mut r.r)?)),
         other => match read_reconcile(r, other)? {
             Some(step) => Body::Reconcile(step),
             None => return Err(WireError::UnknownMessage(other)),
@@ -494,6 +510,23 @@ fn standing_byte(standing: Standing) -> u8 {
     }
 }
 
+fn pull_byte(of: PullOf) -> u8 {
+    match of {
+        PullOf::Home => 0,
+        PullOf::Hints => 1,
+        PullOf::Left => 2,
+    }
+}
+
+fn read_pull_of(r: &mut Source<'_>) -> Result<PullOf, BadBytes> {
+    match r.r.u8()? {
+        0 => Ok(PullOf::Home),
+        1 => Ok(PullOf::Hints),
+        2 => Ok(PullOf::Left),
+        _ => Err(BadBytes::Malformed),
+    }
+}
+
 fn flags<const COUNT: usize>(flags: [(u8, bool); COUNT]) -> u8 {
     flags.into_iter().filter(|(_, set)| *set).fold(0, |all, (flag, _)| all | flag)
 }
@@ -525,6 +558,8 @@ const SURVEY_REPLY: u8 = 35;
 const FREEZE: u8 = 36;
 const FREEZE_REPLY: u8 = 37;
 const ENDS: u8 = 38;
+const PAXOS: u8 = 50;
+const PAXOS_REPLY: u8 = 51;
 const COPY: u8 = 40;
 const COPY_REPLY: u8 = 41;
 

@@ -129,6 +129,7 @@ fn a_record_is_a_slice_of_the_frame_that_brought_it() {
         hint_for: None,
         stamp: Frontier::none(),
         buffered: false,
+        fence: 0,
     }));
     let frame = body.as_ptr_range();
     let Body::Merge { record: read, .. } = peer::decode(body).unwrap().body else {
@@ -148,6 +149,7 @@ fn a_large_record_leaves_as_its_own_chunk_uncopied_and_small_ones_together() {
             hint_for: Some(NodeId(4)),
             stamp: Frontier::none(),
             buffered: false,
+            fence: 0,
         })
     };
     let mut out = Outgoing::new();

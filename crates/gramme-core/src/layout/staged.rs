@@ -47,11 +47,9 @@ enum Aspect {
 impl Change {
     fn aspect(&self) -> Aspect {
         match self {
-            Change::Join(_)
-            | Change::Leave
-            | Change::Lost
-            | Change::Replace(_)
-            | Change::ReplaceLost(_) => Aspect::Standing,
+            Change::Join(_) | Change::Leave | Change::Lost | Change::Replace(_) | Change::ReplaceLost(_) => {
+                Aspect::Standing
+            }
             Change::Weight(_) => Aspect::Weight,
             Change::Zone(_) => Aspect::Zone,
         }

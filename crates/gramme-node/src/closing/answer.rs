@@ -3,6 +3,7 @@
 //!
 //! Invariant: a promise is durable before it is given, and covers whatever was taken before it.
 
+use crate::change::leave;
 use crate::closing::ends::beyond;
 use crate::env::Env;
 use crate::hints::HintStore;
@@ -23,7 +24,8 @@ use std::time::Duration;
 /// Who lives here, what was durably seen of these incarnations, and how others have ended.
 pub(crate) async fn survey<E: Env>(node: &Node<E>, partition: PartitionId, about: &[Incarnation]) -> Body {
     let Some(ends) = node.0.ends.get(&partition) else { return refused(Reason::Unsuitable) };
-    let (home, live, seen) = here(node, partition, about);
+    let (home, lives, seen) = here(node, partition, about);
+    let live = lives.iter().find(|live| about.contains(live)).or(lives.first()).copied();
     let ends = ends.closed().clone();
     match node.0.store.wait_all().await {
         Ok(()) => Body::SurveyReply { home, live, seen, ends },
@@ -39,12 +41,13 @@ pub(crate) async fn freeze<E: Env>(
     set: &SeenRow,
 ) -> Body {
     let Some(ends) = node.0.ends.get(&partition) else { return refused(Reason::Unsuitable) };
-    let (home, live, seen) = here(node, partition, &[incarnation]);
+    let (home, lives, seen) = here(node, partition, &[incarnation]);
     let row = seen.row(incarnation).cloned().unwrap_or_default();
     let proves = home.is_none_or(|life| life.standing == Standing::Continuous);
     // A home whose row is near its bound may have forgotten what it has seen above the holes.
-    let knows = home.is_none() || row.runs().len() <= SEEN_RUNS_MAX / 2;
-    if live == Some(incarnation) || !proves || !knows {
+    let is_hints_alone = home.is_none() && node.left(partition).is_none();
+    let knows = is_hints_alone || row.runs().len() <= SEEN_RUNS_MAX / 2;
+    if lives.contains(&incarnation) || !proves || !knows {
         return refused(Reason::Unsuitable);
     }
     // What memory knows and a full disk refuses would never be written.
@@ -83,8 +86,8 @@ fn learn<E: Env>(
     set: &SeenRow,
 ) -> Result<(), EngineError> {
     let Some(ends) = node.0.ends.get(&partition) else { return Ok(()) };
-    let (home, live, seen) = here(node, partition, &[incarnation]);
-    if live == Some(incarnation) {
+    let (home, lives, seen) = here(node, partition, &[incarnation]);
+    if lives.contains(&incarnation) {
         return Ok(());
     }
     // What memory knows and a full disk refuses would never be written.
@@ -95,8 +98,12 @@ fn learn<E: Env>(
     if !void.is_empty() {
         if let Some(replica) = node.home(partition).filter(|_| home.is_some() && is_new) {
             replica.mistrust(0)?;
-        } else if let Some(store) = node.0.hints.get(partition) {
+        }
+        if let Some(store) = node.0.hints.get(partition) {
             drop_void_hints(node, partition, &store);
+        }
+        if let Some(replica) = node.left(partition) {
+            drop_void_left(node, &replica);
         }
     }
     if let Some(row) = row {
@@ -110,6 +117,15 @@ fn drop_void_hints<E: Env>(node: &Node<E>, partition: PartitionId, store: &Rc<Hi
     node.0.env.clone().spawn("drop void hints", async move {
         // What is left of them is found again when the store is next offered, or read back.
         let _ = drop_all_void(&node, partition, &store).await;
+    });
+}
+
+/// What a former home keeps goes as hints do: whole records that bear a void dot.
+fn drop_void_left<E: Env>(node: &Node<E>, replica: &Rc<Replica<E>>) {
+    let (node, replica) = (node.clone(), replica.clone());
+    node.0.env.clone().spawn("drop what is void", async move {
+        // What is left of it is found again when it is next offered.
+        let _ = leave::look_at_rows(&node, &replica).await;
     });
 }
 
@@ -168,32 +184,27 @@ pub(crate) fn teach<E: Env>(node: &Node<E>, peer: NodeId, partition: PartitionId
     }
 }
 
-/// Who speaks for a partition here, which incarnation lives here, and what it has seen of these.
+/// Who speaks for a partition here, which incarnations live here, and what they have seen of these: a home, what a former
+/// home has left, and hints, as far as there are any.
 fn here<E: Env>(
     node: &Node<E>,
     partition: PartitionId,
     about: &[Incarnation],
-) -> (Option<Life>, Option<Incarnation>, Seen) {
-    let seen_by = |replica: &Replica<E>| {
-        let mut seen = Seen::new();
-        for &incarnation in about {
-            if let Some(row) = replica.seen().row(incarnation) {
-                seen.set_row(incarnation, row.clone());
-            }
+) -> (Option<Life>, Vec<Incarnation>, Seen) {
+    let home = node.home(partition);
+    let life = home.as_ref().map(|home| Life { standing: node.standing_of(home), ..node.life_of(home) });
+    let hints = node.0.hints.get(partition).map(|store| store.replica().clone());
+    let all: Vec<Rc<Replica<E>>> = [home, node.left(partition), hints].into_iter().flatten().collect();
+    let mut seen = Seen::new();
+    for (&incarnation, replica) in about.iter().flat_map(|one| all.iter().map(move |replica| (one, replica)))
+    {
+        if let Some(row) = replica.seen().row(incarnation) {
+            let mut known = seen.row(incarnation).cloned().unwrap_or_default();
+            known.join(row);
+            seen.set_row(incarnation, known);
         }
-        seen
-    };
-    if let Some(replica) = node.home(partition) {
-        let life = Life { standing: node.standing_of(replica), ..node.life_of(replica) };
-        return (Some(life), Some(replica.incarnation.get()), seen_by(replica));
     }
-    match node.0.hints.get(partition) {
-        Some(store) => {
-            let replica = store.replica();
-            (None, Some(replica.incarnation.get()), seen_by(replica))
-        }
-        None => (None, None, Seen::new()),
-    }
+    (life, all.iter().map(|replica| replica.incarnation.get()).collect(), seen)
 }
 
 /// How often a hint store is gone through for what is void, while hints come in, before that is left to the next who

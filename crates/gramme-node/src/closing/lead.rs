@@ -79,8 +79,8 @@ async fn freeze<E: Env>(
 ) -> (BTreeSet<NodeId>, Option<SeenRow>) {
     let mut asked = heard_of(node, partition);
     if planted::on(Bug::CloseWithoutLastHome) {
-        let last = node.layout().homes(partition).last();
-        asked.retain(|member| Some(member) != last);
+        let homes = node.live().homes(partition);
+        asked.retain(|member| Some(member) != homes.last());
     }
     let mut silent: BTreeSet<NodeId> = asked.iter().copied().collect();
     let mut more: Option<SeenRow> = None;
@@ -162,7 +162,8 @@ fn report(node: NodeId, body: Body) -> Option<Report> {
 
 /// The members who have not reported, and the homes that prove nothing now.
 fn without_word<E: Env>(node: &Node<E>, partition: PartitionId, reports: &[Report]) -> BTreeSet<NodeId> {
-    let is_home = |member| node.layout().is_home(partition, member);
+    let live = node.live();
+    let is_home = |member| live.is_home(partition, member);
     let speaks = |report: &&Report| match report.home {
         Some(life) => life.standing == Standing::Continuous,
         None => !is_home(report.node),
@@ -171,10 +172,9 @@ fn without_word<E: Env>(node: &Node<E>, partition: PartitionId, reports: &[Repor
     heard_of(node, partition).into_iter().filter(|member| !heard.contains(member)).collect()
 }
 
-/// Those whose word is needed: every member of the cluster.
+/// Those whose word is needed: every member of the cluster by any live layout, and removed nodes that still hand over.
 fn heard_of<E: Env>(node: &Node<E>, partition: PartitionId) -> Vec<NodeId> {
-    let members = node.layout().members().iter().map(|member| member.id);
-    let counts =
-        |member: &NodeId| !planted::on(Bug::CloseWithoutHints) || node.layout().is_home(partition, *member);
-    members.filter(counts).collect()
+    let live = node.live();
+    let counts = |member: &NodeId| !planted::on(Bug::CloseWithoutHints) || live.is_home(partition, *member);
+    live.voices().iter().copied().filter(counts).collect()
 }

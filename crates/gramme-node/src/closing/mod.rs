@@ -90,10 +90,10 @@ pub(crate) async fn for_ever<E: Env>(node: Node<E>) {
     loop {
         let pause = CLOSING_MS - CLOSING_MS / 4 + env.random() % (CLOSING_MS / 2);
         env.sleep_until(env.now() + Duration::from_millis(pause)).await;
-        for (&partition, replica) in &node.0.homes {
-            let staying = node.0.closing.look(partition, holes_of(replica));
+        for (partition, replica) in node.homes() {
+            let staying = node.0.closing.look(partition, holes_of(&replica));
             let mut waits_for = BTreeSet::new();
-            if !staying.is_empty() && node.layout().homes(partition).first() == Some(&node.id()) {
+            if !staying.is_empty() && node.live().homes(partition).first() == Some(&node.id()) {
                 waits_for = lead::round(&node, partition, staying).await;
             }
             node.0.closing.waits_for.borrow_mut().insert(partition, waits_for);

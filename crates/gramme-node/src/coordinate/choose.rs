@@ -20,10 +20,12 @@ pub(crate) fn readers<E: Env>(node: &Node<E>, partition: PartitionId) -> VecDequ
     let me = node.id();
     let mut homes: Vec<(u8, u64, NodeId)> = Vec::new();
     let mut order = VecDeque::new();
-    for &home in node.layout().homes(partition) {
+    let live = node.live();
+    let read_homes = live.reads().homes(partition);
+    for &home in read_homes {
         homes.push(match home == me {
             // What this node lacks proves nothing: it is merged, but its answer does not count.
-            true if node.home(partition).is_some_and(|r| node.standing_of(r) == Standing::Unproven) => {
+            true if node.home(partition).is_some_and(|r| node.standing_of(&r) == Standing::Unproven) => {
                 (HOME_SILENT, 0, home)
             }
             true => (HOME_UP, 0, home),
@@ -37,7 +39,11 @@ pub(crate) fn readers<E: Env>(node: &Node<E>, partition: PartitionId) -> VecDequ
         None => classes.push((class, vec![(cost, id)])),
     };
     homes.into_iter().for_each(|(class, cost, id)| classify(class, cost, id));
-    for (rank, &fallback) in node.layout().fallbacks(partition).iter().enumerate() {
+    // Who is a home by the layout that is being gone to has more than other fallbacks.
+    let mut fallbacks = live.homes(partition);
+    fallbacks.retain(|home| !read_homes.contains(home));
+    fallbacks.extend(live.fallbacks(partition));
+    for (rank, fallback) in fallbacks.into_iter().enumerate() {
         let health = if fallback == me { Health::Up } else { detector.health(fallback, now) };
         classify(fallback_class(health), rank as u64, fallback);
     }

@@ -32,9 +32,10 @@ pub(crate) async fn check<E: Env>(
 async fn strictly<E: Env>(node: &Node<E>, put: &Put, deadline: Mono) -> Result<Got, Failure> {
     let partition = node.partition_of(&put.key);
     let settings = node.settings(put.key.bucket());
-    let n = node.layout().n();
+    let live = node.live();
+    let n = live.reads().n();
     let there = |&&home: &&gramme_core::NodeId| node.health(home) != Health::Down && !node.is_silent(home);
-    let homes = node.layout().homes(partition).iter().filter(there).count();
+    let homes = live.reads().homes(partition).iter().filter(there).count();
     let r = settings.r.resolve(n).unwrap_or(n).max(n / 2 + 1);
     let r = if planted::on(Bug::ConditionLocal) { 1 } else { r };
     let read = Get {

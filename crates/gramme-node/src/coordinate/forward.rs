@@ -131,15 +131,22 @@ fn next_candidate<E: Env>(
     if node.home(partition).is_some() && able && !tried.contains(&me) {
         return Some(me);
     }
-    let layout = node.layout();
-    let n = layout.n();
-    let list = layout.preference_list(partition).iter().copied().enumerate();
+    let live = node.live();
+    let homes = live.homes(partition);
+    let n = homes.len();
+    let list = homes.into_iter().chain(live.fallbacks(partition)).enumerate();
     let free = list.filter(|(_, id)| !tried.contains(id) && (*id != me || able));
     let detector = node.0.detector.borrow();
     let now = node.0.env.now();
+    // Who is a home by some live layout alone is asked after those who are by all: it needs a fallback's place by the others.
+    let kind = |rank: usize, id: NodeId| match rank < n {
+        true if live.is_home_in_all(partition, id) => 0,
+        true => 1,
+        false => 2,
+    };
     let best = free.min_by_key(|&(rank, id)| {
         let order = if rank < n { detector.cost(id, now) } else { rank as u64 };
-        (node.health(id), rank >= n, Some(id) != preferred, order)
+        (node.health(id), kind(rank, id), Some(id) != preferred, order)
     });
     best.map(|(_, id)| id)
 }
@@ -160,7 +167,7 @@ async fn attempt<E: Env>(
     // was asked, nobody better is left. Homes that froze together are found together, so that the second costs no
     // patience of its own.
     if !node.is_silent(to) {
-        node.layout().homes(partition).iter().for_each(|&home| node.ping_if_quiet(home));
+        node.live().homes(partition).iter().for_each(|&home| node.ping_if_quiet(home));
         node.ping_if_quiet(to);
         gather.heed_silence(true);
     }

@@ -12,6 +12,7 @@ use crate::coordinate::repair::repair;
 use crate::coordinate::{OVERDUE, acks};
 use crate::env::{Env, Mono};
 use crate::fan_out::{Answer, Gather, Step};
+use crate::live::Live;
 use crate::node::Node;
 use crate::probe::{Operation, Probe};
 use crate::request::{Get, Got, Health};
@@ -24,13 +25,14 @@ use gramme_core::reclaim::{self, Reply};
 use gramme_core::{Context, Frontier, Key, NodeId, PartitionId, Quorum, Record, Verdict};
 use gramme_wire::{Body, Failure, Reason, Standing};
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 /// See the module.
 pub(crate) async fn get<E: Env>(node: &Node<E>, get: Get, deadline: Mono) -> Result<Got, Failure> {
     let began = node.0.env.now();
     let settings = node.settings(get.key.bucket());
     let invalid = |what: String| Failure::not_applied(Reason::Invalid(what));
-    let n = node.layout().n();
+    let n = node.live().reads().n();
     let need = get.r.unwrap_or(settings.r).resolve(n).map_err(|e| invalid(format!("r: {e}")))?;
     if get.pr as usize > n {
         return Err(invalid(format!("pr is {}, but this cluster keeps N={n} copies", get.pr)));
@@ -60,6 +62,7 @@ pub(crate) async fn read_at_r<E: Env>(node: &Node<E>, key: &Key, deadline: Mono)
 
 struct Reading<E: Env> {
     node: Node<E>,
+    live: Rc<Live>,
     key: Key,
     partition: PartitionId,
     min: Option<Context>,
@@ -93,6 +96,7 @@ impl<E: Env> Reading<E> {
             quorum: Quorum::new(need, get.pr as usize),
             explain: Explain::new(node, get.explain),
             node: node.clone(),
+            live: node.live(),
             key: get.key,
             partition,
             min: get.min,
@@ -161,7 +165,7 @@ impl<E: Env> Reading<E> {
     /// Asks the next best replica; `false` if there is none.
     fn ask_next(&mut self) -> bool {
         let Some(next) = self.not_asked.pop_front() else { return false };
-        let home = self.node.layout().is_home(self.partition, next);
+        let home = self.live.reads().is_home(self.partition, next);
         self.quorum.asked(next, home);
         let now = self.node.0.env.now();
         {
@@ -247,7 +251,7 @@ impl<E: Env> Reading<E> {
             self.node.0.env.probe(Probe::Corrupt);
             return self.fail(from, &what);
         }
-        let home = self.node.layout().is_home(self.partition, from);
+        let home = self.live.reads().is_home(self.partition, from);
         self.explain.line(|| {
             let kind = if home { "home" } else { "fallback" };
             format!("{} ({kind}) holds {}", self.node.name_of(from), describe(&record, standing))
@@ -353,7 +357,7 @@ impl<E: Env> Reading<E> {
         if !self.merged.is_empty() || !self.node.0.repairs.borrow_mut().may_look_aside(now) {
             return;
         }
-        let layout = self.node.layout();
+        let layout = self.live.reads().clone();
         let homes = self.not_asked.iter().copied().filter(|&id| layout.is_home(self.partition, id));
         let there = |id: &NodeId| self.node.health(*id) == Health::Up;
         for home in homes.filter(there).collect::<Vec<_>>() {

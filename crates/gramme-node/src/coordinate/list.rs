@@ -4,6 +4,7 @@
 use crate::coordinate::{OVERDUE, acks};
 use crate::env::{Env, Mono};
 use crate::fan_out::{Answer, Step};
+use crate::live::Live;
 use crate::node::Node;
 use crate::probe::Operation;
 use crate::request::{ListPage, Listed};
@@ -65,10 +66,12 @@ pub(super) async fn gather_page<E: Env>(
     if partition.0 as usize >= node.layout().partitions() {
         return Err(Failure::not_applied(Reason::Invalid(format!("there is no partition {partition}"))));
     }
+    // Held to the end: whoever switches to another layout waits for those that read by the old one.
+    let live = node.live();
     let mut quorum = Quorum::new(need, 0);
     let mut gather = node.0.routes.open(partition, deadline);
     gather.heed_silence(true);
-    let mut not_asked: VecDeque<NodeId> = best_homes(node, partition);
+    let mut not_asked: VecDeque<NodeId> = best_homes(node, &live, partition);
     let mut joined = Joined::default();
     let mut overdue = false;
     loop {
@@ -99,8 +102,8 @@ pub(super) async fn gather_page<E: Env>(
     }
 }
 
-fn best_homes<E: Env>(node: &Node<E>, partition: PartitionId) -> VecDeque<NodeId> {
-    let mut homes = node.layout().homes(partition).to_vec();
+fn best_homes<E: Env>(node: &Node<E>, live: &Live, partition: PartitionId) -> VecDeque<NodeId> {
+    let mut homes = live.reads().homes(partition).to_vec();
     homes.sort_by_key(|&home| (node.health(home), node.is_silent(home), home != node.id()));
     homes.into()
 }

@@ -13,7 +13,7 @@ use gramme_wire::Body;
 /// Asks every home, and waits for each until the deadline.
 pub(crate) async fn locate<E: Env>(node: &Node<E>, key: Key, deadline: Mono) -> Located {
     let partition = node.partition_of(&key);
-    let homes = node.layout().homes(partition).to_vec();
+    let homes = node.live().homes(partition);
     let others: Vec<NodeId> = homes.iter().copied().filter(|&home| home != node.id()).collect();
     let mut gather = node.0.routes.fan_out(&others, partition, Body::Read { key: key.clone() }, deadline);
     let mut found: Vec<(NodeId, Result<Option<Record>, String>)> =
@@ -26,7 +26,7 @@ pub(crate) async fn locate<E: Env>(node: &Node<E>, key: Key, deadline: Mono) -> 
             entry.1 = held(answer);
         }
     }
-    Located { partition, homes: found, fallbacks: node.layout().fallbacks(partition).to_vec() }
+    Located { partition, homes: found, fallbacks: node.live().fallbacks(partition) }
 }
 
 fn held(answer: Answer) -> Result<Option<Record>, String> {

@@ -13,6 +13,7 @@ mod get;
 mod list;
 mod locate;
 mod put;
+mod quorums;
 mod repair;
 mod restore;
 mod seats;

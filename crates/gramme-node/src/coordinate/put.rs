@@ -10,8 +10,9 @@
 use crate::coordinate::condition;
 use crate::coordinate::explain::Explain;
 use crate::coordinate::get::read_at_r;
+use crate::coordinate::quorums::{Need, Quorums};
 use crate::coordinate::spread::{FILL_SEATS, Spread};
-use crate::coordinate::{acks, within};
+use crate::coordinate::within;
 use crate::env::{Env, Mono};
 use crate::hints::Keeping;
 use crate::node::Node;
@@ -24,7 +25,7 @@ use gramme_core::codec::encode_record;
 use gramme_core::limits::{CONTENT_TYPE_BYTES_MAX, HINT_OVERHEAD_BYTES, META_BYTES_MAX, META_ENTRIES_MAX};
 use gramme_core::planted::{self, Bug};
 use gramme_core::record::Content;
-use gramme_core::{Context, Frontier, Key, NodeId, Outcome, PartitionId, Quorum, RequestId, Verdict};
+use gramme_core::{Context, Frontier, Key, Layout, NodeId, Outcome, PartitionId, RequestId, Verdict};
 use gramme_wire::{Body, Done, Expect, Failure, Put, Reason};
 use std::rc::Rc;
 
@@ -80,10 +81,10 @@ async fn begin<E: Env>(node: &Node<E>, put: &mut Put, deadline: Mono) -> Result<
     let minted = within(node, deadline, minting).await.unwrap_or(Err(Reason::TooLate)).map_err(refuse)?;
     explain
         .line(|| format!("minted {} here, {} sibling(s)", minted.dot, minted.kept.record.siblings().len()));
-    let quorum = Quorum::new(need, put.pw as usize);
+    let need = Need { nodes: need, homes: put.pw as usize };
     // What a fallback mints is a hint, and hints are durable first.
     let buffered = put.buffered.unwrap_or(settings.buffered) && place.hint_for.is_empty();
-    Ok(Writing::start(node, put.key.clone(), partition, minted, quorum, buffered, deadline, explain))
+    Ok(Writing::start(node, put.key.clone(), partition, minted, need, buffered, deadline, explain))
 }
 
 /// Where a coordinator mints: among its home data, or in its hint store for all homes.
@@ -98,12 +99,12 @@ struct Place<E: Env> {
 impl<E: Env> Place<E> {
     async fn of(node: &Node<E>, partition: PartitionId, put: &Put) -> Result<Place<E>, Reason> {
         if let Some(replica) = node.home(partition) {
-            return Ok(Place { replica: replica.clone(), hint_for: Vec::new(), _kept: None });
+            return Ok(Place { replica, hint_for: Vec::new(), _kept: None });
         }
         let value_bytes = if let Content::Value(value) = &put.content { value.len() } else { 0 };
         let bytes = put.key.as_bytes().len() + value_bytes + HINT_OVERHEAD_BYTES;
         let keeping = node.0.hints.keep(partition, bytes).await?;
-        let hint_for = node.layout().homes(partition).to_vec();
+        let hint_for = node.live().homes(partition);
         keeping.wanted_by(hint_for.iter().copied());
         Ok(Place { replica: keeping.replica().clone(), hint_for, _kept: Some(keeping) })
     }
@@ -127,8 +128,8 @@ pub(crate) async fn bury<E: Env>(
     let buried = within(node, deadline, burying).await.unwrap_or(Err(Reason::TooLate)).map_err(refuse)?;
     let Some(minted) = buried else { return Ok(false) };
     let explain = Explain::new(node, false);
-    let quorum = Quorum::new(need, 0);
-    let mut writing = Writing::start(node, key.clone(), partition, minted, quorum, false, deadline, explain);
+    let need = Need { nodes: need, homes: 0 };
+    let mut writing = Writing::start(node, key.clone(), partition, minted, need, false, deadline, explain);
     let result = writing.until_reached().await;
     writing.collect_late().await;
     result.map(|_| true)
@@ -186,10 +187,12 @@ fn within_reach<E: Env>(
     need: usize,
     homes: usize,
 ) -> Result<(), Reason> {
-    let is_there = |&&id: &&NodeId| node.health(id) != Health::Down;
-    let there = node.layout().members().iter().filter(|member| is_there(&&member.id)).count();
-    let homes_there = node.layout().homes(partition).iter().filter(is_there).count();
-    if there < need || homes_there < homes { Err(Reason::Unavailable) } else { Ok(()) }
+    let is_there = |id: &&NodeId| node.health(**id) != Health::Down;
+    let live = node.live();
+    let there = live.members().iter().filter(is_there).count();
+    let homes_there = |layout: &Layout| layout.homes(partition).iter().filter(is_there).count();
+    let fewest = live.layouts().map(|(_, layout)| homes_there(layout)).min().unwrap_or(0);
+    if there < need || fewest < homes { Err(Reason::Unavailable) } else { Ok(()) }
 }
 
 /// A delete without a context covers what a read at R sees, which is what this resolves with. A retry first looks
@@ -267,7 +270,7 @@ impl<E: Env> Writing<E> {
         key: Key,
         partition: PartitionId,
         minted: Minted,
-        quorum: Quorum,
+        need: Need,
         buffered: bool,
         deadline: Mono,
         explain: Explain<E>,
@@ -280,9 +283,12 @@ impl<E: Env> Writing<E> {
         } else {
             node.0.store.when_durable(minted.batch, move |fate| own(serve::settled(fate)));
         }
-        let stamp = node.home(partition).map(|home| node.vouched(home)).unwrap_or_default();
+        let stamp = node.home(partition).map(|home| node.vouched(&home)).unwrap_or_default();
+        let live = node.live();
+        let quorum = Quorums::new(&live, partition, need);
         let record = minted.kept.encoded.clone();
-        let mut spread = Spread::new(node, (partition, key, record), gather, quorum, buffered, explain);
+        let counted = (live, quorum);
+        let mut spread = Spread::new(node, (partition, key, record), gather, counted, buffered, explain);
         spread.ask_homes(true, &stamp);
         spread.fill_seats();
         Writing { minted, spread, deadline }
@@ -345,7 +351,7 @@ impl<E: Env> Writing<E> {
         Done {
             dot: *dot,
             context,
-            acks: acks(&self.spread.quorum),
+            acks: self.spread.quorum.acks(),
             buffered: self.spread.buffered,
             siblings: kept.record.siblings().len() as u32,
             coordinator: self.spread.node.id(),
@@ -360,6 +366,7 @@ impl<E: Env> Writing<E> {
         };
         let needed = self.spread.quorum.need() as u8;
         let explain = self.spread.explain.take();
-        Failure { reason, outcome: Outcome::MaybeApplied, acks: acks(&self.spread.quorum), needed, explain }
+        let acks = self.spread.quorum.acks();
+        Failure { reason, outcome: Outcome::MaybeApplied, acks, needed, explain }
     }
 }

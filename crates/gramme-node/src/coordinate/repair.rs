@@ -76,7 +76,7 @@ pub(crate) fn repair<E: Env>(
     let mut gather = node.0.routes.open(partition, deadline);
     for (home, stamp) in stale {
         let (key, record) = (key.detached(), record.clone());
-        let body = Body::Merge { key, record, hint_for: None, stamp, buffered: false };
+        let body = Body::Merge { key, record, hint_for: None, stamp, buffered: false, fence: 0 };
         node.0.env.probe(Probe::ReadRepair);
         if home == node.id() {
             serve::merge_here(node, partition, body, gather.ask_here(home));

@@ -3,15 +3,15 @@
 //! It bears no frontier, so whatever the homes know to have been overwritten or deleted since stays so, however
 //! old the backup is (correctness.md 2.4). It mints no dot: giving the same backup back twice changes nothing.
 
-use crate::coordinate::acks;
 use crate::coordinate::explain::Explain;
+use crate::coordinate::quorums::{Need, Quorums};
 use crate::coordinate::spread::Spread;
 use crate::env::{Env, Mono};
 use crate::node::Node;
 use crate::request::Restore;
 use crate::serve;
 use gramme_core::codec::decode_record;
-use gramme_core::{Frontier, Outcome, Quorum, Verdict};
+use gramme_core::{Frontier, Outcome, Verdict};
 use gramme_wire::{Acks, Failure, Reason};
 
 /// A home that does not take it is replaced by a fallback, as in a put. Resolves once as many nodes have it as the key's bucket wants for a write.
@@ -22,17 +22,20 @@ pub(crate) async fn restore<E: Env>(
 ) -> Result<Acks, Failure> {
     let invalid = |what: String| Failure::not_applied(Reason::Invalid(what));
     let settings = node.settings(restore.key.bucket());
-    let need = settings.w.resolve(node.layout().n()).map_err(|e| invalid(e.to_string()))?;
+    let live = node.live();
+    let need = settings.w.resolve(live.reads().n()).map_err(|e| invalid(e.to_string()))?;
     let record = decode_record(&restore.record).map_err(|bad| invalid(format!("the record: {bad}")))?;
     if let Some(broken) = record.siblings().iter().find(|sibling| !sibling.verifies()) {
         return Err(invalid(format!("the value of {} fails its checksum", broken.dot)));
     }
     let partition = node.partition_of(&restore.key);
     let gather = node.0.routes.open(partition, deadline);
-    let quorum = Quorum::new(need, 0);
+    let quorum = Quorums::new(&live, partition, Need { nodes: need, homes: 0 });
     let parts = (partition, restore.key, restore.record);
-    let mut spread = Spread::new(node, parts, gather, quorum, false, Explain::new(node, false));
-    if node.layout().is_home(partition, node.id()) {
+    let is_home = live.is_home(partition, node.id());
+    let counted = (live, quorum);
+    let mut spread = Spread::new(node, parts, gather, counted, false, Explain::new(node, false));
+    if is_home {
         let own = spread.gather.ask_here(node.id());
         serve::merge_here(node, partition, spread.merge(None, Frontier::none()), own);
     }
@@ -40,11 +43,11 @@ pub(crate) async fn restore<E: Env>(
     loop {
         spread.fill_seats();
         if spread.quorum.verdict() == Verdict::Reached {
-            return Ok(acks(&spread.quorum));
+            return Ok(spread.quorum.acks());
         }
         if !spread.step(deadline).await {
             return Err(Failure {
-                acks: acks(&spread.quorum),
+                acks: spread.quorum.acks(),
                 needed: need as u8,
                 outcome: Outcome::MaybeApplied,
                 ..Failure::not_applied(Reason::Unavailable)

@@ -1,20 +1,27 @@
 //! One record on its way: to all homes of its partition at once, and for each home that does not take it to the next
 //! fallback, until as many have it as are needed (the paper, 4.6; HH-1 to HH-3). Puts and restores go this way.
 //!
+//! While the ring changes it goes to the homes by every live layout, and is counted by each ([`Quorums`]). A replica that has
+//! adopted a later layout than this node refuses it; after a moment, in which this node learns of that layout, it is asked again,
+//! and so are the homes that have come.
+//!
 //! It refuses to know who made the record, or what it means that too few have it.
 
 use crate::coordinate::explain::Explain;
+use crate::coordinate::quorums::Quorums;
 use crate::coordinate::seats::{Need, Seats};
 use crate::env::{Env, Mono};
 use crate::fan_out::{Answer, Gather, Step};
+use crate::live::Live;
 use crate::node::Node;
 use crate::probe::Probe;
 use crate::request::Health;
 use bytes::Bytes;
 use gramme_core::limits::FALLBACK_AFTER_MS_MAX;
 use gramme_core::planted::{self, Bug};
-use gramme_core::{Frontier, Key, NodeId, PartitionId, Quorum, Verdict};
+use gramme_core::{Frontier, Key, NodeId, PartitionId, Verdict};
 use gramme_wire::{Body, Reason};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// See the module.
@@ -24,7 +31,14 @@ pub(super) struct Spread<E: Env> {
     key: Key,
     /// Encoded.
     record: Bytes,
-    pub(super) quorum: Quorum,
+    /// The layouts by which it is counted.
+    live: Rc<Live>,
+    /// What this node vouches for.
+    stamp: Frontier,
+    /// Those who go by other layouts, to be asked again.
+    stale: Vec<NodeId>,
+    again_at: Mono,
+    pub(super) quorum: Quorums,
     pub(super) seats: Seats,
     pub(super) gather: Gather<E>,
     pub(super) own_failed: bool,
@@ -43,7 +57,7 @@ impl<E: Env> Spread<E> {
         node: &Node<E>,
         (partition, key, record): (PartitionId, Key, Bytes),
         gather: Gather<E>,
-        quorum: Quorum,
+        (live, quorum): (Rc<Live>, Quorums),
         buffered: bool,
         explain: Explain<E>,
     ) -> Spread<E> {
@@ -53,6 +67,10 @@ impl<E: Env> Spread<E> {
             partition,
             key,
             record,
+            live,
+            stamp: Frontier::none(),
+            stale: Vec::new(),
+            again_at: Mono::default(),
             quorum,
             seats: Seats::default(),
             gather,
@@ -66,20 +84,13 @@ impl<E: Env> Spread<E> {
     /// All homes at once, this one by its own disk. A fallback that coordinates what it has minted sits for the home
     /// that is least likely to answer. `stamp` is what this node vouches for.
     pub(super) fn ask_homes(&mut self, minted_here: bool, stamp: &Frontier) {
-        let homes = self.node.layout().homes(self.partition).to_vec();
+        self.stamp = stamp.clone();
+        let homes = self.live.homes(self.partition);
         let me = self.node.id();
         if minted_here || homes.contains(&me) {
-            self.quorum.asked(me, homes.contains(&me));
+            self.quorum.asked(me);
         }
-        for &home in &homes {
-            if home == me {
-                self.seats.ask_home(me, Mono(u64::MAX));
-                continue;
-            }
-            self.seats.ask_home(home, self.patience_with(home));
-            self.quorum.asked(home, true);
-            self.gather.ask(home, self.merge(None, stamp.clone()));
-        }
+        homes.iter().for_each(|&home| self.ask_home(home));
         if minted_here
             && !homes.contains(&me)
             && let Some(&home) = homes.iter().rev().max_by_key(|&&home| self.node.health(home))
@@ -90,11 +101,43 @@ impl<E: Env> Spread<E> {
         }
     }
 
+    fn ask_home(&mut self, home: NodeId) {
+        if home == self.node.id() {
+            return self.seats.ask_home(home, Mono(u64::MAX));
+        }
+        self.seats.ask_home(home, self.patience_with(home));
+        self.quorum.asked(home);
+        self.gather.ask(home, self.merge(None, self.stamp.clone()));
+    }
+
+    /// Those who refused for the sake of another layout are asked again, and by the layouts that are live now.
+    fn ask_again(&mut self) {
+        let live = self.node.live();
+        if !live.is_same(&self.live) {
+            self.quorum.follow(&live);
+            self.live = live;
+            for home in self.live.homes(self.partition) {
+                if !self.seats.was_asked(home) {
+                    self.ask_home(home);
+                }
+            }
+        }
+        for home in std::mem::take(&mut self.stale) {
+            if self.live.is_home(self.partition, home) {
+                self.gather.ask(home, self.merge(None, self.stamp.clone()));
+            } else {
+                self.quorum.fail(home);
+                self.seats.failed(home);
+            }
+        }
+    }
+
     /// The record as it travels, for a home or for whoever takes its place.
     pub(super) fn merge(&self, hint_for: Option<NodeId>, stamp: Frontier) -> Body {
         // The row that names whom a hint is for is what a crash must not take.
         let buffered = self.buffered && (hint_for.is_none() || planted::on(Bug::BufferedHint));
-        Body::Merge { key: self.key.clone(), record: self.record.clone(), hint_for, stamp, buffered }
+        let (key, record, fence) = (self.key.clone(), self.record.clone(), self.live.fence());
+        Body::Merge { key, record, hint_for, stamp, buffered, fence }
     }
 
     /// How long this node may be silent before its place is taken: no time at all if it is down.
@@ -109,7 +152,18 @@ impl<E: Env> Spread<E> {
     /// Takes one thing that happens before `end`; `false` if the time is over or nothing can happen any more.
     pub(super) async fn step(&mut self, end: Mono) -> bool {
         let now = self.node.0.env.now();
-        let until = self.seats.next_at(now).map_or(end, |at| at.min(end));
+        if !self.stale.is_empty() && now >= self.again_at {
+            self.ask_again();
+        }
+        let mut until = self.seats.next_at(now).map_or(end, |at| at.min(end));
+        if !self.stale.is_empty() {
+            until = until.min(self.again_at);
+            // Nobody else may be waited for.
+            if !self.gather.is_waiting() {
+                self.node.0.env.sleep_until(until).await;
+                return self.node.0.env.now() < end;
+            }
+        }
         match self.gather.next(until).await {
             Step::Answer(from, answer) => {
                 if self.answered {
@@ -130,12 +184,20 @@ impl<E: Env> Spread<E> {
     }
 
     fn take(&mut self, from: NodeId, answer: Answer) {
-        let home = self.node.layout().is_home(self.partition, from);
+        let home = self.live.is_home(self.partition, from);
         if let Answer::Said(Body::MergeReply) = answer {
             let how = if self.buffered && home { "in memory at" } else { "durable at" };
             self.explain.line(|| format!("{how} {}", describe(&self.node, self.partition, from)));
-            self.quorum.ack(from, home);
+            self.quorum.ack(from);
             self.seats.has(from);
+            return;
+        }
+        if self.is_stale(from, &answer) {
+            self.explain
+                .line(|| format!("{} goes by another layout", describe(&self.node, self.partition, from)));
+            self.node.0.env.probe(Probe::WriteFenced);
+            self.stale.push(from);
+            self.again_at = self.node.0.env.now() + FENCE_PAUSE;
             return;
         }
         self.explain.line(|| {
@@ -147,6 +209,19 @@ impl<E: Env> Spread<E> {
             self.seats.overloaded(from);
         } else {
             self.seats.failed(from);
+        }
+    }
+
+    /// Whether a home refuses for the sake of another layout: it has adopted a later one, or is a home no longer.
+    fn is_stale(&self, from: NodeId, answer: &Answer) -> bool {
+        let Answer::Said(Body::Refused { failure }) = answer else { return false };
+        let is_home = self.live.is_home(self.partition, from);
+        match failure.reason {
+            Reason::StaleLayout => is_home && !self.answered,
+            Reason::Unsuitable => {
+                is_home && !self.answered && !self.live.newest().is_home(self.partition, from)
+            }
+            _ => false,
         }
     }
 
@@ -173,14 +248,24 @@ impl<E: Env> Spread<E> {
             Verdict::Pending => Need::Open,
             Verdict::Impossible => Need::Unmet,
         };
+        let me = self.node.id();
         for home in self.seats.vacant(self.node.0.env.now(), need) {
-            let fallbacks = self.node.layout().fallbacks(self.partition).iter().copied();
-            let free = fallbacks.filter(|&id| id != self.node.id() && !self.seats.was_asked(id));
+            // A coordinator that is a home by one layout takes the place of one by another first: it has the record.
+            if self.seats.was_asked(me) && !self.quorum.is_seated(me, home) {
+                self.quorum.sits(me, home);
+                self.seats.ask_fallback(home, me, Mono(u64::MAX));
+                if self.quorum.has_acked(me) {
+                    self.seats.has(me);
+                }
+                continue;
+            }
+            let fallbacks = self.live.fallbacks(self.partition).into_iter();
+            let free = fallbacks.filter(|&id| id != me && !self.seats.was_asked(id));
             let best = free.min_by_key(|&id| (self.node.health(id), self.node.is_silent(id)));
             let Some(fallback) = best else { return };
             self.node.0.env.probe(Probe::HintAsked);
             self.seats.ask_fallback(home, fallback, self.patience_with(fallback));
-            self.quorum.asked(fallback, false);
+            self.quorum.asked(fallback);
             self.gather.ask(fallback, self.merge(Some(home), Frontier::none()));
             self.explain.line(|| {
                 format!(
@@ -194,7 +279,7 @@ impl<E: Env> Spread<E> {
 }
 
 fn describe<E: Env>(node: &Node<E>, partition: PartitionId, id: NodeId) -> String {
-    let kind = if node.layout().is_home(partition, id) { "home" } else { "fallback" };
+    let kind = if node.live().is_home(partition, id) { "home" } else { "fallback" };
     format!("{} ({kind})", node.name_of(id))
 }
 
@@ -210,6 +295,9 @@ fn say(answer: &Answer) -> String {
 fn is_overload(answer: &Answer) -> bool {
     matches!(answer, Answer::Said(Body::Refused { failure }) if failure.reason == Reason::Overloaded)
 }
+
+/// How long this node has to learn of a layout before whoever goes by it is asked again.
+const FENCE_PAUSE: Duration = Duration::from_millis(10);
 
 /// How long after its deadline a put goes on looking for someone to take the place of homes that stayed silent:
 /// enough for a few fallbacks that stay silent too.

@@ -23,19 +23,10 @@ use gramme_core::codec::decode_record;
 use gramme_core::limits::{PULL_PAGE_BYTES_MAX, PULL_PAGE_MS, PULLS_ASKED_MAX, RECORD_COST_BYTES};
 use gramme_core::planted::{self, Bug};
 use gramme_core::{Frontier, Key, NodeId, PartitionId, Record, Seen};
-use gramme_wire::{Body, PullPage, Pulled, Reason};
+use gramme_wire::{Body, PullOf, PullPage, Pulled, Reason};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
-
-/// What of a peer is pulled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Source {
-    /// Its home data.
-    HomeData,
-    /// Its hint store.
-    HintStore,
-}
 
 /// What a whole session brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,7 +42,7 @@ pub(crate) struct Brought {
 /// A session is wanted; it begins when its turn comes.
 pub(crate) fn want<E: Env>(node: &Node<E>, partition: PartitionId, peer: NodeId) {
     let exchange = &node.0.exchange;
-    let asking = exchange.asking.borrow().contains(&(partition, peer, Source::HomeData));
+    let asking = exchange.asking.borrow().contains(&(partition, peer, PullOf::Home));
     let mut wanted = exchange.wanted.borrow_mut();
     if !asking && !wanted.contains(&(partition, peer)) {
         wanted.push_back((partition, peer));
@@ -63,19 +54,23 @@ pub(crate) fn next<E: Env>(node: &Node<E>) {
     let exchange = &node.0.exchange;
     while exchange.asking.borrow().len() < PULLS_ASKED_MAX {
         let Some((partition, peer)) = exchange.wanted.borrow_mut().pop_front() else { return };
-        let Some(replica) = node.home(partition).cloned() else { continue };
+        let Some(replica) = node.home(partition) else { continue };
         let full = replica.is_unproven();
         if full && !replica.awaited(&node.co_homes(partition)).contains(&peer) {
             continue;
         }
+        // What is paused is wanted again with the next round.
+        if full && replica.is_new() && node.0.transfers.is_paused() {
+            continue;
+        }
         let asker = node.clone();
         // Its place is taken before its task runs, or this would begin them all.
-        if !exchange.asking.borrow_mut().insert((partition, peer, Source::HomeData)) {
+        if !exchange.asking.borrow_mut().insert((partition, peer, PullOf::Home)) {
             continue;
         }
         node.0.env.spawn("pull", async move {
-            let place = Place { node: asker.clone(), what: (partition, peer, Source::HomeData) };
-            let result = run(&asker, &replica, partition, peer, Source::HomeData, full).await;
+            let place = Place { node: asker.clone(), what: (partition, peer, PullOf::Home) };
+            let result = run(&asker, &replica, partition, peer, PullOf::Home, full).await;
             asker.0.env.probe(Probe::PullEnded { whole: result.is_ok() });
             if full && result.is_ok() {
                 refill::was_filled(&asker, &replica, partition, peer).await;
@@ -92,15 +87,15 @@ pub(crate) async fn pull<E: Env>(
     node: &Node<E>,
     partition: PartitionId,
     peer: NodeId,
-    source: Source,
+    of: PullOf,
 ) -> Result<Brought, Reason> {
-    let replica = node.home(partition).cloned().ok_or(Reason::Unsuitable)?;
-    let what = (partition, peer, source);
+    let replica = node.home(partition).ok_or(Reason::Unsuitable)?;
+    let what = (partition, peer, of);
     if !node.0.exchange.asking.borrow_mut().insert(what) {
         return Err(Reason::Overloaded);
     }
     let _place = Place { node: node.clone(), what };
-    let result = run(node, &replica, partition, peer, source, false).await;
+    let result = run(node, &replica, partition, peer, of, false).await;
     node.0.env.probe(Probe::PullEnded { whole: result.is_ok() });
     result
 }
@@ -108,7 +103,7 @@ pub(crate) async fn pull<E: Env>(
 /// The place of one session, until it is dropped.
 struct Place<E: Env> {
     node: Node<E>,
-    what: (PartitionId, NodeId, Source),
+    what: (PartitionId, NodeId, PullOf),
 }
 
 impl<E: Env> Drop for Place<E> {
@@ -138,7 +133,7 @@ async fn run<E: Env>(
     replica: &Rc<Replica<E>>,
     partition: PartitionId,
     peer: NodeId,
-    source: Source,
+    of: PullOf,
     full: bool,
 ) -> Result<Brought, Reason> {
     if full {
@@ -151,15 +146,14 @@ async fn run<E: Env>(
         replica,
         partition,
         peer,
-        work: if source == Source::HintStore { Work::Handoff } else { Work::Exchange },
+        work: if of == PullOf::Home { Work::Exchange } else { Work::Handoff },
         sigma: Seen::new(),
         blind: false,
         void: false,
         brought: Brought::default(),
     };
-    let hints = source == Source::HintStore;
     let _filling = full.then(|| Filling { replica, peer });
-    let mut ask = Body::Pull { life, seen, hints, full };
+    let mut ask = Body::Pull { life, seen, of, full };
     let mut after: Option<Key> = None;
     let frontier = loop {
         let page = asking.page(ask).await?;
@@ -168,7 +162,7 @@ async fn run<E: Env>(
                 replica.join_seen(&sigma, life.number).await.map_err(disk)?;
             }
             asking.sigma = *sigma;
-            if !hints {
+            if of == PullOf::Home {
                 replica.note_member(peer, page.life, replica.bases_of(&asking.sigma));
             }
         }
@@ -178,6 +172,9 @@ async fn run<E: Env>(
             replica.reclaim().filling_begins(peer, &page.frontier);
         }
         let records = asking.merge_all(&page.pulled, &page.frontier).await?;
+        if full {
+            node.0.transfers.came(partition, &page.pulled, node.0.env.now());
+        }
         if full {
             let sound = page.unreadable == 0;
             asking.settle(after.as_ref(), page.next.as_ref(), &records, &page.frontier, sound).await?;

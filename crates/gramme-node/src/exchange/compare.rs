@@ -39,11 +39,10 @@ pub(crate) struct Behind {
 /// Tells these peers in short what this shard has durably seen of the partitions that it shares with them.
 pub(crate) async fn compare<E: Env>(node: &Node<E>, peers: &[NodeId], first: bool) {
     let digests: Vec<(Digest, Frontier)> = node
-        .0
-        .homes
-        .iter()
-        .map(|(&partition, replica)| {
-            let life = node.life_of(replica);
+        .homes()
+        .into_iter()
+        .map(|(partition, replica)| {
+            let life = node.life_of(&replica);
             let seen = replica.compared_digest();
             (Digest { partition, life, seen }, replica.bases_of(&replica.seen()))
         })
@@ -52,8 +51,9 @@ pub(crate) async fn compare<E: Env>(node: &Node<E>, peers: &[NodeId], first: boo
     if digests.is_empty() || hopeless || node.0.store.wait_all().await.is_err() {
         return;
     }
+    let live = node.live();
     for &peer in peers {
-        let shared = |digest: &&(Digest, Frontier)| node.layout().is_home(digest.0.partition, peer);
+        let shared = |digest: &&(Digest, Frontier)| live.is_home(digest.0.partition, peer);
         let told =
             digests.iter().filter(shared).map(|(d, bases)| (d.partition, (d.life.number, bases.clone())));
         let told: BTreeMap<_, _> = told.collect();
@@ -97,7 +97,7 @@ pub(crate) fn answer<E: Env>(node: &Node<E>, from: NodeId, correlation: u64, dig
 fn look<E: Env>(node: &Node<E>, from: NodeId, digest: Digest) -> Option<Compared> {
     let Digest { partition, life: theirs, seen } = digest;
     let replica = co_home(node, partition, from)?;
-    let life = node.life_of(replica);
+    let life = node.life_of(&replica);
     let mine = replica.seen();
     let equal = replica.compared_digest() == seen;
     let bases = replica.bases_of(&mine);
@@ -107,7 +107,7 @@ fn look<E: Env>(node: &Node<E>, from: NodeId, digest: Digest) -> Option<Compared
     let remembered = || members.of(from).cloned();
     let difference =
         (!equal || forgot).then(|| Difference { seen: mine.clone(), closed, remembered: remembered() });
-    drop(members);
+    drop((members, mine));
     let bases = if equal { bases } else { Frontier::none() };
     replica.note_member(from, theirs, bases);
     Some(Compared { partition, life, difference })
@@ -127,7 +127,7 @@ pub(crate) fn answered<E: Env>(node: &Node<E>, from: NodeId, correlation: u64, c
     for Compared { partition, life, difference } in compared {
         let Some((my_life, bases)) = told.remove(&partition) else { continue };
         let Some(replica) = co_home(node, partition, from) else { continue };
-        if node.life_of(replica).number != my_life {
+        if node.life_of(&replica).number != my_life {
             continue;
         }
         let mut told = true;
@@ -149,7 +149,7 @@ pub(crate) fn answered<E: Env>(node: &Node<E>, from: NodeId, correlation: u64, c
                 if difference.closed != replica.ends().closed().digest() {
                     learn(node, partition, from);
                 }
-                if fall_behind(node, replica, partition, from, difference.seen) || first {
+                if fall_behind(node, &replica, partition, from, difference.seen) || first {
                     ask::want(node, partition, from);
                 }
             }
@@ -197,8 +197,8 @@ fn learn<E: Env>(node: &Node<E>, partition: PartitionId, peer: NodeId) {
     });
 }
 
-fn co_home<E: Env>(node: &Node<E>, partition: PartitionId, peer: NodeId) -> Option<&Rc<Replica<E>>> {
-    node.home(partition).filter(|_| node.layout().is_home(partition, peer))
+fn co_home<E: Env>(node: &Node<E>, partition: PartitionId, peer: NodeId) -> Option<Rc<Replica<E>>> {
+    node.home(partition).filter(|_| node.live().is_home(partition, peer))
 }
 
 /// Partitions of one answer: with seen clocks of the usual size it is a few tens of kilobytes.

@@ -21,7 +21,7 @@ use gramme_core::limits::{
 };
 use gramme_core::{Frontier, Key, NodeId, PartitionId, Record, Seen};
 use gramme_storage::{EngineError, Scan};
-use gramme_wire::{Body, Life, PullPage, Pulled, Reason, Standing};
+use gramme_wire::{Body, Life, PullOf, PullPage, Pulled, Reason, Standing};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
@@ -57,15 +57,21 @@ impl<E: Env> Session<E> {
 
 /// A peer begins a session; `ask` is a [`Body::Pull`].
 pub(crate) async fn begin<E: Env>(node: &Node<E>, from: NodeId, partition: PartitionId, ask: Body) -> Body {
-    let Body::Pull { life: theirs, seen, hints, full } = ask else { return refused(Reason::Unsuitable) };
-    if partition.0 as usize >= node.layout().partitions() || !node.layout().is_home(partition, from) {
+    let Body::Pull { life: theirs, seen, of, full } = ask else { return refused(Reason::Unsuitable) };
+    // Whoever is to be a home by a layout that is not known here waits until it is: what was written by older ones alone
+    // must be here before it is pulled.
+    if partition.0 as usize >= node.live().partitions() || !node.live().is_home(partition, from) {
         return refused(Reason::Unsuitable);
     }
     // While a session reads a hint store, that is not destroyed: what would be missing from the session would be
     // taken for seen at its end.
-    let reading = if hints { node.0.hints.read(partition) } else { None };
-    let found = if hints { reading.as_ref().map(Keeping::replica) } else { node.home(partition) };
-    let Some(replica) = found.cloned() else { return refused(Reason::Unsuitable) };
+    let reading = if of == PullOf::Hints { node.0.hints.read(partition) } else { None };
+    let found = match of {
+        PullOf::Home => node.home(partition),
+        PullOf::Hints => reading.as_ref().map(Keeping::replica).cloned(),
+        PullOf::Left => node.left(partition),
+    };
+    let Some(replica) = found else { return refused(Reason::Unsuitable) };
     let now = node.0.env.now();
     {
         let mut serving = node.0.exchange.serving.borrow_mut();
@@ -75,17 +81,18 @@ pub(crate) async fn begin<E: Env>(node: &Node<E>, from: NodeId, partition: Parti
         }
     }
     replica.serve_session(now);
-    if !hints {
+    let is_home = of == PullOf::Home;
+    if is_home {
         replica.note_member(from, theirs, replica.bases_of(&seen));
     }
-    let frontier = if hints { Frontier::none() } else { node.vouched(&replica) };
-    let standing = if hints { Standing::Unproven } else { node.0.trust.get().standing() };
+    let frontier = if is_home { node.vouched(&replica) } else { Frontier::none() };
+    let standing = if is_home { node.0.trust.get().standing() } else { Standing::Unproven };
     // What is on its way to the disk is durable before it is said, and in the engine before it is scanned.
     let (life, sigma) = match replica.durably_seen(standing).await {
         Ok(now) => now,
         Err(cause) => return refused(disk(cause)),
     };
-    let kind = if hints { KIND_HINT } else { KIND_DATA };
+    let kind = if of == PullOf::Hints { KIND_HINT } else { KIND_DATA };
     let prefix = rows::row(partition.0, kind, &[]);
     let rows = match full {
         true => None,

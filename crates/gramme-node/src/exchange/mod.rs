@@ -25,7 +25,7 @@ mod recent;
 mod refill;
 mod standing;
 
-pub(crate) use ask::{Source, pull};
+pub(crate) use ask::pull;
 pub(crate) use compare::{answer, answered};
 pub(crate) use give::{ask_seen, begin, more};
 pub(crate) use members::Members;
@@ -40,6 +40,7 @@ use compare::{Behind, Round};
 use give::Session;
 use gramme_core::limits::{EXCHANGE_MS, REMEMBER_MS};
 use gramme_core::{NodeId, PartitionId};
+use gramme_wire::PullOf;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -54,7 +55,7 @@ pub(crate) struct Exchange<E: Env> {
     /// Sessions to be asked for, in order.
     wanted: RefCell<VecDeque<(PartitionId, NodeId)>>,
     /// Sessions being asked for.
-    asking: RefCell<BTreeSet<(PartitionId, NodeId, Source)>>,
+    asking: RefCell<BTreeSet<(PartitionId, NodeId, PullOf)>>,
     /// Sessions being served, by number.
     serving: RefCell<BTreeMap<u64, Session<E>>>,
     remembered_at: Cell<Mono>,
@@ -96,6 +97,13 @@ pub(crate) async fn for_ever<E: Env>(node: Node<E>) {
     }
 }
 
+/// Homes that have come are to be filled: every other home is asked at once.
+pub(crate) fn fill<E: Env>(node: &Node<E>) {
+    if node.0.options.exchange {
+        refill::continue_all(node);
+    }
+}
+
 /// A connection stands: whatever was missed is asked for at once.
 pub(crate) fn connected<E: Env>(node: &Node<E>, peer: NodeId) {
     let shard = node.clone();
@@ -118,7 +126,7 @@ pub(crate) fn trust<E: Env>(node: &Node<E>, trust: Trust) {
     if trust != Trust::Lost || before == Trust::Lost {
         return;
     }
-    for replica in node.0.homes.values() {
+    for (_, replica) in node.homes() {
         // A store that refuses this takes no writes, and its silence counts for nothing all the same.
         let _ = replica.mistrust(0);
     }
@@ -127,11 +135,12 @@ pub(crate) fn trust<E: Env>(node: &Node<E>, trust: Trust) {
 
 /// The home replicas here that are being refilled, and the homes that are still to be pulled from.
 pub(crate) fn refilling<E: Env>(node: &Node<E>) -> Vec<Refilling> {
-    let of = |(&partition, replica): (&PartitionId, &Rc<Replica<E>>)| {
+    let of = |(partition, replica): (PartitionId, Rc<Replica<E>>)| {
         let from = replica.awaited(&node.co_homes(partition));
-        replica.is_unproven().then_some(Refilling { partition, from })
+        let has_lost = replica.is_unproven() && !replica.is_new();
+        has_lost.then_some(Refilling { partition, from })
     };
-    node.0.homes.iter().filter_map(of).collect()
+    node.homes().into_iter().filter_map(of).collect()
 }
 
 /// What peers have seen and this shard has not, when they last compared.
@@ -152,7 +161,7 @@ fn remember<E: Env>(node: &Node<E>) {
         return;
     }
     node.0.exchange.remembered_at.set(now);
-    let rows: Vec<_> = node.0.homes.values().filter_map(|replica| replica.members_to_save()).collect();
+    let rows: Vec<_> = node.homes().iter().filter_map(|(_, replica)| replica.members_to_save()).collect();
     if !rows.is_empty() {
         // A store that refuses has said so to whoever writes.
         let _ = node.0.store.append_plain(rows);
@@ -167,7 +176,7 @@ impl<E: Env> Exchange<E> {
 
     /// Sessions that this shard runs with hint stores.
     pub(crate) fn hint_pulls(&self) -> usize {
-        self.asking.borrow().iter().filter(|asked| asked.2 == Source::HintStore).count()
+        self.asking.borrow().iter().filter(|asked| asked.2 != PullOf::Home).count()
     }
 
     /// A session with this peer has brought everything that it knew of.

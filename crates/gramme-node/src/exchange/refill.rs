@@ -13,14 +13,14 @@ use std::rc::Rc;
 /// Asks for what is still missing of all replicas that are being refilled. One for which nothing is missing is whole,
 /// and has only to say so: a crash may have come before that was durable.
 pub(crate) fn continue_all<E: Env>(node: &Node<E>) {
-    for (&partition, replica) in &node.0.homes {
+    for (partition, replica) in node.homes() {
         let co_homes = node.co_homes(partition);
         let awaited = replica.awaited(&co_homes);
         if replica.is_unproven()
             && awaited.is_empty()
             && let Some(&last) = co_homes.last()
         {
-            let (node, replica) = (node.clone(), Rc::clone(replica));
+            let (node, replica) = (node.clone(), Rc::clone(&replica));
             node.0.env.clone().spawn("end a refill", async move {
                 was_filled(&node, &replica, partition, last).await;
             });

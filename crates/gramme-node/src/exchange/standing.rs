@@ -37,6 +37,8 @@ pub(crate) enum Past {
     Original,
     /// It has lost something, and is being refilled.
     Unproven,
+    /// The ring has changed, and the node is a home that has never had everything: it is being filled.
+    New,
     /// It had lost something, and has pulled everything from every other home since.
     Refilled,
 }
@@ -80,7 +82,7 @@ impl<E: Env> Replica<E> {
         let continuity = self.continuity.borrow();
         let standing = match continuity.past {
             Past::Original => node,
-            Past::Unproven => Standing::Unproven,
+            Past::Unproven | Past::New => Standing::Unproven,
             Past::Refilled => Standing::Continuous,
         };
         Life { number: continuity.life, standing }
@@ -107,7 +109,12 @@ impl<E: Env> Replica<E> {
 
     /// Whether it has lost something and is being refilled.
     pub(crate) fn is_unproven(&self) -> bool {
-        self.continuity.borrow().past == Past::Unproven
+        matches!(self.continuity.borrow().past, Past::Unproven | Past::New)
+    }
+
+    /// Whether it is filled for the first time.
+    pub(crate) fn is_new(&self) -> bool {
+        self.continuity.borrow().past == Past::New
     }
 
     /// The other homes from which not everything was pulled yet, of an unproven replica.
@@ -115,7 +122,7 @@ impl<E: Env> Replica<E> {
         let continuity = self.continuity.borrow();
         let awaited = |home: &&NodeId| !continuity.refilled.contains(home);
         match continuity.past {
-            Past::Unproven => co_homes.iter().filter(awaited).copied().collect(),
+            Past::Unproven | Past::New => co_homes.iter().filter(awaited).copied().collect(),
             Past::Original | Past::Refilled => Vec::new(),
         }
     }
@@ -140,23 +147,30 @@ impl<E: Env> Replica<E> {
         if planted::on(Bug::RestoredTrusted) {
             return Ok(());
         }
+        let past = if self.is_new() { Past::New } else { Past::Unproven };
+        self.begin_life(past, other)?;
+        self.env.probe(Probe::Mistrusted);
+        Ok(())
+    }
+
+    /// Begins the life of a home that has come with a change of the ring, and is to be filled.
+    pub(crate) fn begin_new(&self) -> Result<(), EngineError> {
+        self.begin_life(Past::New, 0)
+    }
+
+    fn begin_life(&self, past: Past, other: u64) -> Result<(), EngineError> {
         // Whatever the disk says to the rest: its silence no longer counts.
-        self.continuity.borrow_mut().past = Past::Unproven;
+        self.continuity.borrow_mut().past = past;
         let stamp = self.hlc.borrow_mut().next(self.env.wall_ms()).0;
         let life = stamp.max(self.continuity.borrow().life + 1).max(other.saturating_add(1));
-        let row = ReplicaRow {
-            incarnation: Incarnation(self.env.random()),
-            life,
-            past: Past::Unproven,
-            refilled: BTreeSet::new(),
-        };
+        let row =
+            ReplicaRow { incarnation: Incarnation(self.env.random()), life, past, refilled: BTreeSet::new() };
         let seen: Vec<Incarnation> = self.seen.borrow().rows().map(|(incarnation, _)| incarnation).collect();
         let removed = seen.into_iter().map(|incarnation| (self.seen_row_key(incarnation), None));
         let replica = rows::row(self.partition.0, KIND_REPLICA, &[]);
         let frontier = rows::row(self.partition.0, KIND_FRONTIER, &[]);
         let others = [(replica, Some(rows::encode_replica(&row))), (frontier, None)];
         self.store.change_plain(removed.chain(others))?;
-        self.env.probe(Probe::Mistrusted);
         *self.seen.borrow_mut() = Seen::new();
         self.reclaim().forget();
         self.incarnation.set(row.incarnation);
@@ -195,7 +209,8 @@ impl<E: Env> Replica<E> {
             let refilled = &self.continuity.borrow().refilled;
             planted::on(Bug::RefilledByOne) || co_homes.iter().all(|home| refilled.contains(home))
         };
-        let past = if whole { Past::Refilled } else { Past::Unproven };
+        let now = self.continuity.borrow().past;
+        let past = if whole { Past::Refilled } else { now };
         let (row, value) = self.replica_row_of(self.incarnation.get(), past);
         let batch = self.store.append_plain([(row, value)])?;
         self.store.wait(batch).await?;

@@ -16,7 +16,7 @@
 use crate::admission::Work;
 use crate::closing;
 use crate::env::Env;
-use crate::exchange::{self, Source};
+use crate::exchange;
 use crate::fan_out::{Answer, Step};
 use crate::hints::HintStore;
 use crate::node::Node;
@@ -29,9 +29,9 @@ use crate::serve::refused;
 use bytes::Bytes;
 use gramme_core::limits::{HANDOFF_MS, HINT_PULLS_MAX, OFFER_MS, OFFERS_MAX, ROW_COST_BYTES};
 use gramme_core::planted::{self, Bug};
-use gramme_core::{NodeId, PartitionId, Seen};
+use gramme_core::{Frontier, Key, NodeId, PartitionId, Seen};
 use gramme_storage::{Engine, EngineError};
-use gramme_wire::{Body, Reason};
+use gramme_wire::{Body, PullOf, Reason};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -81,8 +81,8 @@ fn consider<E: Env>(node: &Node<E>, partition: PartitionId, store: &Rc<HintStore
         }
         return;
     }
-    let homes = node.layout().homes(partition);
-    let lacking = store.not_covered(homes);
+    let homes = node.live().homes(partition);
+    let lacking = store.not_covered(&homes);
     let early = planted::on(Bug::HintDroppedAfterOne) && lacking.len() < homes.len();
     if lacking.is_empty() || early {
         if store.is_unneeded() {
@@ -92,7 +92,7 @@ fn consider<E: Env>(node: &Node<E>, partition: PartitionId, store: &Rc<HintStore
     }
     let wanted: Vec<NodeId> = lacking.iter().copied().filter(|home| store.is_wanted_by(*home)).collect();
     for home in if wanted.is_empty() { lacking } else { wanted } {
-        let is_there = node.health(home) != Health::Down && !node.is_silent(home);
+        let is_there = home == node.id() || node.health(home) != Health::Down && !node.is_silent(home);
         if is_there && node.0.hints.begin_offer(store, home, OFFERS_MAX) {
             let (node, store) = (node.clone(), store.clone());
             node.0.env.clone().spawn("offer hints", async move {
@@ -116,9 +116,16 @@ async fn offer<E: Env>(
     node.admission().slice(Work::Handoff, OFFER_BYTES).await;
     let changes = store.held().changes;
     let seen = store.replica().seen().clone();
+    if home == node.id() {
+        let taken = take_own(node, partition, &seen).await.is_ok_and(|covered| covered);
+        if taken {
+            store.cover(home, changes);
+        }
+        return taken;
+    }
     node.0.env.probe(Probe::HintsOffered);
     let deadline = node.0.env.now() + Duration::from_millis(OFFER_MS);
-    let mut gather = node.0.routes.fan_out(&[home], partition, Body::Offer { seen }, deadline);
+    let mut gather = node.0.routes.fan_out(&[home], partition, Body::Offer { seen, left: false }, deadline);
     match gather.next(deadline).await {
         Step::Answer(_, Answer::Said(Body::OfferReply { covered: true })) => {
             store.cover(home, changes);
@@ -128,14 +135,38 @@ async fn offer<E: Env>(
     }
 }
 
-/// A fallback offers what it keeps; the answer, once this home has pulled what it lacked of it.
+/// What this node kept for others while it was a fallback, it has become a home of: every hint is joined into what the
+/// home holds. Whether that has seen all of it.
+async fn take_own<E: Env>(node: &Node<E>, partition: PartitionId, theirs: &Seen) -> Result<bool, Reason> {
+    let replica = node.home(partition).ok_or(Reason::Unsuitable)?;
+    let (life, seen) = replica.durably_seen(node.0.trust.get().standing()).await.map_err(disk)?;
+    if seen.contains(theirs) {
+        return Ok(true);
+    }
+    let mut pages = Pages::of(rows::row(partition.0, KIND_HINT, &[]), PAGE_ROWS, PAGE_BYTES);
+    while let Some(page) = pages.next(|scan| node.0.env.engine().scan(scan)).await.map_err(disk)? {
+        let cost = |(row, value): &(_, Bytes)| (Bytes::len(row) + value.len()) as u64 + ROW_COST_BYTES;
+        node.admission().slice(Work::Handoff, page.rows.iter().map(cost).sum()).await;
+        for (row, value) in &page.rows {
+            let Ok(key) = Key::from_joined(rows::rest(row)) else { continue };
+            let Ok((_, _, record)) = rows::decode_hint(value) else { continue };
+            replica.merge(&key, &record, &Frontier::none(), &[]).await?;
+        }
+        node.0.store.wait_all().await.map_err(disk)?;
+    }
+    replica.join_seen(theirs, life.number).await.map_err(disk)
+}
+
+/// A fallback offers what it keeps, or a former home what it left; the answer, once this home has pulled what it lacked
+/// of it.
 pub(crate) async fn offered<E: Env>(
     node: &Node<E>,
     from: NodeId,
     partition: PartitionId,
     theirs: Seen,
+    of: PullOf,
 ) -> Body {
-    match take(node, from, partition, &theirs).await {
+    match take(node, from, partition, &theirs, of).await {
         Ok(covered) => Body::OfferReply { covered },
         Err(reason) => refused(reason),
     }
@@ -146,6 +177,7 @@ async fn take<E: Env>(
     from: NodeId,
     partition: PartitionId,
     theirs: &Seen,
+    of: PullOf,
 ) -> Result<bool, Reason> {
     let replica = node.home(partition).ok_or(Reason::Unsuitable)?;
     let standing = node.0.trust.get().standing();
@@ -155,7 +187,7 @@ async fn take<E: Env>(
     if node.0.exchange.hint_pulls() >= HINT_PULLS_MAX {
         return Err(Reason::Overloaded);
     }
-    exchange::pull(node, partition, from, Source::HintStore).await?;
+    exchange::pull(node, partition, from, of).await?;
     let covered = replica.durably_seen(standing).await.map_err(disk)?.1.contains(theirs);
     if !covered && replica.ends().has_void(theirs) {
         closing::teach(node, from, partition);

@@ -145,7 +145,8 @@ impl<E: Env> HintStores<E> {
         self.hurried.notify();
     }
 
-    fn is_empty(&self) -> bool {
+    /// Whether nothing is kept for anyone.
+    pub(crate) fn is_empty(&self) -> bool {
         self.stores.borrow().is_empty()
     }
 

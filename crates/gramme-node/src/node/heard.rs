@@ -1,6 +1,7 @@
 //! What a shard hears, and what it makes of silence: messages and news of its peers, its own heartbeat, pings.
 
 use super::Node;
+use crate::change::{install, steps};
 use crate::cluster_gossip;
 use crate::detector::Question;
 use crate::env::{Env, Event, Fact};
@@ -42,6 +43,8 @@ impl<E: Env> Node<E> {
                 trees::audit::compare(self, from, skips_tombstones, reply, &roots);
             }
             Event::Fact(Fact::Trust(trust)) => exchange::trust(self, trust),
+            Event::Fact(Fact::Layouts(installing)) => self.0.shift.hand(installing),
+            Event::Fact(Fact::Report(report)) => steps::heard(self, report),
             Event::Fact(Fact::Digests { from, correlation, digests }) => {
                 exchange::answer(self, from, correlation, &digests);
             }
@@ -81,6 +84,7 @@ impl<E: Env> Node<E> {
             self.look_around(env.now().since(due));
             self.0.admission.beat(self.queues_percent());
             self.ping_the_quiet();
+            install::report(&self);
         }
     }
 

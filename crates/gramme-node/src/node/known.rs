@@ -4,6 +4,7 @@ use super::Node;
 use crate::admission::Admission;
 use crate::env::{Env, Trust};
 use crate::exchange;
+use crate::live::Live;
 use crate::reclaim;
 use crate::replica::Replica;
 use crate::request::{Health, NodeKnown, PeerStatus, Status};
@@ -14,6 +15,7 @@ use gramme_core::planted::{self, Bug};
 use gramme_core::{Frontier, Key, Layout, NodeId, PartitionId, ring};
 use gramme_wire::{Life, Standing};
 use std::rc::Rc;
+use std::sync::Arc;
 
 impl<E: Env> Node<E> {
     /// How a bucket's siblings are shown.
@@ -37,9 +39,14 @@ impl<E: Env> Node<E> {
         &self.0.options.secret
     }
 
-    /// The layout in force.
-    pub fn layout(&self) -> &Layout {
-        &self.0.options.layout
+    /// The layout that reads go by.
+    pub fn layout(&self) -> Arc<Layout> {
+        self.live().reads().clone()
+    }
+
+    /// The layouts that reads and writes go by.
+    pub(crate) fn live(&self) -> Rc<Live> {
+        self.0.live.borrow().clone()
     }
 
     /// What this shard knows of itself and its peers.
@@ -61,9 +68,9 @@ impl<E: Env> Node<E> {
             trust: inner.trust.get(),
             refilling: exchange::refilling(self),
             behind: exchange::behind(self),
-            layout: inner.options.layout.hash(),
+            layout: self.live().reads().hash(),
             peers: self.peers().map(peer).collect(),
-            homes: inner.homes.len(),
+            homes: inner.homes.borrow().len(),
             hints: inner.hints.status(),
             in_flight: inner.in_flight.get(),
             broken: inner.store.broken().map(|cause| cause.to_string()),
@@ -72,7 +79,7 @@ impl<E: Env> Node<E> {
             full: inner.store.is_full(),
             damaged: inner.store.damaged_count(),
             damaged_partitions: inner.store.damaged_partitions(),
-            tombstones: inner.homes.values().map(|replica| replica.reclaim().tombstones()).sum(),
+            tombstones: inner.homes.borrow().values().map(|replica| replica.reclaim().tombstones()).sum(),
             reclaim_blocked_by: reclaim::all_blocked_by(self),
             holes: inner.closing.holes(),
             audits: repair::audits(self),
@@ -84,14 +91,22 @@ impl<E: Env> Node<E> {
         self.0.cluster.nodes(self.0.env.wall_ms())
     }
 
-    /// The home replica of a partition, if this node is a home of it and this shard owns it.
-    pub(crate) fn home(&self, partition: PartitionId) -> Option<&Rc<Replica<E>>> {
-        self.0.homes.get(&partition)
+    /// The home replica of a partition, if this node is a home of it by any live layout and this shard owns it.
+    pub(crate) fn home(&self, partition: PartitionId) -> Option<Rc<Replica<E>>> {
+        self.0.homes.borrow().get(&partition).cloned()
     }
 
-    /// The homes of a partition but this node.
+    /// All home replicas of this shard, in order of partition.
+    pub(crate) fn homes(&self) -> Vec<(PartitionId, Rc<Replica<E>>)> {
+        let homes = self.0.homes.borrow();
+        homes.iter().map(|(&partition, replica)| (partition, replica.clone())).collect()
+    }
+
+    /// The homes of a partition by any live layout, but this node and those that are lost for good.
     pub(crate) fn co_homes(&self, partition: PartitionId) -> Vec<NodeId> {
-        self.layout().homes(partition).iter().copied().filter(|&home| home != self.id()).collect()
+        let mut homes = self.live().homes(partition);
+        homes.retain(|&home| home != self.id());
+        homes
     }
 
     /// What the silence of a home replica here proves.
@@ -109,7 +124,7 @@ impl<E: Env> Node<E> {
     /// What this shard's silence proves: as much as that of each of its home replicas.
     pub(super) fn standing(&self) -> Standing {
         let is_continuous = |replica: &Rc<Replica<E>>| self.standing_of(replica) == Standing::Continuous;
-        let all = self.0.homes.values().all(is_continuous);
+        let all = self.0.homes.borrow().values().all(is_continuous);
         if all && self.0.trust.get() != Trust::Proving { Standing::Continuous } else { Standing::Unproven }
     }
 
@@ -129,9 +144,10 @@ impl<E: Env> Node<E> {
         ring::partition_of(key, self.0.options.layout.partitions())
     }
 
-    /// Every other member.
-    pub(crate) fn peers(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.0.options.layout.members().iter().map(|m| m.id).filter(|&id| id != self.id())
+    /// Every other member by any live layout that is not lost, and removed nodes that still hand over what they have.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = NodeId> + use<E> {
+        let me = self.id();
+        self.live().voices().clone().into_iter().filter(move |&id| id != me)
     }
 
     /// This node.
@@ -141,7 +157,7 @@ impl<E: Env> Node<E> {
 
     /// What people call a node.
     pub(crate) fn name_of(&self, id: NodeId) -> String {
-        self.layout().member(id).map_or_else(|| id.to_string(), |member| member.name.clone())
+        self.live().member(id).map_or_else(|| id.to_string(), |member| member.name.clone())
     }
 
     /// What the time is by this node's hybrid clock, in milliseconds since 1970: when values expire.

@@ -107,7 +107,8 @@ pub(crate) async fn for_ever<E: Env>(node: Node<E>) {
 /// Tells a peer the roots of the partitions that both keep; `reply` asks for its own.
 fn tell_roots<E: Env>(node: &Node<E>, peer: NodeId, reply: bool) {
     let trees = &node.0.trees;
-    let shared = |p: &PartitionId| node.layout().is_home(*p, peer) && is_continuous(node, *p);
+    let live = node.live();
+    let shared = |p: &PartitionId| live.is_home(*p, peer) && is_continuous(node, *p);
     let root = |partition| trees.tree(partition, |tree| TreeRoot { partition, root: tree.root() });
     let roots: Vec<TreeRoot> = trees.partitions().into_iter().filter(shared).filter_map(root).collect();
     if roots.is_empty() {
@@ -133,7 +134,7 @@ pub(crate) fn compare<E: Env>(
         return;
     }
     for &TreeRoot { partition, root } in roots {
-        let is_shared = node.layout().is_home(partition, from) && is_continuous(node, partition);
+        let is_shared = node.live().is_home(partition, from) && is_continuous(node, partition);
         match trees.tree(partition, |tree| tree.root() == root).filter(|_| is_shared) {
             Some(true) => verified(node, partition, from),
             Some(false) if node.id() < from => {
@@ -150,7 +151,7 @@ pub(crate) fn compare<E: Env>(
 
 /// A peer has audited this partition with this node and has made it the same.
 pub(crate) fn done<E: Env>(node: &Node<E>, partition: PartitionId, from: NodeId) {
-    if node.layout().is_home(partition, from) {
+    if node.live().is_home(partition, from) {
         verified(node, partition, from);
     }
 }
@@ -165,7 +166,7 @@ fn verified<E: Env>(node: &Node<E>, partition: PartitionId, peer: NodeId) {
 }
 
 fn is_continuous<E: Env>(node: &Node<E>, partition: PartitionId) -> bool {
-    node.home(partition).is_some_and(|replica| node.standing_of(replica) == Standing::Continuous)
+    node.home(partition).is_some_and(|replica| node.standing_of(&replica) == Standing::Continuous)
 }
 
 /// The conversation with one peer about one partition.
@@ -186,7 +187,7 @@ struct Audit<'a, E: Env> {
 struct BrokenOff;
 
 async fn audit<E: Env>(node: &Node<E>, partition: PartitionId, peer: NodeId) {
-    let Some(replica) = node.home(partition).cloned() else { return };
+    let Some(replica) = node.home(partition) else { return };
     let is_other =
         |&home: &NodeId| home != peer && node.health(home) != Health::Down && !node.is_silent(home);
     let others = node.co_homes(partition).into_iter().filter(is_other).collect();
@@ -392,7 +393,8 @@ impl<E: Env> Audit<'_, E> {
             return None;
         }
         let (key, record) = (key.clone(), mine.encoded.clone());
-        let body = Body::Merge { key, record, hint_for: None, stamp: stamp.clone(), buffered: false };
+        let body =
+            Body::Merge { key, record, hint_for: None, stamp: stamp.clone(), buffered: false, fence: 0 };
         match self.ask_of(home, body).await {
             Ok(Body::MergeReply) => Some(()),
             _ => None,

@@ -109,7 +109,7 @@ pub(crate) async fn for_ever<E: Env>(node: Node<E>) {
 async fn look_at<E: Env>(node: &Node<E>, partition: PartitionId, key: Key, past_ms: u64) {
     let later =
         |by_ms: u64| node.0.trees.expiring().borrow_mut().later(partition, key.clone(), past_ms + by_ms);
-    let Some(replica) = node.home(partition).cloned() else { return };
+    let Some(replica) = node.home(partition) else { return };
     // Also what waits for a disk that is full: nobody would think of the key again once it has room.
     let Ok(kept) = node.0.store.latest(&replica.row(&key)).await else { return later(AGAIN_MS) };
     let Some(at) = kept.record.expires_ms() else { return };
@@ -135,8 +135,8 @@ async fn look_at<E: Env>(node: &Node<E>, partition: PartitionId, key: Key, past_
 
 /// How many healthy homes of the partition come before this one.
 fn waits_for<E: Env>(node: &Node<E>, partition: PartitionId) -> u64 {
-    let homes = node.layout().homes(partition).iter();
-    let before = homes.take_while(|&&home| home != node.id());
+    let homes = node.live().homes(partition);
+    let before = homes.iter().take_while(|&&home| home != node.id());
     before.filter(|&&home| node.health(home) == Health::Up).count() as u64
 }
 

@@ -98,6 +98,11 @@ impl Trees {
         Ok(())
     }
 
+    /// Watches a partition no longer: this node is a home of it no more.
+    pub(crate) fn unwatch(&self, partition: PartitionId) {
+        self.partitions.borrow_mut().remove(&partition);
+    }
+
     /// A record is about to change in the batch being filled. If the partition's checkpoint is true no longer, its
     /// emptied row, which must be part of the same batch.
     pub(crate) fn changed(

@@ -122,7 +122,7 @@ pub(crate) fn status<E: Env>(node: &Node<E>) -> RepairStatus {
             trees.with(partition, |watched| (watched.scanned_at, watched.corrupt)).unwrap_or_default();
         Some(PartitionRepair {
             partition,
-            standing: node.standing_of(replica),
+            standing: node.standing_of(&replica),
             keys: trees.tree(partition, |tree| tree.keys()),
             scanned_ms: scanned_at.map(ms),
             corrupt,

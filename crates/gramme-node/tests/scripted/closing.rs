@@ -129,7 +129,8 @@ fn whoever_keeps_nothing_of_a_partition_promises_durably_all_the_same() {
     let story = story.with_a_cold_cache();
     let hint = |n: u64| {
         let Body::Merge { key, record, stamp, .. } = merge_of(n) else { unreachable!() };
-        let hint = Body::Merge { key, record, hint_for: Some(story.list[0]), stamp, buffered: false };
+        let hint =
+            Body::Merge { key, record, hint_for: Some(story.list[0]), stamp, buffered: false, fence: 0 };
         story.peer_says(story.list[1], 10 + n, 500_000, hint);
         let said = story.heard();
         said.iter().rfind(|said| said.correlation == 10 + n).map(|said| word(&said.body))
@@ -197,6 +198,7 @@ fn a_hint_store_that_gives_up_what_is_void_claims_no_more_than_its_hints_show() 
         hint_for: Some(story.list[2]),
         stamp: gramme_core::Frontier::none(),
         buffered: false,
+        fence: 0,
     };
     let both = foreign(DEAD.0, 1, "void").join(&foreign(77, 1, "beside it"));
     story.peer_says(story.list[1], 5, 500_000, hint("k", &both));

@@ -114,6 +114,7 @@ fn a_replica_answers_a_buffered_merge_at_once_and_syncs_it_all_the_same() {
         hint_for,
         stamp: gramme_core::Frontier::none(),
         buffered: true,
+        fence: 0,
     };
     story.peer_says(story.list[1], 9, 1_000_000, merge(key("k"), None));
     assert_eq!(story.heard_words(), [(story.list[1], "merge reply")]);
@@ -130,6 +131,7 @@ fn a_hint_is_durable_before_it_is_acknowledged_even_for_a_buffered_write() {
         hint_for: Some(story.list[1]),
         stamp: gramme_core::Frontier::none(),
         buffered: true,
+        fence: 0,
     };
     story.peer_says(story.list[0], 9, 1_000_000, body);
     assert!(story.heard().is_empty(), "a hint is kept for one who is not there to notice its loss");

@@ -8,7 +8,7 @@ use gramme_core::{Frontier, Outcome, Record};
 use gramme_node::Probe;
 use gramme_node::request::{Get, ListPage, Request};
 use gramme_storage::EngineError;
-use gramme_wire::{Body, Entry, Expect, PullPage, Put, Reason, Standing};
+use gramme_wire::{Body, Entry, Expect, PullOf, PullPage, Put, Reason, Standing};
 
 fn read_one(name: &str) -> Request {
     Request::Get(Get { r: Some(Level::One), ..get(name) })
@@ -43,6 +43,7 @@ fn merge(record: &Record) -> Body {
         hint_for: None,
         stamp: Frontier::none(),
         buffered: false,
+        fence: 0,
     }
 }
 
@@ -215,7 +216,7 @@ fn a_page_with_a_damaged_place_is_told_and_proves_nothing() {
     story.world.disk.damage_pages(true);
     let life = gramme_wire::Life { number: 1, standing: Standing::Unproven };
     let seen = gramme_core::Seen::new();
-    story.peer_says(story.list[1], 5, 500_000, Body::Pull { life, seen, hints: false, full: true });
+    story.peer_says(story.list[1], 5, 500_000, Body::Pull { life, seen, of: PullOf::Home, full: true });
     match &story.heard()[0].body {
         Body::PullReply(PullPage { unreadable, pulled, .. }) => {
             assert_eq!((*unreadable, pulled.len()), (1, 1))
@@ -250,7 +251,7 @@ fn the_rows_that_a_damaged_page_hides_are_found_by_the_keys_of_the_other_homes()
     let story = with_an_old_value();
     story.world.disk.damage_pages(true);
     let life = gramme_wire::Life { number: 1, standing: Standing::Unproven };
-    let pull = Body::Pull { life, seen: gramme_core::Seen::new(), hints: false, full: true };
+    let pull = Body::Pull { life, seen: gramme_core::Seen::new(), of: PullOf::Home, full: true };
     story.peer_says(story.list[1], 5, 500_000, pull);
     story.heard();
     assert_eq!((story.node.status().damaged_partitions, story.node.status().damaged), (1, 0));

@@ -11,7 +11,7 @@ use gramme_node::rows::{KIND_SEEN, seen_row};
 use gramme_node::{Event, Fact, Probe, Trust};
 use gramme_storage::memory::MemoryEngine;
 use gramme_storage::{Batch, Engine};
-use gramme_wire::{Body, Compared, Difference, Life, PullPage, Pulled, Remembered, Standing};
+use gramme_wire::{Body, Compared, Difference, Life, PullOf, PullPage, Pulled, Remembered, Standing};
 
 /// Incarnation 9 up to this number.
 fn up_to(n: u64) -> Seen {
@@ -57,8 +57,8 @@ fn only(story: &Story, kind: &str) -> Said {
     said.remove(0)
 }
 
-fn begins_pull(peer: usize, seen: Seen, full: bool, hints: bool, story: &Story) -> Body {
-    story.peer_says(story.list[peer], 50, 500_000, Body::Pull { life: life(5), seen, hints, full });
+fn begins_pull(peer: usize, seen: Seen, full: bool, of: PullOf, story: &Story) -> Body {
+    story.peer_says(story.list[peer], 50, 500_000, Body::Pull { life: life(5), seen, of, full });
     only(story, "pull reply").body
 }
 
@@ -86,8 +86,8 @@ fn what_was_missing_a_round_ago_and_still_is_gets_pulled_and_is_seen_once_all_of
     assert_eq!(story.node.status().behind[0].unseen, 3);
     a_round(&story, 1, up_to(3), None);
     let pull = only(&story, "pull");
-    let Body::Pull { full, hints, .. } = pull.body else { panic!("{pull:?}") };
-    assert_eq!((pull.to, full, hints), (story.list[1], false, false));
+    let Body::Pull { full, of, .. } = pull.body else { panic!("{pull:?}") };
+    assert_eq!((pull.to, full, of), (story.list[1], false, PullOf::Home));
 
     // The second write of incarnation 9 was overwritten by the third.
     let (first, third) = (foreign(9, 1, "one"), foreign(9, 3, "three"));
@@ -160,7 +160,7 @@ fn the_sender_says_what_it_had_seen_once_that_is_durable_and_sends_what_was_not(
         story.peer_says(story.list[1], n, 500_000, merge);
     }
     story.heard();
-    let pull = Body::Pull { life: life(5), seen: up_to(1), hints: false, full: false };
+    let pull = Body::Pull { life: life(5), seen: up_to(1), of: PullOf::Home, full: false };
     story.peer_says(story.list[1], 50, 500_000, pull);
     assert!(story.heard().is_empty(), "a crash could still take the third back");
     story.world.disk.hold_commits(false);
@@ -171,7 +171,7 @@ fn the_sender_says_what_it_had_seen_once_that_is_durable_and_sends_what_was_not(
     assert_eq!(keys_of(&reply), (vec!["b".to_string(), "c".to_string()], None));
     assert!(story.world.probes.borrow().contains(&Probe::PullServedByKeys));
 
-    let all = begins_pull(2, Seen::new(), true, false, &story);
+    let all = begins_pull(2, Seen::new(), true, PullOf::Home, &story);
     assert_eq!(keys_of(&all).0, ["a", "b", "c"], "a full session skips nothing");
 }
 
@@ -188,12 +188,13 @@ fn pages_follow_one_another_and_a_session_that_nobody_goes_on_with_expires() {
     for n in 1..=count {
         let record = encode_record(&foreign(9, n, "v"));
         let key = key(&format!("k{n:05}"));
-        let merge = Body::Merge { key, record, hint_for: None, stamp: Frontier::none(), buffered: false };
+        let merge =
+            Body::Merge { key, record, hint_for: None, stamp: Frontier::none(), buffered: false, fence: 0 };
         story.peer_says(story.list[1], n, 500_000, merge);
     }
     story.heard();
     for full in [true, false] {
-        let first = begins_pull(1, Seen::new(), full, false, &story);
+        let first = begins_pull(1, Seen::new(), full, PullOf::Home, &story);
         let Body::PullReply(PullPage { session, next: Some(after), .. }) = first else { panic!("{first:?}") };
         story.peer_says(story.list[1], 51, 500_000, Body::PullMore { session, after: after.clone() });
         let last = only(&story, "pull reply").body;
@@ -201,7 +202,7 @@ fn pages_follow_one_another_and_a_session_that_nobody_goes_on_with_expires() {
         story.peer_says(story.list[1], 52, 500_000, Body::PullMore { session, after });
         assert_eq!(word(&only(&story, "refused").body), "refused", "it was over");
     }
-    let first = begins_pull(1, Seen::new(), true, false, &story);
+    let first = begins_pull(1, Seen::new(), true, PullOf::Home, &story);
     let Body::PullReply(PullPage { session, next: Some(after), .. }) = first else { panic!("{first:?}") };
     story.peer_says(story.list[2], 53, 500_000, Body::PullMore { session, after: after.clone() });
     only(&story, "refused");
@@ -223,10 +224,11 @@ fn a_home_pulls_a_hint_store_as_it_pulls_a_home() {
         hint_for: Some(story.list[0]),
         stamp: Frontier::none(),
         buffered: false,
+        fence: 0,
     };
     story.peer_says(story.list[1], 5, 500_000, merge);
     story.heard();
-    let reply = begins_pull(0, Seen::new(), false, true, &story);
+    let reply = begins_pull(0, Seen::new(), false, PullOf::Hints, &story);
     assert_eq!(keys_of(&reply).0, ["a"]);
     let Body::PullReply(PullPage { pulled, life, sigma, .. }) = reply else { panic!("a page") };
     assert_eq!(values_of(&decode_record(&pulled[0].record).expect("sound")), ["kept"]);
@@ -235,7 +237,7 @@ fn a_home_pulls_a_hint_store_as_it_pulls_a_home() {
         story.list[4],
         51,
         500_000,
-        Body::Pull { life, seen: Seen::new(), hints: true, full: false },
+        Body::Pull { life, seen: Seen::new(), of: PullOf::Hints, full: false },
     );
     only(&story, "refused");
 }

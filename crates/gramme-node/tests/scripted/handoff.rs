@@ -9,7 +9,7 @@ use gramme_node::rows::{KIND_HINT, KIND_HINT_STORE, KIND_HINTS_SINCE};
 use gramme_node::{Event, Probe};
 use gramme_storage::memory::MemoryEngine;
 use gramme_storage::{Batch, Engine};
-use gramme_wire::{Body, Life, PullPage, Pulled, Put, Standing};
+use gramme_wire::{Body, Life, PullOf, PullPage, Pulled, Put, Standing};
 use std::future::Future;
 
 const ONE: Option<Level> = Some(Level::One);
@@ -22,6 +22,7 @@ fn hint(story: &Story, name: &str, record: &Record, home: NodeId) {
         hint_for: Some(home),
         stamp: Frontier::none(),
         buffered: false,
+        fence: 0,
     };
     story.peer_says(story.list[0], 1, 1_000_000, body);
     assert_eq!(story.heard_words(), [(story.list[0], "merge reply")]);
@@ -107,7 +108,7 @@ fn a_hint_that_comes_while_the_others_are_offered_keeps_the_store() {
     story.pass_ms(1_001);
     let again = offers(&story);
     assert_eq!(to(&again), [story.list[1]]);
-    assert!(matches!(&again[0].body, Body::Offer { seen } if seen.has(Dot::new(Incarnation(77), 6))));
+    assert!(matches!(&again[0].body, Body::Offer { seen, .. } if seen.has(Dot::new(Incarnation(77), 6))));
 }
 
 #[test]
@@ -128,7 +129,7 @@ fn the_next_hint_after_a_destruction_opens_a_store_with_an_incarnation_and_a_clo
     let second = write_here(2);
     assert_ne!(first.incarnation, second.incarnation);
     let offered = offers(&story);
-    assert!(matches!(&offered[0].body, Body::Offer { seen } if !seen.has(first) && seen.has(second)));
+    assert!(matches!(&offered[0].body, Body::Offer { seen, .. } if !seen.has(first) && seen.has(second)));
 }
 
 #[test]
@@ -139,7 +140,7 @@ fn hints_outlive_a_restart_of_their_keeper_and_are_offered_without_a_read_or_a_w
     story.pass_ms(1_001);
     let offered = offers(&story);
     assert_eq!(to(&offered), [story.list[1]]);
-    assert!(matches!(&offered[0].body, Body::Offer { seen } if seen.has(Dot::new(Incarnation(77), 5))));
+    assert!(matches!(&offered[0].body, Body::Offer { seen, .. } if seen.has(Dot::new(Incarnation(77), 5))));
 }
 
 #[test]
@@ -160,7 +161,7 @@ fn a_store_whose_destruction_was_cut_short_speaks_for_what_is_left_of_it() {
     assert_eq!(story.node.status().hints.hints, 1);
     story.pass_ms(1_001);
     let offered = offers(&story);
-    let Body::Offer { seen } = &offered[0].body else { panic!("an offer: {offered:?}") };
+    let Body::Offer { seen, .. } = &offered[0].body else { panic!("an offer: {offered:?}") };
     assert!(seen.has(Dot::new(Incarnation(77), 6)) && !seen.has(Dot::new(Incarnation(77), 5)));
 }
 
@@ -171,11 +172,11 @@ fn a_home_pulls_what_it_lacks_of_an_offer_and_then_says_that_it_has_it() {
     let record = foreign(77, 5, "v");
     let mut seen = Seen::new();
     seen.add(Dot::new(Incarnation(77), 5));
-    story.peer_says(keeper, 9, 1_000_000, Body::Offer { seen: seen.clone() });
+    story.peer_says(keeper, 9, 1_000_000, Body::Offer { seen: seen.clone(), left: false });
     story.pass_ms(50);
     let asked: Vec<Said> = story.heard().into_iter().filter(|said| said.to == keeper).collect();
     assert!(
-        matches!(&asked[..], [Said { body: Body::Pull { hints: true, full: false, .. }, .. }]),
+        matches!(&asked[..], [Said { body: Body::Pull { of: PullOf::Hints, full: false, .. }, .. }]),
         "{asked:?}"
     );
     let page = Body::PullReply(PullPage {
@@ -191,7 +192,7 @@ fn a_home_pulls_what_it_lacks_of_an_offer_and_then_says_that_it_has_it() {
     story.pass_ms(50);
     let said: Vec<Said> = story.heard().into_iter().filter(|said| said.to == keeper).collect();
     assert!(matches!(&said[..], [Said { body: Body::OfferReply { covered: true }, .. }]), "{said:?}");
-    story.peer_says(keeper, 10, 1_000_000, Body::Offer { seen });
+    story.peer_says(keeper, 10, 1_000_000, Body::Offer { seen, left: false });
     let said: Vec<Said> = story.heard().into_iter().filter(|said| said.to == keeper).collect();
     assert!(
         matches!(&said[..], [Said { body: Body::OfferReply { covered: true }, .. }]),
@@ -205,7 +206,7 @@ fn a_home_whose_pull_breaks_does_not_say_that_it_has_it() {
     let keeper = story.list[3];
     let mut seen = Seen::new();
     seen.add(Dot::new(Incarnation(77), 5));
-    story.peer_says(keeper, 9, 1_000_000, Body::Offer { seen });
+    story.peer_says(keeper, 9, 1_000_000, Body::Offer { seen, left: false });
     story.heard();
     story.pass_ms(50);
     story.happens(Event::PeerDown(keeper));
@@ -224,7 +225,7 @@ fn a_store_that_a_home_is_pulling_is_not_destroyed_under_it() {
     let pull = Body::Pull {
         life: Life { number: 1, standing: Standing::Continuous },
         seen: Seen::new(),
-        hints: true,
+        of: PullOf::Hints,
         full: true,
     };
     story.peer_says(story.list[1], 5, 1_000_000, pull);

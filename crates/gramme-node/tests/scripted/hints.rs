@@ -18,6 +18,7 @@ fn hint_of(name: &str, record: &Record, home: NodeId) -> Body {
         hint_for: Some(home),
         stamp: Frontier::none(),
         buffered: false,
+        fence: 0,
     }
 }
 

@@ -15,6 +15,7 @@ fn merge_of(name: &str, record: &Record, hint_for: Option<NodeId>) -> Body {
         hint_for,
         stamp: Frontier::none(),
         buffered: false,
+        fence: 0,
     }
 }
 

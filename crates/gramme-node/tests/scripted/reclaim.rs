@@ -38,7 +38,7 @@ fn status(story: &Story) -> Status {
 
 fn merge_of(record: &Record, stamp: Frontier) -> Body {
     let record = gramme_core::codec::encode_record(record);
-    Body::Merge { key: key("k"), record, hint_for: None, stamp, buffered: false }
+    Body::Merge { key: key("k"), record, hint_for: None, stamp, buffered: false, fence: 0 }
 }
 
 fn held(story: &Story) -> (Option<Record>, Frontier) {

@@ -264,7 +264,7 @@ fn a_tree_is_kept_over_a_clean_restart_and_built_anew_after_a_write_and_a_crash(
             peer,
             7,
             1_000_000,
-            Body::Merge { key, record, hint_for: None, stamp, buffered: false },
+            Body::Merge { key, record, hint_for: None, stamp, buffered: false, fence: 0 },
         );
         story.heard();
     };
@@ -303,8 +303,14 @@ fn leaves_are_listed_by_whoever_is_asked() {
     let peer = story.list[1];
     let record = foreign(Incarnation(77).0, 1, "v");
     let stamp = Frontier::none();
-    let body =
-        Body::Merge { key: key("a"), record: encode_record(&record), hint_for: None, stamp, buffered: false };
+    let body = Body::Merge {
+        key: key("a"),
+        record: encode_record(&record),
+        hint_for: None,
+        stamp,
+        buffered: false,
+        fence: 0,
+    };
     story.peer_says(peer, 7, 1_000_000, body);
     story.pass_ms(2000);
     story.heard();

@@ -138,7 +138,7 @@ impl Story {
         let options = Options {
             fact: NodeFact { name: format!("n{}", list[place].0), ..NodeFact::default() },
             id: list[place],
-            layout: Rc::new(layout),
+            layout: Arc::new(layout),
             secret: [7; 16],
             shard: 0,
             shards: 1,
@@ -528,6 +528,8 @@ impl Env for ScriptEnv {
     fn engine(&self) -> &ScriptEngine {
         &self.0.disk
     }
+
+    fn ring_is(&self, _ring: std::sync::Arc<gramme_node::Ring>) {}
 
     fn probe(&self, probe: Probe) {
         self.0.probes.borrow_mut().push(probe);

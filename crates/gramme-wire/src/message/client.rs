@@ -169,6 +169,9 @@ pub enum Reason {
     HintsFull,
     /// The state bears a write of an incarnation that has ended, or is about to, without it.
     Void,
+    /// A client's write, by layouts that its replica no longer goes by: not taken there. Whoever coordinates it learns the
+    /// new layout and asks again.
+    StaleLayout,
     /// The only copy of the key cannot be read; a write replaces it.
     Damaged,
 }
@@ -185,7 +188,8 @@ impl Reason {
             | Reason::Disk(_)
             | Reason::Unsuitable
             | Reason::HintsFull
-            | Reason::Void => true,
+            | Reason::Void
+            | Reason::StaleLayout => true,
             Reason::TooManySiblings(_)
             | Reason::ContextRequired
             | Reason::ValueTooLarge { .. }
@@ -212,6 +216,7 @@ impl Reason {
             Reason::Unexpected => "precondition_failed",
             Reason::HintsFull => "hints_full",
             Reason::Void => "void",
+            Reason::StaleLayout => "stale_layout",
             Reason::Damaged => "damaged",
         }
     }
@@ -259,6 +264,9 @@ impl fmt::Display for Reason {
                 f,
                 "this node's hint store is full: it keeps as much for other nodes as `storage.hints_mb` allows"
             ),
+            Reason::StaleLayout => {
+                write!(f, "this node does not yet know the cluster's newest layout: try again")
+            }
             Reason::Void => write!(
                 f,
                 "the key still shows a write that was never finished and that no other node has: try again, that node will give it up"

@@ -67,6 +67,17 @@ pub struct Remembered {
     pub bases: Frontier,
 }
 
+/// Which store of a partition a pull session reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PullOf {
+    /// A home's.
+    Home,
+    /// A fallback's hints.
+    Hints,
+    /// What a home kept when it became none: an untrusted word, as hints are.
+    Left,
+}
+
 /// A page of a pull session: records in order of key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PullPage {

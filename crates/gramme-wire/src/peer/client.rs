@@ -190,6 +190,7 @@ fn write_reason(w: &mut FrameWriter<'_>, reason: &Reason) {
         Reason::Unexpected => plain(w, 12),
         Reason::HintsFull => plain(w, 13),
         Reason::Void => plain(w, 14),
+        Reason::StaleLayout => plain(w, 17),
         Reason::Damaged => plain(w, 15),
     }
 }
@@ -217,6 +218,7 @@ fn read_reason(r: &mut Source<'_>) -> Result<Reason, WireError> {
         12 => Reason::Unexpected,
         13 => Reason::HintsFull,
         14 => Reason::Void,
+        17 => Reason::StaleLayout,
         15 => Reason::Damaged,
         _ => Reason::Unavailable,
     })

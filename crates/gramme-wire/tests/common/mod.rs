@@ -7,6 +7,7 @@ use gramme_core::closed::{Closed, End};
 use gramme_core::gossip::{self, Line, Name, NodeFact, PARTS};
 use gramme_core::limits::STAGED_KEY_BYTES_MAX;
 use gramme_core::paxos::Decree;
+use gramme_core::paxos::{Accepted, Ballot, Proposal, Reply, Request, Says, Settled};
 use gramme_core::record::{Content, Spent};
 use gramme_core::seen::SeenRow;
 use gramme_core::{
@@ -14,7 +15,9 @@ use gramme_core::{
     RequestId, Seen, Stamp,
 };
 use gramme_wire::{Acks, Body, Done, Entry, Expect, Failure, Message, Put, Reason, Standing};
-use gramme_wire::{Compared, Difference, Digest, Life, PullPage, Pulled, Reconcile, Remembered, TreeRoot};
+use gramme_wire::{
+    Compared, Difference, Digest, Life, PullOf, PullPage, Pulled, Reconcile, Remembered, TreeRoot,
+};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -188,6 +191,7 @@ pub(crate) fn one_of_each() -> Vec<(String, Message)> {
                 hint_for: None,
                 stamp: frontier.clone(),
                 buffered: false,
+                fence: 0,
             },
         ),
         (
@@ -198,6 +202,7 @@ pub(crate) fn one_of_each() -> Vec<(String, Message)> {
                 hint_for: Some(NodeId(5)),
                 stamp: Frontier::none(),
                 buffered: true,
+                fence: 0,
             },
         ),
         ("merge_reply", Body::MergeReply),
@@ -299,8 +304,8 @@ pub(crate) fn one_of_each() -> Vec<(String, Message)> {
                 ],
             },
         ),
-        ("pull", Body::Pull { life, seen: seen.clone(), hints: false, full: false }),
-        ("pull_full_hints", Body::Pull { life: unproven, seen: Seen::new(), hints: true, full: true }),
+        ("pull", Body::Pull { life, seen: seen.clone(), of: PullOf::Home, full: false }),
+        ("pull_full_hints", Body::Pull { life: unproven, seen: Seen::new(), of: PullOf::Hints, full: true }),
         ("pull_more", Body::PullMore { session: 0x5e55, after: key.clone() }),
         (
             "pull_reply_first",
@@ -345,7 +350,7 @@ pub(crate) fn one_of_each() -> Vec<(String, Message)> {
         ("tree_keys", Body::TreeKeys { depth: 2, leaves: vec![7, 255], after: Some(other_key.clone()) }),
         ("tree_keys_reply", Body::TreeKeysReply { keys: vec![(other_key, 5)], next: None, unreadable: 1 }),
         ("audit_done", Body::AuditDone),
-        ("offer", Body::Offer { seen: seen.clone() }),
+        ("offer", Body::Offer { seen: seen.clone(), left: false }),
         ("offer_reply", Body::OfferReply { covered: true }),
         ("refused_void", Body::Refused { failure: failure(Reason::Void) }),
         ("survey", Body::Survey { about: vec![Incarnation(0xa1), Incarnation(0xb2)] }),
@@ -354,7 +359,7 @@ pub(crate) fn one_of_each() -> Vec<(String, Message)> {
             Body::SurveyReply {
                 home: Some(life),
                 live: Some(Incarnation(0xcc)),
-                seen,
+                seen: seen.clone(),
                 ends: closed_of([(0xa1, false, (0, 7)), (0xd4, true, (1, 2))]),
             },
         ),
@@ -387,6 +392,36 @@ pub(crate) fn one_of_each() -> Vec<(String, Message)> {
                     known(Name::Layout(Decree { lineage: 0, version: 2 }, LayoutHash(0x1a))),
                 ],
                 want: vec![0xa1, 0xb2],
+            })),
+        ),
+        ("offer_left", Body::Offer { seen: seen.clone(), left: true }),
+        ("pull_left", Body::Pull { life, seen: seen.clone(), of: PullOf::Left, full: false }),
+        ("refused_stale_layout", Body::Refused { failure: failure(Reason::StaleLayout) }),
+        ("paxos_prepare", Body::Paxos(Box::new(prepare()))),
+        ("paxos_accept", Body::Paxos(Box::new(accept()))),
+        ("paxos_promise", paxos_reply(Says::Promise(None))),
+        ("paxos_promise_accepted", paxos_reply(Says::Promise(Some(accepted())))),
+        ("paxos_accepted", paxos_reply(Says::Accepted)),
+        ("paxos_outbid", paxos_reply(Says::Outbid(ballot()))),
+        ("paxos_settled", paxos_reply(Says::Settled(settled()))),
+        ("paxos_behind", paxos_reply(Says::Behind(settled()))),
+        ("paxos_other_parent", paxos_reply(Says::OtherParent(settled()))),
+        (
+            "merge_fenced",
+            Body::Merge {
+                key: Key::new("b", b"k").unwrap(),
+                record: Bytes::from_static(b"record"),
+                hint_for: None,
+                stamp: Frontier::none(),
+                buffered: false,
+                fence: 1 << 48 | 5,
+            },
+        ),
+        (
+            "reconcile_progress",
+            Body::Reconcile(Reconcile::Entries(gossip::Difference {
+                send: vec![known(Name::Progress(NodeId(3)))],
+                want: Vec::new(),
             })),
         ),
     ];
@@ -434,15 +469,59 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
     )
 }
 
+fn decree() -> Decree {
+    Decree { lineage: 1, version: 300 }
+}
+
+fn ballot() -> Ballot {
+    Ballot { round: 7, node: NodeId(0xa1), attempt: 0x0123_4567 }
+}
+
+fn settled() -> Settled {
+    Settled { decree: decree(), hash: LayoutHash(0xabc) }
+}
+
+fn accepted() -> Accepted {
+    let proposal = Proposal { hash: LayoutHash(0xdef), bytes: Bytes::from_static(b"a layout") };
+    Accepted { ballot: ballot(), proposal }
+}
+
+fn prepare() -> Request {
+    Request::Prepare { decree: decree(), parent: LayoutHash(0xabc), ballot: ballot() }
+}
+
+fn accept() -> Request {
+    let Accepted { ballot, proposal } = accepted();
+    Request::Accept { decree: decree(), parent: LayoutHash(0xabc), ballot, proposal }
+}
+
+fn paxos_reply(says: Says) -> Body {
+    Body::PaxosReply(Box::new(Reply { decree: decree(), ballot: ballot(), says }))
+}
+
+fn pull_of() -> impl Strategy<Value = PullOf> {
+    prop_oneof![Just(PullOf::Home), Just(PullOf::Hints), Just(PullOf::Left)]
+}
+
 fn body() -> impl Strategy<Value = Body> {
     prop_oneof![
         key().prop_map(|key| Body::Read { key }),
         (standing(), option::of(value()), frontier())
             .prop_map(|(standing, record, frontier)| Body::ReadReply { standing, record, frontier }),
-        (key(), value(), option::of(node()), frontier(), any::<bool>()).prop_map(
-            |(key, record, hint_for, stamp, buffered)| Body::Merge { key, record, hint_for, stamp, buffered }
+        (key(), value(), option::of(node()), frontier(), any::<bool>(), any::<u64>()).prop_map(
+            |(key, record, hint_for, stamp, buffered, fence)| Body::Merge {
+                key,
+                record,
+                hint_for,
+                stamp,
+                buffered,
+                fence
+            }
         ),
         Just(Body::MergeReply),
+        Just(Body::Paxos(Box::new(prepare()))),
+        Just(Body::Paxos(Box::new(accept()))),
+        Just(paxos_reply(Says::Promise(Some(accepted())))),
         put().prop_map(|put| Body::Forward { put: Box::new(put) }),
         done().prop_map(|done| Body::ForwardReply { result: Ok(Box::new(done)) }),
         failure().prop_map(|failure| Body::ForwardReply { result: Err(Box::new(failure)) }),
@@ -538,10 +617,10 @@ fn exchange() -> impl Strategy<Value = Body> {
     prop_oneof![
         vec(digest, 0..20).prop_map(|digests| Body::Digests { digests }),
         vec(compared, 0..9).prop_map(|compared| Body::DigestsReply { compared }),
-        (life(), seen(), any::<bool>(), any::<bool>()).prop_map(|(life, seen, hints, full)| Body::Pull {
+        (life(), seen(), pull_of(), any::<bool>()).prop_map(|(life, seen, of, full)| Body::Pull {
             life,
             seen,
-            hints,
+            of,
             full
         }),
         (any::<u64>(), key()).prop_map(|(session, after)| Body::PullMore { session, after }),
@@ -668,6 +747,7 @@ fn failure() -> impl Strategy<Value = Failure> {
         Just(Reason::Unsuitable),
         Just(Reason::HintsFull),
         Just(Reason::Void),
+        Just(Reason::StaleLayout),
         Just(Reason::Damaged),
     ];
     let outcome = prop_oneof![Just(Outcome::NotApplied), Just(Outcome::MaybeApplied), Just(Outcome::Applied)];

@@ -46,6 +46,8 @@ pub fn word(body: &Body) -> &'static str {
         Body::Freeze { .. } => "freeze",
         Body::FreezeReply { .. } => "freeze reply",
         Body::Ends { .. } => "ends",
+        Body::Paxos(_) => "paxos",
+        Body::PaxosReply(_) => "paxos reply",
     }
 }
 
@@ -55,7 +57,7 @@ pub fn key(name: &str) -> Key {
 
 /// A record that a peer sends to a home, stamped with no frontier.
 pub fn merge(name: &str, record: Bytes) -> Body {
-    Body::Merge { key: key(name), record, hint_for: None, stamp: Frontier::none(), buffered: false }
+    Body::Merge { key: key(name), record, hint_for: None, stamp: Frontier::none(), buffered: false, fence: 0 }
 }
 
 pub fn put(name: &str, value: &'static str, request: u128) -> Put {

@@ -111,7 +111,8 @@ impl From<Failure> for Problem {
             | Reason::Disk(_)
             | Reason::Unsuitable
             | Reason::HintsFull
-            | Reason::Void => StatusCode::SERVICE_UNAVAILABLE,
+            | Reason::Void
+            | Reason::StaleLayout => StatusCode::SERVICE_UNAVAILABLE,
         };
         Problem {
             status,

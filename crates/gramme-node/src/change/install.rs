@@ -1,0 +1,176 @@
+//! A shard takes over the layouts by which it works. Homes that come are opened first, and durably so; then, in one moment,
+//! the layouts and the homes change together; homes that go are kept aside for the homes that have come ([`super::leave`]).
+//!
+//! Invariant: by whatever layouts a flow goes, the homes that they name here are open.
+
+use super::leave::Left;
+use super::{Installing, Report};
+use crate::env::{Env, Fact};
+use crate::exchange;
+use crate::live::Live;
+use crate::node::Node;
+use crate::probe::Probe;
+use crate::replica::Replica;
+use crate::signal::Signal;
+use gramme_core::PartitionId;
+use gramme_core::limits::FULL_RETRY_MS;
+use gramme_core::planted::{self, Bug};
+use gramme_storage::EngineError;
+use gramme_wire::Standing;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What one shard was handed, and how far it has come with it.
+pub(crate) struct Shift {
+    handed: RefCell<VecDeque<Arc<Installing>>>,
+    arrived: Signal,
+    epoch: Cell<u64>,
+    /// Layouts that flows may still hold which began by them.
+    older: RefCell<Vec<Weak<Live>>>,
+    reported: Cell<Option<Report>>,
+}
+
+impl Default for Shift {
+    fn default() -> Shift {
+        Shift {
+            handed: RefCell::default(),
+            arrived: Signal::default(),
+            epoch: Cell::new(1),
+            older: RefCell::default(),
+            reported: Cell::new(None),
+        }
+    }
+}
+
+impl Shift {
+    /// Something is handed to the shard.
+    pub(crate) fn hand(&self, installing: Arc<Installing>) {
+        self.handed.borrow_mut().push_back(installing);
+        self.arrived.notify();
+    }
+
+    fn is_drained(&self) -> bool {
+        let mut older = self.older.borrow_mut();
+        older.retain(|live| live.strong_count() > 0);
+        older.is_empty()
+    }
+}
+
+/// Takes over whatever is handed to the shard, one after the other.
+pub(crate) async fn for_ever<E: Env>(node: Node<E>) {
+    let shift = &node.0.shift;
+    loop {
+        let installing = shift.arrived.wait_for(|| shift.handed.borrow_mut().pop_front()).await;
+        let Ok(()) = install(&node, &installing).await else {
+            // The store is broken, and the process about to end.
+            return;
+        };
+        report(&node);
+    }
+}
+
+async fn install<E: Env>(node: &Node<E>, installing: &Installing) -> Result<(), EngineError> {
+    let live = Rc::new(installing.live.clone());
+    let me = node.id();
+    let mut fresh = Vec::new();
+    for partition in node.own_partitions() {
+        if live.is_home(partition, me) && node.home(partition).is_none() {
+            fresh.push((partition, acquire(node, partition).await?));
+        }
+    }
+    until_durable(node).await?;
+    let (came, gone) = change_over(node, live, fresh);
+    node.0.shift.epoch.set(installing.epoch);
+    (0..came).for_each(|_| node.0.env.probe(Probe::HomeCame));
+    (0..gone).for_each(|_| node.0.env.probe(Probe::HomeLeft));
+    if came > 0 {
+        exchange::fill(node);
+    }
+    Ok(())
+}
+
+/// Opens a home that this node has not been, or was and has left.
+async fn acquire<E: Env>(node: &Node<E>, partition: PartitionId) -> Result<Rc<Replica<E>>, EngineError> {
+    let left = node.0.left.borrow_mut().remove(&partition);
+    node.0.trees.watch(&node.0.env, partition).await?;
+    let replica = match left {
+        Some(left) => {
+            // Nobody kept its tree up while it was left.
+            node.0.store.append_plain([node.0.trees.forget(partition)])?;
+            left.take_back().await
+        }
+        None => node.open_home(partition).await?,
+    };
+    // It has nothing, or has missed what came since it was a home.
+    if !planted::on(Bug::NewHomeTrusted) {
+        replica.begin_new()?;
+    }
+    Ok(replica)
+}
+
+/// What was appended is durable: a full disk is waited for.
+async fn until_durable<E: Env>(node: &Node<E>) -> Result<(), EngineError> {
+    loop {
+        match node.0.store.wait_all().await {
+            Err(EngineError::Full) => {
+                let env = &node.0.env;
+                env.sleep_until(env.now() + Duration::from_millis(FULL_RETRY_MS)).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// The moment itself; how many homes came and went.
+fn change_over<E: Env>(
+    node: &Node<E>,
+    live: Rc<Live>,
+    fresh: Vec<(PartitionId, Rc<Replica<E>>)>,
+) -> (usize, usize) {
+    let (me, came) = (node.id(), fresh.len());
+    node.0.homes.borrow_mut().extend(fresh);
+    let before = node.0.live.replace(live.clone());
+    node.0.shift.older.borrow_mut().push(Rc::downgrade(&before));
+    drop(before);
+    let goes = |partition: &PartitionId| !live.is_home(*partition, me);
+    let gone: Vec<PartitionId> = node.0.homes.borrow().keys().copied().filter(goes).collect();
+    for &partition in &gone {
+        let Some(replica) = node.0.homes.borrow_mut().remove(&partition) else { continue };
+        node.0.trees.unwatch(partition);
+        node.0.left.borrow_mut().insert(partition, Rc::new(Left::new(replica)));
+    }
+    for (partition, replica) in node.homes() {
+        replica.set_only_home(live.homes(partition).len() == 1);
+    }
+    let known = live.members().into_iter().filter_map(|id| live.member(id));
+    node.0.detector.borrow_mut().members_are(known.filter(|member| member.id != me));
+    (came, gone.len())
+}
+
+/// Tells shard 0 how far this one is, if that has changed.
+pub(crate) fn report<E: Env>(node: &Node<E>) {
+    let shift = &node.0.shift;
+    let live = node.live();
+    let me = node.id();
+    let holds_all = |(partition, replica): (PartitionId, Rc<Replica<E>>)| {
+        !live.newest().is_home(partition, me) || node.life_of(&replica).standing == Standing::Continuous
+    };
+    let report = Report {
+        shard: node.0.options.shard,
+        epoch: shift.epoch.get(),
+        drained: shift.is_drained(),
+        filled: node.homes().into_iter().all(holds_all),
+        empty: node.0.left.borrow().is_empty() && node.0.hints.is_empty(),
+    };
+    if shift.reported.replace(Some(report)) == Some(report) {
+        return;
+    }
+    if node.0.options.shard == 0 {
+        super::steps::heard(node, report);
+    } else {
+        node.0.env.tell_shards(Fact::Report(report));
+    }
+}
