@@ -14,7 +14,8 @@
 //! made up for by going on.
 //!
 //! Layouts that were committed and not begun wait in line, and are taken one after the other: one slot of each partition at a
-//! time. One that returns to an earlier version, or begins a new lineage, is taken at once.
+//! time. One that returns to an earlier version, says that somebody is lost who would be waited for, or begins a new lineage,
+//! is taken at once.
 //!
 //! It refuses to know who is up. A node that is away is waited for, unless the layout says that it is lost.
 
@@ -269,10 +270,19 @@ impl Chain {
         self.line().find(|(_, layout)| layout.removed().contains(&node)).map(|(decree, _)| decree)
     }
 
+    /// The last in which a node was a member, if it was one and is none by the last of all.
+    pub fn last_as_member(&self, node: NodeId) -> Option<Decree> {
+        if self.head().1.member(node).is_some() {
+            return None;
+        }
+        self.known.iter().rfind(|(_, layout)| layout.member(node).is_some()).map(|(decree, _)| *decree)
+    }
+
     /// The next to be gone to, by who has adopted this much and reads by that.
     fn after(&self, mine: Progress, is_settled: bool) -> Decree {
         let begins_anew = |(decree, layout): &(Decree, &Arc<Layout>)| {
-            *decree > mine.adopted && (layout.back_to() > 0 || decree.lineage > mine.adopted.lineage)
+            let is_at_once = layout.back_to() > 0 || !layout.lost().is_empty();
+            *decree > mine.adopted && (is_at_once || decree.lineage > mine.adopted.lineage)
         };
         if let Some((decree, _)) = self.line().rfind(begins_anew) {
             return decree;

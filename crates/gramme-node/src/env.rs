@@ -123,6 +123,8 @@ pub enum Fact {
     Layouts(Arc<Installing>),
     /// How far a shard has come with them; heard by shard 0.
     Report(Report),
+    /// A peer goes by other layouts; heard by shard 0.
+    Differs(NodeId),
 }
 
 /// What the outside of a node must know of its ring.

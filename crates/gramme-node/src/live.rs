@@ -19,16 +19,18 @@ pub(crate) struct Live {
     layouts: Vec<(Decree, Arc<Layout>)>,
     /// Which of them is read by.
     reads: usize,
-    /// Everyone whose word counts where everyone's does: members, and removed nodes that still have something to hand
+    /// Everyone whose word counts where everyone's does: members, and former ones that still have something to hand
     /// over.
     voices: BTreeSet<NodeId>,
+    /// Members by any of them.
+    members: BTreeSet<NodeId>,
 }
 
 impl Live {
     /// One layout that never changes.
     pub(crate) fn of_one(decree: Decree, layout: Arc<Layout>) -> Live {
-        let voices = layout.members().iter().map(|member| member.id).collect();
-        Live { layouts: vec![(decree, layout)], reads: 0, voices }
+        let members: BTreeSet<NodeId> = layout.members().iter().map(|member| member.id).collect();
+        Live { layouts: vec![(decree, layout)], reads: 0, voices: members.clone(), members }
     }
 
     /// These layouts of a chain, of which `reads` is one; `leaving` are removed nodes that still hand over.
@@ -41,11 +43,11 @@ impl Live {
         let layouts: Vec<(Decree, Arc<Layout>)> =
             live.iter().filter_map(|&decree| Some((decree, chain.layout(decree)?.clone()))).collect();
         let reads = layouts.iter().position(|(decree, _)| *decree == reads)?;
-        let mut live = Live { layouts, reads, voices: leaving.into_iter().collect() };
-        let lost = live.newest().lost().clone();
-        let members = live.layouts.iter().flat_map(|(_, layout)| layout.members());
-        let members: Vec<NodeId> = members.map(|member| member.id).filter(|id| !lost.contains(id)).collect();
-        live.voices.extend(members);
+        let members = layouts.iter().flat_map(|(_, layout)| layout.members()).map(|member| member.id);
+        let members: BTreeSet<NodeId> = members.collect();
+        let mut live = Live { layouts, reads, voices: leaving.into_iter().collect(), members };
+        let counts: Vec<NodeId> = live.members.iter().copied().filter(|&id| !live.is_lost(id)).collect();
+        live.voices.extend(counts);
         Some(live)
     }
 
@@ -122,9 +124,8 @@ impl Live {
     }
 
     /// Members by any of them, each once, in order of id.
-    pub(crate) fn members(&self) -> BTreeSet<NodeId> {
-        let members = self.layouts.iter().flat_map(|(_, layout)| layout.members());
-        members.map(|member| member.id).collect()
+    pub(crate) fn members(&self) -> &BTreeSet<NodeId> {
+        &self.members
     }
 
     /// A member, as the newest of them knows it.

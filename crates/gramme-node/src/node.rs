@@ -194,8 +194,7 @@ impl<E: Env> Node<E> {
             Ok(()) | Err(EngineError::Full) => {}
             Err(cause) => return Err(cause),
         }
-        let members = live.members();
-        let peers = members.iter().filter(|&&id| id != options.id).filter_map(|&id| live.member(id));
+        let peers = live.members().iter().filter(|&&id| id != options.id).filter_map(|&id| live.member(id));
         let detector = Rc::new(RefCell::new(Detector::new(peers)));
         let routes = Routes::new(env.clone(), options.shard, detector.clone());
         let pulse = RefCell::new(Pulse::new(env.now()));
@@ -311,7 +310,9 @@ impl<E: Env> Node<E> {
     /// Serves one call and resolves with its answer. The work goes on if the caller goes away: a put is never
     /// abandoned after its append.
     pub async fn call(&self, call: Call) -> Response {
-        if let Err(reason) = self.admit() {
+        if call.request.is_of_data()
+            && let Err(reason) = self.admit()
+        {
             return failed(Failure::not_applied(reason));
         }
         let deadline = self.0.env.now() + Duration::from_millis(call.timeout_ms);
@@ -446,6 +447,10 @@ impl<E: Env> Node<E> {
     /// Whether there is room for one more operation, and the node goes on taking any.
     pub(crate) fn admit(&self) -> Result<(), Reason> {
         if self.0.draining.get() {
+            return Err(Reason::Unsuitable);
+        }
+        // Whoever is no member reaches nobody with what it takes.
+        if !self.live().members().contains(&self.id()) {
             return Err(Reason::Unsuitable);
         }
         if self.0.in_flight.get() >= IN_FLIGHT_MAX {

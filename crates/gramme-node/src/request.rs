@@ -77,6 +77,35 @@ pub enum Request {
 }
 
 impl Request {
+    /// Whether it reads or writes what clients keep; what only asks about a node is answered by one that is no member too.
+    pub fn is_of_data(&self) -> bool {
+        match self {
+            Request::Get(_)
+            | Request::Put(_)
+            | Request::List(_)
+            | Request::Copy(_)
+            | Request::Restore(_)
+            | Request::Locate(_)
+            | Request::SetBucket(..) => true,
+            Request::Buckets
+            | Request::Bucket(_)
+            | Request::Status
+            | Request::Nodes
+            | Request::Ring
+            | Request::Stage(_)
+            | Request::Unstage
+            | Request::Plan
+            | Request::Commit(_)
+            | Request::ForceCommit(_)
+            | Request::Abort
+            | Request::Transfers
+            | Request::PauseTransfers(_)
+            | Request::Repair
+            | Request::RepairNow
+            | Request::Verify(_) => false,
+        }
+    }
+
     /// Which of `shards` shards serves it, on a ring of `partitions`.
     pub fn shard(&self, partitions: usize, shards: usize) -> usize {
         let of_key = |key: &Key| gramme_core::ring::partition_of(key, partitions).0 as usize % shards;

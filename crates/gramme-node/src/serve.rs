@@ -3,7 +3,7 @@
 //!
 //! A late replica merge is always taken; late coordination is refused (design section 5).
 
-use crate::change::commit;
+use crate::change::{commit, steps};
 use crate::closing;
 use crate::cluster_gossip;
 use crate::env::{Env, Fact, Mono};
@@ -63,7 +63,7 @@ pub(crate) fn serve<E: Env>(node: &Node<E>, from: NodeId, message: Message, dead
             let node = node.clone();
             now_or_later(&node.clone(), "read", async move { answer(read(&node, partition, &key).await) });
         }
-        Body::Merge { fence, .. } if is_fenced(node, fence) => answer(refused(Reason::StaleLayout)),
+        Body::Merge { fence, .. } if is_fenced(node, from, fence) => answer(refused(Reason::StaleLayout)),
         Body::Merge { key, record, hint_for, stamp, buffered, .. } => {
             let node = node.clone();
             now_or_later(&node.clone(), "merge", async move {
@@ -261,8 +261,13 @@ pub(crate) fn merge_here<E: Env>(
 
 /// Whether a client's write comes by layouts of which this node has adopted a later one: whoever fills a new home from
 /// this one would not have it (the fence of correctness.md 5.3).
-fn is_fenced<E: Env>(node: &Node<E>, fence: u64) -> bool {
-    fence > 0 && fence < node.live().fence() && !planted::on(Bug::NoFence)
+fn is_fenced<E: Env>(node: &Node<E>, from: NodeId, fence: u64) -> bool {
+    let mine = node.live().fence();
+    if fence == 0 || fence == mine {
+        return false;
+    }
+    steps::differs(node, from);
+    fence < mine && !planted::on(Bug::NoFence)
 }
 
 /// A record that a peer sends.

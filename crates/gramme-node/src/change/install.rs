@@ -145,7 +145,7 @@ fn change_over<E: Env>(
     for (partition, replica) in node.homes() {
         replica.set_only_home(live.homes(partition).len() == 1);
     }
-    let known = live.members().into_iter().filter_map(|id| live.member(id));
+    let known = live.members().iter().filter_map(|&id| live.member(id));
     node.0.detector.borrow_mut().members_are(known.filter(|member| member.id != me));
     (came, gone.len())
 }

@@ -89,6 +89,10 @@ async fn hand_over<E: Env>(
     left: &Rc<Left<E>>,
 ) -> Result<(), EngineError> {
     if !left.looked.get() {
+        // Whoever still writes to it, or reads from it, began while this node was a home.
+        if Rc::strong_count(&left.replica) > 1 {
+            return Ok(());
+        }
         look_at_rows(node, &left.replica).await?;
         left.looked.set(true);
     }

@@ -25,14 +25,14 @@ pub(crate) mod transfers;
 
 pub(crate) use load::{Remembered, load_acceptor};
 
-use crate::env::Ring;
+use crate::env::{Mono, Ring};
 use crate::live::Live;
 use crate::signal::Signal;
 use gramme_core::NodeId;
 use gramme_core::change::{Chain, Stand};
 use gramme_core::paxos::Acceptor;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What shard 0 hands to every shard: by which layouts to work from now on.
@@ -78,10 +78,12 @@ pub(crate) struct Changing {
     told: RefCell<Option<Arc<Ring>>>,
     /// Something is known that was not.
     pub(crate) news: Signal,
+    /// When a peer was last compared with because its writes go by other layouts.
+    pub(crate) compared_at: Cell<Mono>,
     /// Whether a commit runs here: one at a time.
     pub(crate) committing: Cell<bool>,
     /// Removed nodes that have nothing left.
-    pub(crate) gone: RefCell<std::collections::BTreeSet<NodeId>>,
+    pub(crate) gone: RefCell<BTreeSet<NodeId>>,
 }
 
 impl Changing {
@@ -95,6 +97,7 @@ impl Changing {
             reports: RefCell::default(),
             told: RefCell::default(),
             news: Signal::default(),
+            compared_at: Cell::default(),
             committing: Cell::new(false),
             gone: RefCell::default(),
         }

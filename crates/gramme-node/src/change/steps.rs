@@ -10,7 +10,8 @@
 
 use super::load::{all_progress, progress_of};
 use super::{Installing, Report};
-use crate::env::{Env, Fact, Peer, Ring};
+use crate::cluster_gossip;
+use crate::env::{Env, Fact, Mono, Peer, Ring};
 use crate::live::Live;
 use crate::node::Node;
 use crate::probe::Probe;
@@ -20,6 +21,7 @@ use gramme_core::gossip::{Gossip, Name, NodeFact};
 use gramme_core::planted::{self, Bug};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A shard has told how far it is.
 pub(crate) fn heard<E: Env>(node: &Node<E>, report: Report) {
@@ -48,13 +50,18 @@ pub(crate) fn look<E: Env>(node: &Node<E>) {
         Ok(next) => next,
         Err(there) => return say(node, there),
     };
+    let has_spoken = progress_of(&node.0.cluster.known(), node.id()).is_some();
+    if !has_spoken {
+        // Nobody goes on before everyone who counts has said where it is.
+        say(node, mine);
+    }
     let gone = gone(&changing.chain.borrow(), mine, node.id(), &said);
     let may_read =
         stand.step == Step::Read && (stand.awaited.is_empty() || planted::on(Bug::ReadsSwitchEarly));
     let reads = if may_read { stand.target } else { mine.reads };
     let live = {
         let chain = changing.chain.borrow();
-        let leaving = leaving(&chain, &said, &gone);
+        let leaving = leaving(&chain, &said);
         let decrees = match planted::on(Bug::WritesNewestOnly) {
             true => BTreeSet::from([reads, stand.target]),
             false => stand.live.clone(),
@@ -71,6 +78,20 @@ pub(crate) fn look<E: Env>(node: &Node<E>) {
     changing.news.notify();
     if let Some(reached) = reached {
         say(node, reached);
+    }
+}
+
+/// A peer goes by other layouts than this node, as a write that it sent has shown: the two compare at once.
+pub(crate) fn differs<E: Env>(node: &Node<E>, peer: NodeId) {
+    let now = node.0.env.now();
+    let last = node.0.changing.compared_at.get();
+    if now.since(last) < COMPARE_AGAIN && last > Mono::default() {
+        return;
+    }
+    node.0.changing.compared_at.set(now);
+    match node.0.options.shard {
+        0 => cluster_gossip::greet(node, peer),
+        _ => node.0.env.tell_shards(Fact::Differs(peer)),
     }
 }
 
@@ -125,21 +146,30 @@ fn say<E: Env>(node: &Node<E>, progress: Progress) {
     node.0.cluster.say_progress(node.id(), progress, stamp);
 }
 
+/// Whether a node that is a member no longer has said that it keeps nothing of what it had as one; `None` if it is a
+/// member, or never was.
+fn has_handed_over(chain: &Chain, node: NodeId, progress: Progress) -> Option<bool> {
+    chain.last_as_member(node).map(|last| progress.emptied > last)
+}
+
 /// Nodes that were removed and have handed over all they had.
 fn gone(chain: &Chain, mine: Progress, me: NodeId, said: &BTreeMap<NodeId, Progress>) -> BTreeSet<NodeId> {
+    let removed = chain.head().1.removed();
     let is_gone = |(node, progress): (NodeId, Progress)| {
-        let removed_at = chain.removed_at(node)?;
-        (progress.emptied >= removed_at).then_some(node)
+        let is_gone = removed.contains(&node) && has_handed_over(chain, node, progress) == Some(true);
+        is_gone.then_some(node)
     };
     let all = said.iter().map(|(node, progress)| (*node, *progress)).chain([(me, mine)]);
     all.filter_map(is_gone).collect()
 }
 
-/// Nodes that were removed in an orderly way and may still have something to hand over.
-fn leaving(chain: &Chain, said: &BTreeMap<NodeId, Progress>, gone: &BTreeSet<NodeId>) -> Vec<NodeId> {
+/// Nodes that were members, went in an orderly way, and may still have something to hand over.
+fn leaving(chain: &Chain, said: &BTreeMap<NodeId, Progress>) -> Vec<NodeId> {
     let was_lost = |node: NodeId| chain.line().any(|(_, layout)| layout.lost().contains(&node));
-    let removed = chain.head().1.removed().iter().copied();
-    removed.filter(|node| said.contains_key(node) && !gone.contains(node) && !was_lost(*node)).collect()
+    let leaves = |(&node, &progress): (&NodeId, &Progress)| {
+        (has_handed_over(chain, node, progress) == Some(false) && !was_lost(node)).then_some(node)
+    };
+    said.iter().filter_map(leaves).collect()
 }
 
 /// Tells the outside of this node who its peers are, if that has changed.
@@ -169,6 +199,9 @@ pub(crate) fn tell_outside<E: Env>(node: &Node<E>) {
         node.0.env.ring_is(ring);
     }
 }
+
+/// Between two comparisons because of what writes have shown.
+const COMPARE_AGAIN: Duration = Duration::from_millis(20);
 
 fn is_same(one: &Ring, other: &Ring) -> bool {
     let of = |ring: &Ring| (ring.reads.hash(), ring.newest.hash());

@@ -212,17 +212,11 @@ impl<E: Env> Spread<E> {
         }
     }
 
-    /// Whether a home refuses for the sake of another layout: it has adopted a later one, or is a home no longer.
+    /// Whether a home refuses for the sake of another layout: it has adopted a later one, is a home no longer, or not yet.
     fn is_stale(&self, from: NodeId, answer: &Answer) -> bool {
         let Answer::Said(Body::Refused { failure }) = answer else { return false };
-        let is_home = self.live.is_home(self.partition, from);
-        match failure.reason {
-            Reason::StaleLayout => is_home && !self.answered,
-            Reason::Unsuitable => {
-                is_home && !self.answered && !self.live.newest().is_home(self.partition, from)
-            }
-            _ => false,
-        }
+        let is_other = matches!(failure.reason, Reason::StaleLayout | Reason::Unsuitable);
+        is_other && !self.answered && self.live.is_home(self.partition, from)
     }
 
     /// Someone's patience is over, or someone is more than slow: silent, whatever is asked of it. That one is not

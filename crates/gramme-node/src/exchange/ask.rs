@@ -77,6 +77,13 @@ pub(crate) fn next<E: Env>(node: &Node<E>) {
             }
             drop(place);
             next(&asker);
+            // A home that has come is filled as soon as its source has heard of it.
+            if full && result.is_err() && replica.is_new() {
+                let env = &asker.0.env;
+                env.sleep_until(env.now() + AGAIN).await;
+                want(&asker, partition, peer);
+                next(&asker);
+            }
         });
     }
 }
@@ -326,6 +333,8 @@ impl<E: Env> Asking<'_, E> {
     }
 }
 
+/// After how long a home that has come is asked for again by whoever could not be asked.
+const AGAIN: Duration = Duration::from_millis(300);
 /// Merged between two waits for a slice.
 const SLICE_BYTES: u64 = 64 << 10;
 /// How often, and after which pause, a merge is offered to a store that has no room.

@@ -45,6 +45,10 @@ impl<E: Env> Node<E> {
             Event::Fact(Fact::Trust(trust)) => exchange::trust(self, trust),
             Event::Fact(Fact::Layouts(installing)) => self.0.shift.hand(installing),
             Event::Fact(Fact::Report(report)) => steps::heard(self, report),
+            Event::Fact(Fact::Differs(peer)) if self.0.options.shard == 0 => {
+                cluster_gossip::greet(self, peer)
+            }
+            Event::Fact(Fact::Differs(_)) => {}
             Event::Fact(Fact::Digests { from, correlation, digests }) => {
                 exchange::answer(self, from, correlation, &digests);
             }
