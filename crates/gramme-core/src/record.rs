@@ -436,7 +436,8 @@ pub fn tag_of(dots: impl IntoIterator<Item = Dot>) -> u64 {
 /// Of each write the latest mention, by someone who had been shown it if there is one; of those the newest few by
 /// stamp, and the newest few by turn: whoever's clock is behind would have its own forgotten at once. Newest first. Every
 /// mention of a write must meet before any is cut off: only then is the top of a union the same however the union
-/// was built.
+/// was built. For the same reason one that stays for its stamp alone bears no turn: a greater one may have been cut off
+/// elsewhere.
 fn bound_spent(spent: &mut Vec<Spent>) {
     spent.sort_unstable_by_key(|s| (s.request, s.checksum, Reverse((s.shown, s.stamp))));
     spent.dedup_by(|again, kept| {
@@ -450,9 +451,11 @@ fn bound_spent(spent: &mut Vec<Spent>) {
         by_turn.sort_by_key(|s| Reverse(s.turn));
         by_turn.truncate(SPENT_MAX);
         let mut at = 0;
-        spent.retain(|s| {
+        spent.retain_mut(|s| {
             at += 1;
-            at <= SPENT_MAX || by_turn.contains(s)
+            let is_by_turn = by_turn.contains(s);
+            s.turn = if is_by_turn { s.turn } else { 0 };
+            at <= SPENT_MAX || is_by_turn
         });
     }
 }
