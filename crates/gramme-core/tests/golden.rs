@@ -256,6 +256,23 @@ fn the_layout_of_format_2_opens_and_is_planned_alike() {
 }
 
 #[test]
+fn the_layout_of_format_3_opens_with_who_is_lost_and_what_it_returns_to() {
+    let mut staged = Staged::new();
+    let going = layout().members()[0].id;
+    staged.stage(&layout(), going, Change::Lost, Stamp::from_ms(9), going).expect("staged");
+    let lost = plan(&layout(), &staged).expect("a plan").chain()[0].clone();
+    let back = lost.back_to_that_of(&layout());
+    let both = [lost.encode(), back.encode()].concat();
+    let bytes = golden("layout_v3.bin", &both);
+    let opened = Layout::decode(&bytes[..lost.encode().len()]).expect("a golden layout opens");
+    assert_eq!((&opened, opened.lost().contains(&going)), (&lost, true));
+    let opened = Layout::decode(&bytes[lost.encode().len()..]).expect("a golden layout opens");
+    assert_eq!((&opened, opened.back_to()), (&back, 1));
+    assert_eq!(opened.members(), layout().members(), "who was to go is a member again");
+    assert_eq!(both, bytes);
+}
+
+#[test]
 fn the_context_of_format_1_opens_and_is_written_alike() {
     let token = context().to_token(&key("golden"), &SECRET);
     let kept = String::from_utf8(golden("context_v1.txt", token.as_bytes())).expect("text");
