@@ -11,6 +11,7 @@ use gramme_core::limits::{REQUEST_MS, REQUEST_MS_MAX, VALUE_BYTES_MAX};
 use gramme_core::{Context, Key, RequestId};
 use gramme_wire::Expect;
 use http_body_util::BodyExt;
+use serde_json::{Map, Value};
 use std::sync::Arc;
 
 /// How many answers a request wants, and how long it waits for them.
@@ -273,6 +274,16 @@ pub(super) async fn value(
     Ok((if whole.is_empty() { first } else { whole.freeze() }, room))
 }
 
+/// A body that is one JSON object; `example` is one that would do.
+pub(super) async fn object(body: Body, example: &str) -> Result<Map<String, Value>, Problem> {
+    let wrong = || Problem::bad_request(format!("the body is not a JSON object, such as {example}"));
+    let body = axum::body::to_bytes(body, OBJECT_BYTES_MAX).await.map_err(|_| wrong())?;
+    match serde_json::from_slice(&body) {
+        Ok(Value::Object(object)) => Ok(object),
+        _ => Err(wrong()),
+    }
+}
+
 fn too_large(bytes: Option<u64>) -> Problem {
     let bytes = bytes.map_or_else(|| "more".to_owned(), |bytes| bytes.to_string());
     Problem::refused(
@@ -310,3 +321,5 @@ const HEADERS: [&str; 7] = [
 ];
 /// How much of a body that is too large is read before the connection is given up.
 const LINGER_BYTES_MAX: usize = 4 * VALUE_BYTES_MAX;
+/// More than any object that a client may send.
+const OBJECT_BYTES_MAX: usize = 64 << 10;

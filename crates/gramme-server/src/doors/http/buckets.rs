@@ -41,8 +41,7 @@ pub(super) async fn put(
     let (parts, body) = request.into_parts();
     let bucket = asked::bucket_of(&parts.uri, PREFIX)?;
     asked::query(&parts.uri, &[])?;
-    let body = axum::body::to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| not_an_object())?;
-    let Ok(Value::Object(wanted)) = serde_json::from_slice(&body) else { return Err(not_an_object()) };
+    let wanted = asked::object(body, "{\"r\": \"one\", \"mode\": \"lww\"}").await?;
     let mut settings = ask(&service, request::Request::Bucket(bucket.clone())).await?;
     for (option, value) in &wanted {
         set(&service, &mut settings, &bucket, option, value)?;
@@ -139,13 +138,6 @@ fn to_json(bucket: &str, settings: &BucketSettings) -> Value {
     })
 }
 
-fn not_an_object() -> Problem {
-    Problem::bad_request(
-        "the body is not a JSON object of bucket options, such as {\"r\": \"one\", \"mode\": \"lww\"}",
-    )
-}
-
 pub(super) const PREFIX: &str = "/v1/buckets/";
 const OPTIONS: [&str; 8] =
     ["r", "w", "mode", "require_context", "buffered", "ttl", "value_bytes_max", "siblings_max"];
-const BODY_BYTES_MAX: usize = 64 << 10;
