@@ -6,14 +6,18 @@
 
 mod asked;
 mod buckets;
+mod changes;
 mod cluster;
 mod copies;
 mod kv;
 mod list;
+mod names;
 mod overview;
+mod plan;
 mod problem;
 mod repair;
 mod shown;
+mod transfers;
 mod ui;
 
 use super::{Guest, Service, failure_of};
@@ -60,6 +64,13 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .route("/v1/cluster/status", get(cluster::status))
         .route("/v1/cluster/overview", get(overview::overview))
         .route("/v1/cluster/ring", get(overview::ring))
+        .route("/v1/cluster/layout", get(changes::layout))
+        .route("/v1/cluster/history", get(changes::history))
+        .route("/v1/cluster/staged", post(changes::stage).delete(changes::unstage))
+        .route("/v1/cluster/plan", get(plan::plan))
+        .route("/v1/cluster/commit", post(changes::commit))
+        .route("/v1/cluster/abort", post(changes::abort))
+        .route("/v1/cluster/transfers", get(transfers::get).post(transfers::post))
         .route("/v1/cluster/load", get(cluster::load))
         .route("/v1/cluster/records", get(copies::get).post(copies::post))
         .route("/v1/cluster/repair", get(repair::status))
@@ -171,7 +182,10 @@ fn answer_of(response: &Response<Body>) -> Answer {
 
 /// The problem that a call met, if it was not answered as asked.
 fn failed(response: request::Response) -> Problem {
-    (*failure_of(response)).into()
+    match response {
+        request::Response::Declined(why) => Problem::refused(StatusCode::CONFLICT, "declined", why),
+        other => (*failure_of(other)).into(),
+    }
 }
 
 impl IntoResponse for Problem {
