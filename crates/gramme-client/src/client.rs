@@ -7,9 +7,8 @@ use crate::nodes::Nodes;
 use crate::request::{Ask, Read, SIBLINGS_JSON, Write, bucket_path, key_path};
 use crate::value::{self, Got, Sibling, Siblings, Via, Written, context_of};
 use bytes::Bytes;
-use hyper::header::CONTENT_TYPE;
 use hyper::{Method, StatusCode, Uri};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -151,10 +150,7 @@ impl Client {
 
     /// Changes those settings of a bucket that `settings` names; gives back all of them.
     pub async fn set_bucket(&self, bucket: &str, settings: &Json) -> Result<Json, Error> {
-        let mut ask = Ask::new(Method::PUT, bucket_path("/v1/buckets", bucket)?)
-            .header(CONTENT_TYPE, "application/json")?;
-        ask.body = settings.to_string().into();
-        self.json(&ask).await
+        self.json(&Ask::object(Method::PUT, bucket_path("/v1/buckets", bucket)?, settings)?).await
     }
 
     /// The buckets that have settings of their own, as docs/http.md describes them.
@@ -238,6 +234,90 @@ impl Client {
             .map(|bucket| format!("?bucket={}", crate::request::encoded(bucket.as_bytes())))
             .unwrap_or_default();
         self.everywhere(Ask::new(Method::POST, format!("{REPAIR}/verify{query}"))).await
+    }
+
+    /// The ring as one node knows it: layouts, how far everyone has come, what is staged and who asks to join, as
+    /// docs/http.md describes it.
+    pub async fn layout(&self) -> Result<Json, Error> {
+        self.json(&Ask::new(Method::GET, LAYOUT.to_string())).await
+    }
+
+    /// The same of every node that counts while the ring changes. Nodes that come are learned on the way.
+    pub async fn layouts(&self) -> Vec<(String, Result<Json, Error>)> {
+        self.learn_of_the_ring().await;
+        self.everywhere(Ask::new(Method::GET, LAYOUT.to_string())).await
+    }
+
+    /// The same of this one node and of no other.
+    pub async fn layout_of(&self, node: &str) -> Result<Json, Error> {
+        let ask = Ask::new(Method::GET, LAYOUT.to_string());
+        json_of(self.exchange.call_at(&base_of(node)?, &ask).await?)
+    }
+
+    /// The layouts that there were, oldest first, as docs/http.md describes them.
+    pub async fn history(&self) -> Result<Json, Error> {
+        self.json(&Ask::new(Method::GET, "/v1/cluster/history".to_string())).await
+    }
+
+    /// Stages a change of the ring, as docs/http.md describes it; gives back what [`Client::layout`] does.
+    pub async fn stage(&self, change: &Json) -> Result<Json, Error> {
+        self.json(&Ask::object(Method::POST, STAGED.to_string(), change)?).await
+    }
+
+    /// Takes back all that is staged; gives back what [`Client::layout`] does.
+    pub async fn unstage(&self) -> Result<Json, Error> {
+        self.json(&Ask::new(Method::DELETE, STAGED.to_string())).await
+    }
+
+    /// What committing what is staged would do, as docs/http.md describes it.
+    pub async fn plan(&self) -> Result<Json, Error> {
+        self.json(&Ask::new(Method::GET, "/v1/cluster/plan".to_string())).await
+    }
+
+    /// Commits the plan of a hash; gives back its layouts. `force` is for a cluster that has lost a majority of its
+    /// members for good: it begins a new lineage.
+    pub async fn commit(&self, hash: &str, force: bool) -> Result<Json, Error> {
+        let mut ask = Ask::object(
+            Method::POST,
+            "/v1/cluster/commit".to_string(),
+            &json!({ "hash": hash, "force": force }),
+        )?;
+        // Another node that is asked as well would compete with the first.
+        ask.granted = Some(COMMIT_TIME);
+        self.json(&ask).await
+    }
+
+    /// Goes back to the layout that is read by; gives back what [`Client::layout`] does.
+    pub async fn abort(&self) -> Result<Json, Error> {
+        let mut ask = Ask::new(Method::POST, "/v1/cluster/abort".to_string());
+        ask.granted = Some(COMMIT_TIME);
+        self.json(&ask).await
+    }
+
+    /// What comes to every node and what it hands over because the ring changes, as docs/http.md describes it.
+    pub async fn transfers(&self) -> Vec<(String, Result<Json, Error>)> {
+        self.learn_of_the_ring().await;
+        self.everywhere(Ask::new(Method::GET, TRANSFERS.to_string())).await
+    }
+
+    /// Has every node pause or resume its transfers; answers as [`Client::transfers`].
+    pub async fn pause_transfers(&self, paused: bool) -> Result<Vec<(String, Result<Json, Error>)>, Error> {
+        self.learn_of_the_ring().await;
+        let ask = Ask::object(Method::POST, TRANSFERS.to_string(), &json!({ "paused": paused }))?;
+        Ok(self.everywhere(ask).await)
+    }
+
+    /// Nodes that come are in no layout that is read by; the ring of one that counts them knows where they are. If
+    /// nobody says, those that are known have to do.
+    async fn learn_of_the_ring(&self) {
+        let Ok(layout) = self.layout().await else { return };
+        let nodes =
+            ["progress", "asking"].iter().flat_map(|list| layout[*list].as_array().into_iter().flatten());
+        for http in nodes.filter_map(|node| node["http"].as_str()) {
+            if let Ok(base) = base_of(http) {
+                self.exchange.nodes().add(base);
+            }
+        }
     }
 
     async fn everywhere(&self, ask: Ask) -> Vec<(String, Result<Json, Error>)> {
@@ -326,11 +406,16 @@ pub struct Records {
 /// Pages of records may have to be read from disks.
 const COPY_TIME: Duration = Duration::from_secs(5);
 const OVERVIEW_TIME: Duration = Duration::from_secs(3);
+/// Members sync before they answer, and a plan may have several layouts.
+const COMMIT_TIME: Duration = Duration::from_secs(20);
 const OVERVIEW: &str = "/v1/cluster/overview";
 const RECORDS: &str = "/v1/cluster/records";
 const KV: &str = "/v1/kv";
 const STATUS: &str = "/v1/cluster/status";
 const LOAD: &str = "/v1/cluster/load";
+const LAYOUT: &str = "/v1/cluster/layout";
+const STAGED: &str = "/v1/cluster/staged";
+const TRANSFERS: &str = "/v1/cluster/transfers";
 const REPAIR: &str = "/v1/cluster/repair";
 
 #[cfg(test)]

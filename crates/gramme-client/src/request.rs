@@ -8,6 +8,7 @@ use gramme_core::limits::{REQUEST_MS, REQUEST_MS_MAX, VALUE_BYTES_DEFAULT_MAX};
 use hyper::Method;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use serde_json::Value as Json;
 use std::time::Duration;
 
 /// How to read.
@@ -70,6 +71,13 @@ pub(crate) struct Ask {
 impl Ask {
     pub(crate) fn new(method: Method, path: String) -> Ask {
         Ask { method, path, headers: HeaderMap::new(), body: Bytes::new(), granted: None }
+    }
+
+    /// One whose body is a JSON object.
+    pub(crate) fn object(method: Method, path: String, object: &Json) -> Result<Ask, Error> {
+        let mut ask = Ask::new(method, path).header(CONTENT_TYPE, "application/json")?;
+        ask.body = object.to_string().into();
+        Ok(ask)
     }
 
     pub(crate) fn writes(&self) -> bool {
