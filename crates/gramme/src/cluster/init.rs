@@ -1,38 +1,22 @@
-//! `gramme cluster`: what is decided once, before the first node starts. `init` writes one directory per node,
-//! ready to be copied to its machine; nothing that exists is ever overwritten.
+//! `gramme cluster init`: one directory per node, ready to be copied to its machine. Nothing that exists is ever
+//! overwritten.
 
+use super::show::{as_json, print};
+use super::{CLUSTER_FILE, SETTINGS_FILE};
 use crate::failure::Failure;
-use crate::output::{counted, lines, print_json, print_line, table};
-use clap::{Args, Subcommand};
+use crate::output::{print_json, print_line};
+use clap::Args;
 use gramme_core::limits::PARTITIONS_DEFAULT;
 use gramme_core::{Layout, Member, NodeId};
 use gramme_server::cluster_file::ClusterFile;
 use serde::Deserialize;
-use serde_json::{Value as Json, json};
 use std::path::{Path, PathBuf};
-
-#[derive(Args)]
-#[command(
-    after_help = "Examples:\n  gramme cluster init --nodes nodes.toml --out shop\n  gramme cluster show shop/n1/cluster.gramme\n\nFor a cluster on this machine `gramme dev` does all of it."
-)]
-pub(crate) struct Cluster {
-    #[command(subcommand)]
-    action: Action,
-}
-
-#[derive(Subcommand)]
-enum Action {
-    /// Make a cluster: its id, its secret, its members and what each keeps
-    Init(Init),
-    /// Show what a cluster file says
-    Show(Show),
-}
 
 #[derive(Args)]
 #[command(
     after_help = "Example:\n  gramme cluster init --nodes nodes.toml --out shop\n\nnodes.toml:\n  [[node]]\n  name = \"n1\"\n  address = \"10.0.0.1:7402\"    # where the other nodes reach it\n  http = \"10.0.0.1:7400\"       # where clients reach it\n  zone = \"rack-a\"              # what fails together; \"default\" if left out\n  weight = 1                   # its share, relative to the others; 1 if left out"
 )]
-struct Init {
+pub(super) struct Init {
     /// The list of nodes, in TOML
     #[arg(long, value_name = "FILE")]
     nodes: PathBuf,
@@ -46,16 +30,6 @@ struct Init {
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
     /// Print what was made as JSON
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Args)]
-#[command(after_help = "Example:\n  gramme cluster show shop/n1/cluster.gramme")]
-struct Show {
-    /// The cluster file
-    file: PathBuf,
-    /// Print as JSON
     #[arg(long)]
     json: bool,
 }
@@ -80,17 +54,8 @@ struct Listed {
     weight: u32,
 }
 
-impl Cluster {
-    pub(crate) fn run(self) -> Result<(), Failure> {
-        match self.action {
-            Action::Init(init) => init.run(),
-            Action::Show(show) => show.run(),
-        }
-    }
-}
-
 impl Init {
-    fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), Failure> {
         let listed = read_list(&self.nodes)?;
         let members = listed.iter().map(Listed::member).collect::<Result<Vec<_>, _>>()?;
         let layout = Layout::first(members, self.n, self.partitions)
@@ -121,13 +86,6 @@ impl Init {
             "\nCopy each directory to its node, and start it there, such as\n  gramme server --config {}",
             directory.join(SETTINGS_FILE).display()
         ))
-    }
-}
-
-impl Show {
-    fn run(self) -> Result<(), Failure> {
-        let file = ClusterFile::read(&self.file).map_err(|e| Failure::failed(e.to_string()))?;
-        if self.json { print_json(&as_json(&file)) } else { print(&file) }
     }
 }
 
@@ -200,67 +158,6 @@ pub(crate) fn fresh_id() -> Result<NodeId, Failure> {
     })
 }
 
-fn print(file: &ClusterFile) -> Result<(), Failure> {
-    let layout = &file.layout;
-    print_line(&format!(
-        "cluster {}  layout {} ({})\n{}, N={}, {} partitions, {} of each on distinct nodes\n",
-        file.cluster,
-        layout.version(),
-        layout.hash(),
-        counted(layout.members().len() as u64, "node", "nodes"),
-        layout.n(),
-        layout.partitions(),
-        counted(layout.n() as u64, "copy", "copies"),
-    ))?;
-    let mut table = table(["NODE", "ID", "ZONE", "WEIGHT", "SHARE", "PARTITIONS", "PEERS", "HTTP"]);
-    for member in by_name(layout) {
-        let slots = layout.slots_of(member.id);
-        table.add_row([
-            member.name.clone(),
-            member.id.to_string(),
-            member.zone.clone(),
-            member.weight.to_string(),
-            share(layout, slots),
-            slots.to_string(),
-            member.address.clone(),
-            member.http.clone(),
-        ]);
-    }
-    print_line(&lines(&table))
-}
-
-fn as_json(file: &ClusterFile) -> Json {
-    let layout = &file.layout;
-    let members: Vec<Json> = by_name(layout)
-        .into_iter()
-        .map(|m| {
-            json!({
-                "id": m.id.to_string(), "name": m.name, "address": m.address, "http": m.http,
-                "zone": m.zone, "weight": m.weight, "partitions": layout.slots_of(m.id),
-            })
-        })
-        .collect();
-    json!({
-        "cluster": file.cluster.to_string(),
-        "layout": layout.version(),
-        "hash": layout.hash().to_string(),
-        "n": layout.n(),
-        "partitions": layout.partitions(),
-        "members": members,
-    })
-}
-
-fn by_name(layout: &Layout) -> Vec<&Member> {
-    let mut members: Vec<&Member> = layout.members().iter().collect();
-    members.sort_by(|a, b| a.name.cmp(&b.name));
-    members
-}
-
-/// A member's part of all copies.
-fn share(layout: &Layout, slots: usize) -> String {
-    format!("{:.1}%", slots as f64 * 100.0 / (layout.partitions() * layout.n()) as f64)
-}
-
 fn port_of(address: &str) -> Option<u16> {
     let (host, port) = address.rsplit_once(':')?;
     port.parse().ok().filter(|&port| port > 0 && !host.is_empty())
@@ -279,8 +176,3 @@ fn default_zone() -> String {
 fn default_weight() -> u32 {
     1
 }
-
-/// What a node's directory holds.
-pub(crate) const CLUSTER_FILE: &str = "cluster.gramme";
-/// What a node's directory holds.
-pub(crate) const SETTINGS_FILE: &str = "gramme.toml";
