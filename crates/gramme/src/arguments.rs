@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::{
     backup, bucket, chaos, cluster, completions, config, del, dev, doctor, export, get, import, ls, put,
-    repair, ring, server, status, top, version,
+    repair, ring, server, status, top, transfers, version,
 };
 use clap::{Parser, Subcommand};
 
@@ -27,7 +27,7 @@ enum Command {
     Dev(dev::Dev),
     /// Start one node
     Server(server::Server),
-    /// Make or show a cluster file
+    /// Make a cluster; change who is a member and what each keeps
     Cluster(cluster::Cluster),
     /// Look for mistakes in a settings file
     Config(config::Config),
@@ -53,6 +53,8 @@ enum Command {
     Top(top::Top),
     /// What is wrong with a cluster or its machines, or will be, and what to do about it
     Doctor(doctor::Doctor),
+    /// What comes to each node and what it hands over because the ring changes
+    Transfers(transfers::Transfers),
     /// How the copies of every partition compare; compare or reread them now
     Repair(repair::Repair),
     /// Where a key lives, and what each of its homes holds
@@ -86,6 +88,7 @@ impl Arguments {
             Command::Status(status) => status.run(),
             Command::Top(top) => top.run(),
             Command::Doctor(doctor) => doctor.run(),
+            Command::Transfers(transfers) => transfers.run(),
             Command::Repair(repair) => repair.run(),
             Command::Ring(ring) => ring.run(),
             Command::Bucket(bucket) => bucket.run(),
@@ -120,6 +123,10 @@ mod tests {
             ("gramme import f.tsv --bucket b --kye name", "--key"),
             ("gramme dev --node 3", "--nodes"),
             ("gramme dev kil 1", "kill"),
+            ("gramme cluster joni n4", "join"),
+            ("gramme cluster leave n3 --lots", "--lost"),
+            ("gramme cluster commit 8f3c01d2 --wiat", "--wait"),
+            ("gramme transfers pasue", "pause"),
             ("gramme dev --engine fjal", "fjall"),
             ("gramme export b --format tvs", "tsv"),
         ] {

@@ -8,6 +8,7 @@
 mod arguments;
 mod backup;
 mod bucket;
+mod changing;
 mod chaos;
 mod cluster;
 mod completions;
@@ -31,6 +32,7 @@ mod rows;
 mod server;
 mod status;
 mod top;
+mod transfers;
 mod version;
 
 use clap::Parser;

@@ -63,6 +63,48 @@ impl Progress {
     }
 }
 
+/// The progress of something that is told in words, on stderr.
+pub(crate) struct Steps {
+    bar: Option<ProgressBar>,
+    quiet: bool,
+    begun: Instant,
+    told: String,
+}
+
+impl Steps {
+    /// Begins a way of so many steps. A `quiet` one says nothing.
+    pub(crate) fn begin(steps: u64, quiet: bool) -> Steps {
+        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
+            let style = ProgressStyle::with_template("{bar:32} {percent:>3}%  {msg}");
+            ProgressBar::new(steps).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        });
+        Steps { bar, quiet, begun: Instant::now(), told: String::new() }
+    }
+
+    /// So many are done, and this is what goes on. Where there is no terminal it is said once, until it is another.
+    pub(crate) fn at(&mut self, steps: u64, words: &str) {
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(steps);
+                bar.set_message(words.to_string());
+            }
+            None if !self.quiet && self.told != words => {
+                eprintln!("{words}");
+                self.told = words.to_string();
+            }
+            None => {}
+        }
+    }
+
+    /// Takes the bar away and gives the time that it took.
+    pub(crate) fn end(self) -> Duration {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        self.begun.elapsed()
+    }
+}
+
 /// Rows in a second, as text.
 pub(crate) fn rate(rows: u64, time: Duration) -> String {
     format!("{}/s", grouped((rows as f64 / time.as_secs_f64().max(0.001)) as u64))

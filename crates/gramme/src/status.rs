@@ -3,13 +3,15 @@
 
 pub(crate) mod load;
 
+use crate::changing::{course, partitions, remarks};
 use crate::failure::Failure;
 use crate::nodes::Nodes;
 use crate::output::{counted, lines, print_json, print_line, table};
 use clap::Args;
+use gramme_client::{Client, Error};
 use gramme_server::figures::{bytes, span};
 use load::Load;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use std::collections::BTreeSet;
 
 #[derive(Args)]
@@ -30,7 +32,7 @@ pub(crate) struct Status {
 impl Status {
     pub(crate) fn run(self) -> Result<(), Failure> {
         self.nodes.clone().with_client(|client| async move {
-            let overview = client.overview().await?;
+            let mut overview = client.overview().await?;
             if self.load {
                 let load = Load::of(client.loads().await)?;
                 let nodes = overview["nodes"].as_array().map_or(&[][..], Vec::as_slice);
@@ -40,12 +42,57 @@ impl Status {
                     print_line(&load.screen(nodes))
                 };
             }
-            if self.json { print_json(&overview) } else { print_line(&screen(&overview)) }
+            let ring = Ring::of(&client).await;
+            if !self.json {
+                return print_line(&screen(&overview, &ring.lines()));
+            }
+            overview["ring"] = ring.json();
+            print_json(&overview)
         })
     }
 }
 
-fn screen(overview: &Json) -> String {
+/// The ring as the asked node knows it, with the transfers of all nodes if it changes.
+enum Ring {
+    Told { layout: Json, transfers: Vec<Json> },
+    Silent(Error),
+}
+
+impl Ring {
+    async fn of(client: &Client) -> Ring {
+        match client.layout().await {
+            Err(why) => Ring::Silent(why),
+            Ok(layout) if layout["changing"] == true => {
+                let told = client.transfers().await.into_iter();
+                Ring::Told { layout, transfers: told.filter_map(|(_, answer)| answer.ok()).collect() }
+            }
+            Ok(layout) => Ring::Told { layout, transfers: Vec::new() },
+        }
+    }
+
+    fn json(&self) -> Json {
+        match self {
+            Ring::Told { layout, transfers } => {
+                let (there, all) = partitions(transfers);
+                json!({ "layout": layout, "partitions_there": there, "partitions": all })
+            }
+            Ring::Silent(why) => json!({ "error": why.to_string() }),
+        }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        match self {
+            Ring::Told { layout, transfers } => {
+                let course =
+                    course(layout, transfers).map(|course| format!("the ring is changing: {course}"));
+                course.into_iter().chain(remarks(layout)).collect()
+            }
+            Ring::Silent(why) => vec![format!("warning  whether the ring changes is not known: {why}")],
+        }
+    }
+}
+
+fn screen(overview: &Json, ring: &[String]) -> String {
     let (asked, nodes) = (&overview["asked"], overview["nodes"].as_array().map_or(&[][..], Vec::as_slice));
     let layout = &asked["layout"];
     let zones: BTreeSet<&str> = nodes.iter().filter_map(|node| node["described"]["zone"].as_str()).collect();
@@ -85,6 +132,7 @@ fn screen(overview: &Json) -> String {
         ]);
     }
     text.push_str(&lines(&rows));
+    ring.iter().for_each(|line| text.push_str(&format!("\n{line}")));
     for node in nodes {
         for problem in node["problems"].as_array().into_iter().flatten() {
             let (what, remedy) = (word(&problem["what"]), word(&problem["remedy"]));
@@ -107,7 +155,6 @@ fn micros(us: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn a_healthy_cluster_fits_one_screen() {
@@ -137,11 +184,12 @@ mod tests {
             n1    z1    green up  33.3%  1.5 MiB  0      2          1.5 ms  0.8 ms  1 min\n\
             n2    z2    green up  33.3%  1.5 MiB  0      2          3.0 ms  0.8 ms  1 min\n\
             * was asked; P99 is how long it waits for each of the others";
-        assert_eq!(screen(&overview), expected);
+        assert_eq!(screen(&overview, &[]), expected);
 
         overview["nodes"][2]["says"] = Json::Null;
         overview["nodes"][2]["problems"] = json!([{ "what": "it is down", "remedy": "start it again" }]);
-        let screen = screen(&overview);
+        let screen = screen(&overview, &["n4 asks to join: gramme cluster join n4".to_string()]);
+        assert!(screen.contains("\nn4 asks to join: gramme cluster join n4\nwarning  n2"), "{screen}");
         assert!(screen.contains("\nwarning  n2: it is down: start it again\n"), "{screen}");
     }
 
