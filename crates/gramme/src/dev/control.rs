@@ -18,8 +18,12 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
 /// What may be ordered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Order {
+    /// Make and start another node, in this zone if one is named.
+    Add(Option<String>),
+    /// Say through whom a node can be told to leave.
+    Remove(usize),
     Kill(usize),
     Start(usize),
     Pause(usize),
@@ -33,6 +37,9 @@ pub(super) type Ordered = (Order, oneshot::Sender<Json>);
 impl fmt::Display for Order {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Order::Add(None) => write!(f, "add"),
+            Order::Add(Some(zone)) => write!(f, "add {zone}"),
+            Order::Remove(node) => write!(f, "remove {node}"),
             Order::Kill(node) => write!(f, "kill {node}"),
             Order::Start(node) => write!(f, "start {node}"),
             Order::Pause(node) => write!(f, "pause {node}"),
@@ -46,9 +53,11 @@ impl FromStr for Order {
     type Err = String;
     fn from_str(text: &str) -> Result<Order, String> {
         let unknown = || format!("unknown order {text:?}");
-        let (word, node) = text.split_once(' ').unwrap_or((text, ""));
-        let node = || node.parse().map_err(|_| unknown());
+        let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
+        let node = || rest.parse().map_err(|_| unknown());
         match word {
+            "add" => Ok(Order::Add(Some(rest.to_string()).filter(|zone| !zone.is_empty()))),
+            "remove" => node().map(Order::Remove),
             "kill" => node().map(Order::Kill),
             "start" => node().map(Order::Start),
             "pause" => node().map(Order::Pause),
@@ -110,6 +119,18 @@ async fn serve(stream: UnixStream, orders: mpsc::Sender<Ordered>) -> Option<()> 
 
 /// Gives an order to the `gramme dev` that runs on a directory, and prints its answer.
 pub(super) fn give(place: &Place, order: Order) -> Result<(), Failure> {
+    let answer = order_at(place, order)?;
+    if place.json {
+        return print_json(&answer);
+    }
+    match answer["nodes"].as_array() {
+        Some(nodes) => print_nodes(nodes),
+        None => print_line(answer["ok"].as_str().unwrap_or("done")),
+    }
+}
+
+/// Gives an order, and gives back its answer.
+pub(super) fn order_at(place: &Place, order: Order) -> Result<Json, Failure> {
     let path = place.dir.join("dev.sock");
     let answer = runtime()?.block_on(ask(&path, order)).map_err(|e| match e.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => Failure::failed(format!(
@@ -118,15 +139,9 @@ pub(super) fn give(place: &Place, order: Order) -> Result<(), Failure> {
         )),
         _ => Failure::io("cannot give an order through", &path, &e),
     })?;
-    if let Some(why) = answer["error"].as_str() {
-        return Err(Failure::failed(why));
-    }
-    if place.json {
-        return print_json(&answer);
-    }
-    match answer["nodes"].as_array() {
-        Some(nodes) => print_nodes(nodes),
-        None => print_line(answer["ok"].as_str().unwrap_or("done")),
+    match answer["error"].as_str() {
+        Some(why) => Err(Failure::failed(why)),
+        None => Ok(answer),
     }
 }
 
@@ -151,7 +166,8 @@ fn print_nodes(nodes: &[Json]) -> Result<(), Failure> {
     print_line(&lines(&table))
 }
 
-const ORDER_BYTES_MAX: u64 = 64;
+/// An order and the longest zone.
+const ORDER_BYTES_MAX: u64 = 512;
 /// `sun_path` of Linux and its end; other systems allow a few bytes less.
 const SOCKET_PATH_BYTES_MAX: usize = 103;
 
@@ -161,10 +177,19 @@ mod tests {
 
     #[test]
     fn orders_are_read_as_they_are_written() {
-        for order in [Order::Kill(0), Order::Start(12), Order::Pause(1), Order::Resume(2), Order::Status] {
+        for order in [
+            Order::Add(None),
+            Order::Add(Some("rack a".to_string())),
+            Order::Remove(3),
+            Order::Kill(0),
+            Order::Start(12),
+            Order::Pause(1),
+            Order::Resume(2),
+            Order::Status,
+        ] {
             assert_eq!(order.to_string().parse(), Ok(order));
         }
-        for bad in ["", "kill", "kill x", "kill -1", "dance 1"] {
+        for bad in ["", "kill", "kill x", "kill -1", "dance 1", "remove"] {
             assert!(bad.parse::<Order>().is_err(), "{bad}");
         }
     }

@@ -2,7 +2,7 @@
 //! a half-made one is never started.
 //!
 //! ```text
-//! gramme-dev/dev.toml            how many nodes, the first port, the engine
+//! gramme-dev/dev.toml            how many nodes were ever made, which of them are gone, the first port, the engine
 //! gramme-dev/dev.lock            locked by the `gramme dev` that owns it
 //! gramme-dev/dev.sock            its orders; see `control`
 //! gramme-dev/cluster.gramme      the same for all nodes
@@ -15,10 +15,11 @@ use super::{Engine, Start};
 use crate::cluster::{CLUSTER_FILE, SETTINGS_FILE, fresh_id};
 use crate::failure::Failure;
 use gramme_core::limits::PARTITIONS_DEFAULT;
-use gramme_core::{Layout, Member};
+use gramme_core::{Layout, Member, NodeId};
 use gramme_server::cluster_file::ClusterFile;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::net::TcpListener;
@@ -33,13 +34,17 @@ pub(super) struct DevCluster {
     pub(super) new: bool,
 }
 
-/// What was decided when it was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What was decided when it was made, and which nodes came and went since.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Made {
+    /// Directories that were ever made: numbers are not used again.
     pub(super) nodes: u16,
     pub(super) port: u16,
     pub(super) engine: Engine,
+    /// Nodes that were members and are none any more: they are never started again.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) removed: BTreeSet<u16>,
 }
 
 /// While it lives, no other `gramme dev` starts on the directory.
@@ -54,7 +59,7 @@ pub(super) fn open(start: &Start) -> Result<(DevCluster, Owned), Failure> {
     if cluster.new {
         check_empty(&cluster.dir)?;
         cluster.check_ports()?;
-        make(&cluster.dir, cluster.made)?;
+        make(&cluster.dir, &cluster.made)?;
         return Ok((cluster.clone(), own(&cluster)?));
     }
     let owned = own(&cluster)?;
@@ -69,7 +74,7 @@ fn read(start: &Start) -> Result<DevCluster, Failure> {
             let made: Made = toml::from_str(&text).map_err(|e| {
                 Failure::failed(format!("{} cannot be understood: {e}", dir.join(DEV_FILE).display()))
             })?;
-            agree(&dir, start, made)?;
+            agree(&dir, start, &made)?;
             (made, false)
         }
         Err(e) if e.kind() == ErrorKind::NotFound => {
@@ -77,6 +82,7 @@ fn read(start: &Start) -> Result<DevCluster, Failure> {
                 nodes: start.nodes.unwrap_or(NODES_DEFAULT),
                 port: start.port.unwrap_or(PORT_DEFAULT),
                 engine: start.engine.unwrap_or(Engine::Fjall),
+                removed: BTreeSet::new(),
             };
             check_room(&made)?;
             (made, true)
@@ -125,32 +131,45 @@ impl DevCluster {
         self.dir.join(SOCKET)
     }
 
+    pub(super) fn is_removed(&self, node: usize) -> bool {
+        self.made.removed.iter().any(|removed| usize::from(*removed) == node)
+    }
+
     /// Refuses if anybody listens where a node would.
     fn check_ports(&self) -> Result<(), Failure> {
-        for node in 0..self.nodes() {
-            for (what, address) in
-                [("HTTP", self.http(node)), ("Redis", self.resp(node)), ("peer", self.peer(node))]
-            {
-                TcpListener::bind(&address).map_err(|e| match e.kind() {
-                    ErrorKind::AddrInUse => Failure::failed(format!(
-                        "{address} is in use, and node {node} needs it as its {what} port: stop what listens there{}",
-                        if self.new { ", or choose another --port" } else { "" }
-                    )),
-                    _ => Failure::failed(format!("node {node} could not listen on {address}: {e}")),
-                })?;
-            }
+        (0..self.nodes())
+            .filter(|node| !self.is_removed(*node))
+            .try_for_each(|node| self.check_ports_of(node))
+    }
+
+    pub(super) fn check_ports_of(&self, node: usize) -> Result<(), Failure> {
+        for (what, address) in
+            [("HTTP", self.http(node)), ("Redis", self.resp(node)), ("peer", self.peer(node))]
+        {
+            TcpListener::bind(&address).map_err(|e| match e.kind() {
+                ErrorKind::AddrInUse => Failure::failed(format!(
+                    "{address} is in use, and node {node} needs it as its {what} port: stop what listens there{}",
+                    if self.new { ", or choose another --port" } else { "" }
+                )),
+                _ => Failure::failed(format!("node {node} could not listen on {address}: {e}")),
+            })?;
         }
         Ok(())
     }
 }
 
 impl Made {
-    fn address(self, node: usize, door: usize) -> String {
+    /// As `dev.toml` says it.
+    pub(super) fn text(&self) -> Result<String, Failure> {
+        toml::to_string(self).map_err(|e| Failure::failed(format!("{DEV_FILE} cannot be written: {e}")))
+    }
+
+    fn address(&self, node: usize, door: usize) -> String {
         format!("127.0.0.1:{}", usize::from(self.port) + PORTS_PER_NODE * node + door)
     }
 }
 
-fn check_room(made: &Made) -> Result<(), Failure> {
+pub(super) fn check_room(made: &Made) -> Result<(), Failure> {
     let last = usize::from(made.port) + PORTS_PER_NODE * usize::from(made.nodes - 1) + PEER;
     if last > u16::MAX.into() {
         return Err(Failure::usage(format!(
@@ -161,7 +180,7 @@ fn check_room(made: &Made) -> Result<(), Failure> {
     Ok(())
 }
 
-fn agree(dir: &Path, start: &Start, made: Made) -> Result<(), Failure> {
+fn agree(dir: &Path, start: &Start, made: &Made) -> Result<(), Failure> {
     let differs = |what: &str, is: String, asked: String| {
         Failure::usage(format!(
             "{} was made with {what} {is}, not {asked}: leave {what} out to start it again, or choose another --dir",
@@ -169,8 +188,8 @@ fn agree(dir: &Path, start: &Start, made: Made) -> Result<(), Failure> {
         ))
     };
     match (start.nodes, start.port, start.engine) {
-        (Some(asked), ..) if asked != made.nodes => {
-            Err(differs("--nodes", made.nodes.to_string(), asked.to_string()))
+        (Some(asked), ..) if asked != first_nodes(dir, made) => {
+            Err(differs("--nodes", first_nodes(dir, made).to_string(), asked.to_string()))
         }
         (_, Some(asked), _) if asked != made.port => {
             Err(differs("--port", made.port.to_string(), asked.to_string()))
@@ -180,6 +199,12 @@ fn agree(dir: &Path, start: &Start, made: Made) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// How many nodes it was made with, whoever came or went since: they are the members by its cluster file.
+fn first_nodes(dir: &Path, made: &Made) -> u16 {
+    let file = ClusterFile::read(&dir.join(CLUSTER_FILE)).ok();
+    file.and_then(|file| u16::try_from(file.layout.members().len()).ok()).unwrap_or(made.nodes)
 }
 
 fn check_empty(dir: &Path) -> Result<(), Failure> {
@@ -193,7 +218,7 @@ fn check_empty(dir: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn make(dir: &Path, made: Made) -> Result<(), Failure> {
+fn make(dir: &Path, made: &Made) -> Result<(), Failure> {
     let mut draft = dir.as_os_str().to_owned();
     draft.push(format!(".{}.draft", std::process::id()));
     let draft = PathBuf::from(draft);
@@ -206,7 +231,7 @@ fn make(dir: &Path, made: Made) -> Result<(), Failure> {
     filled
 }
 
-fn fill(draft: &Path, made: Made) -> Result<(), Failure> {
+fn fill(draft: &Path, made: &Made) -> Result<(), Failure> {
     fs::create_dir_all(draft).map_err(|e| Failure::io("cannot make", draft, &e))?;
     let members =
         (0..usize::from(made.nodes)).map(|node| member(made, node)).collect::<Result<Vec<_>, _>>()?;
@@ -218,14 +243,12 @@ fn fill(draft: &Path, made: Made) -> Result<(), Failure> {
     for (node, member) in members.iter().enumerate() {
         let node_dir = draft.join(&member.name);
         fs::create_dir_all(&node_dir).map_err(|e| Failure::io("cannot make", &node_dir, &e))?;
-        write(&node_dir.join(SETTINGS_FILE), &settings(made, node, member))?;
+        write(&node_dir.join(SETTINGS_FILE), &settings(made, node, member.id, &Guest::default()))?;
     }
-    let text =
-        toml::to_string(&made).map_err(|e| Failure::failed(format!("dev.toml cannot be written: {e}")))?;
-    write(&draft.join(DEV_FILE), &text)
+    write(&draft.join(DEV_FILE), &made.text()?)
 }
 
-fn member(made: Made, node: usize) -> Result<Member, Failure> {
+fn member(made: &Made, node: usize) -> Result<Member, Failure> {
     Ok(Member {
         id: fresh_id()?,
         name: format!("node-{node}"),
@@ -237,14 +260,24 @@ fn member(made: Made, node: usize) -> Result<Member, Failure> {
     })
 }
 
-fn settings(made: Made, node: usize, member: &Member) -> String {
+/// What a node must say that the cluster file knows nothing of; nothing where it does.
+#[derive(Default)]
+pub(super) struct Guest {
+    /// Lines of `[node]`.
+    pub(super) node: String,
+    /// Lines of `[cluster]`.
+    pub(super) cluster: String,
+}
+
+pub(super) fn settings(made: &Made, node: usize, id: NodeId, guest: &Guest) -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     format!(
         "# Node {node} of a development cluster. Every key is explained in docs/settings.md.\n\n\
-         [node]\nid = \"{id}\"\n\n[cluster]\nfile = \"../{CLUSTER_FILE}\"\n\n\
+         [node]\nid = \"{id}\"\n{own}\n[cluster]\nfile = \"../{CLUSTER_FILE}\"\n{of_cluster}\n\
          [storage]\ndata_dir = \"data\"\nengine = \"{engine}\"\n\n\
          [listen]\nhttp = \"{http}\"\nresp = \"{resp}\"\npeer = \"{peer}\"\n\n[server]\nshards = {shards}\n",
-        id = member.id,
+        own = guest.node,
+        of_cluster = guest.cluster,
         engine = made.engine.as_str(),
         http = made.address(node, HTTP),
         resp = made.address(node, RESP),
@@ -253,11 +286,11 @@ fn settings(made: Made, node: usize, member: &Member) -> String {
     )
 }
 
-fn write(path: &Path, text: &str) -> Result<(), Failure> {
+pub(super) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     fs::write(path, text).map_err(|e| Failure::io("cannot write", path, &e))
 }
 
-const DEV_FILE: &str = "dev.toml";
+pub(super) const DEV_FILE: &str = "dev.toml";
 const SOCKET: &str = "dev.sock";
 const NODES_DEFAULT: u16 = 3;
 const PORT_DEFAULT: u16 = 7400;
@@ -269,12 +302,12 @@ const RESP: usize = 1;
 const PEER: usize = 2;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::dev::Place;
     use gramme_server::settings::Settings;
 
-    fn start(dir: &Path, nodes: Option<u16>, port: Option<u16>) -> Start {
+    pub(in crate::dev) fn start(dir: &Path, nodes: Option<u16>, port: Option<u16>) -> Start {
         Start { nodes, port, engine: None, place: Place { dir: dir.to_path_buf(), json: false } }
     }
 
@@ -283,7 +316,7 @@ mod tests {
     }
 
     /// Far below the ports that systems hand out, and apart for each process and test.
-    fn free_port(test: u16) -> u16 {
+    pub(in crate::dev) fn free_port(test: u16) -> u16 {
         10_000 + (std::process::id() % 200) as u16 * 100 + test * 20
     }
 
@@ -325,6 +358,14 @@ mod tests {
         assert!(nodes.contains("was made with --nodes 1, not 4"), "{nodes}");
         let port = refusal(open(&start(&dir, None, Some(9))));
         assert!(port.contains("was made with --port") && port.contains("not 9"), "{port}");
+    }
+
+    #[test]
+    fn a_directory_of_an_earlier_release_is_started_as_it_is() {
+        let text = "nodes = 3\nport = 7400\nengine = \"fjall\"\n";
+        let made: Made = toml::from_str(text).unwrap();
+        assert!(made.removed.is_empty());
+        assert_eq!(made.text().unwrap(), text, "and can be started by it again, as long as no node is gone");
     }
 
     #[test]

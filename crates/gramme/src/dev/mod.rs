@@ -2,14 +2,16 @@
 //! run as `gramme server`, so that killing or freezing one is the real thing.
 //!
 //! The directory is the cluster: it is made on first use and started again later, with everything in it. One
-//! `gramme dev` at a time owns it; from other terminals nodes are killed, started, paused and resumed through a
-//! socket in it.
+//! `gramme dev` at a time owns it; from other terminals nodes are killed, started, paused, resumed, added and
+//! removed through a socket in it.
 //!
 //! Nothing is started before everything that can be known beforehand was checked: the directory, its owner,
 //! every port.
 
 mod control;
 mod directory;
+mod grow;
+mod membership;
 pub(crate) mod process;
 pub(crate) mod ready;
 mod supervisor;
@@ -22,7 +24,7 @@ use std::path::PathBuf;
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  gramme dev                       three nodes, HTTP on 7400, 7410, 7420\n  gramme dev --nodes 5 --port 9000 --dir /tmp/five\n  gramme dev kill 1                kill -9, from another terminal\n  gramme dev start 1\n  gramme dev pause 2; gramme dev resume 2\n  gramme dev status\n\nNode i serves HTTP on PORT+10*i, the Redis protocol on the port after it, its peers on the next.\nCtrl-C stops all nodes; the directory keeps the data, and `gramme dev` on it goes on.",
+    after_help = "Examples:\n  gramme dev                       three nodes, HTTP on 7400, 7410, 7420\n  gramme dev --nodes 5 --port 9000 --dir /tmp/five\n  gramme dev kill 1                kill -9, from another terminal\n  gramme dev start 1\n  gramme dev pause 2; gramme dev resume 2\n  gramme dev status\n  gramme dev add; gramme cluster plan       another node, which asks to join\n  gramme dev remove 1                      it hands over what it has, and goes\n\nNode i serves HTTP on PORT+10*i, the Redis protocol on the port after it, its peers on the next.\nCtrl-C stops all nodes; the directory keeps the data, and `gramme dev` on it goes on.",
     args_conflicts_with_subcommands = true
 )]
 pub(crate) struct Dev {
@@ -60,6 +62,16 @@ struct Place {
 
 #[derive(Subcommand, Clone, Debug)]
 enum OrderCommand {
+    /// Make and start another node, and stage that it joins
+    #[command(
+        after_help = "Examples:\n  gramme dev add\n  gramme dev add --zone rack-b\n\nThen: gramme cluster plan, and commit it by its hash."
+    )]
+    Add(Add),
+    /// Stage that a node leaves; once it has handed over what it has, it is stopped for good
+    #[command(
+        after_help = "Example:\n  gramme dev remove 1\n\nThen: gramme cluster plan, and commit it by its hash."
+    )]
+    Remove(NodeOrder),
     /// Kill a node at once, as a crash would (SIGKILL)
     #[command(after_help = "Example:\n  gramme dev kill 1")]
     Kill(NodeOrder),
@@ -75,6 +87,15 @@ enum OrderCommand {
     /// Show what each node's process does
     #[command(after_help = "Example:\n  gramme dev status --dir gramme-dev")]
     Status(Place),
+}
+
+#[derive(Args, Clone, Debug)]
+struct Add {
+    /// What fails together with it [default: it fails alone]
+    #[arg(long, value_name = "ZONE")]
+    zone: Option<String>,
+    #[command(flatten)]
+    place: Place,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -110,6 +131,8 @@ impl Dev {
         use control::{Order, give};
         match self.order {
             None => self.start.run(),
+            Some(OrderCommand::Add(add)) => membership::add(&add.place, add.zone),
+            Some(OrderCommand::Remove(to)) => membership::remove(&to.place, to.node),
             Some(OrderCommand::Kill(to)) => give(&to.place, Order::Kill(to.node)),
             Some(OrderCommand::Start(to)) => give(&to.place, Order::Start(to.node)),
             Some(OrderCommand::Pause(to)) => give(&to.place, Order::Pause(to.node)),

@@ -7,7 +7,7 @@
 use super::control::{Order, Ordered, listen};
 use super::directory::{DevCluster, Owned};
 use super::process::{LOG, Process, last_words};
-use super::ready::ready;
+use super::ready::{gone, ready_or_asking};
 use crate::failure::Failure;
 use crate::output::{counted, lines, print_line, table};
 use rustix::process::Signal;
@@ -22,8 +22,10 @@ use tokio::time::timeout;
 enum Event {
     /// A node's process ended; the number says which of its lives.
     Ended(usize, u64, ExitStatus),
-    /// A node serves.
+    /// A node serves, or asks to join.
     Ready(usize, u64),
+    /// A node was removed from the cluster and has nothing left to hand over.
+    Gone(usize, u64),
 }
 
 struct Node {
@@ -45,6 +47,8 @@ enum State {
     Killed,
     /// Ended by itself.
     Dead,
+    /// No member any more: it is being stopped, or was.
+    Removed,
 }
 
 struct Supervisor {
@@ -64,10 +68,11 @@ pub(super) async fn supervise(cluster: DevCluster, json: bool, owned: Owned) -> 
     let (orders_in, mut orders) = mpsc::channel(QUEUE);
     let (events_in, mut events) = mpsc::channel(QUEUE);
     let listening = listen(&cluster, orders_in)?;
-    let nodes = (0..cluster.nodes()).map(|_| Node::new()).collect();
+    let state = |node| if cluster.is_removed(node) { State::Removed } else { State::Dead };
+    let nodes = (0..cluster.nodes()).map(|node| Node::new(state(node))).collect();
     let mut supervisor = Supervisor { cluster, json, nodes, events: events_in };
     let mut greeted = false;
-    let mut result = (0..supervisor.nodes.len()).try_for_each(|node| supervisor.start(node));
+    let mut result = supervisor.there().into_iter().try_for_each(|node| supervisor.start(node));
     while result.is_ok() {
         tokio::select! {
             Some(event) = events.recv() => result = supervisor.event(event, greeted),
@@ -76,7 +81,7 @@ pub(super) async fn supervise(cluster: DevCluster, json: bool, owned: Owned) -> 
             _ = terminate.recv() => break,
             _ = hangup.recv() => break,
         }
-        if !greeted && result.is_ok() && supervisor.nodes.iter().all(|node| node.state == State::Running) {
+        if !greeted && result.is_ok() && supervisor.all_run() {
             greeted = true;
             result = supervisor.greet(begun.elapsed());
         }
@@ -109,10 +114,16 @@ impl Supervisor {
         tokio::spawn(async move {
             let ended = tokio::select! {
                 ended = child.wait() => ended,
-                () = ready(&http) => {
+                () = ready_or_asking(&http) => {
                     // The loop is gone only when everything is over.
                     let _over = events.send(Event::Ready(node, life)).await;
-                    child.wait().await
+                    tokio::select! {
+                        ended = child.wait() => ended,
+                        () = gone(&http) => {
+                            let _over = events.send(Event::Gone(node, life)).await;
+                            child.wait().await
+                        }
+                    }
                 }
             };
             let status = ended.unwrap_or_default();
@@ -127,10 +138,17 @@ impl Supervisor {
                 if self.nodes[node].state == State::Starting {
                     self.nodes[node].state = State::Running;
                 }
-                self.answer(node, json!({ "ok": format!("node {node} is running") }));
+                let mut ready = json!({ "ok": format!("node {node} is running") });
+                self.describe(node, &mut ready);
+                self.answer(node, ready);
             }
+            Event::Gone(node, life) if life == self.nodes[node].life => self.gone(node),
             Event::Ended(node, life, status) if life == self.nodes[node].life => {
                 self.nodes[node].process = None;
+                if self.nodes[node].state == State::Removed {
+                    self.answer(node, json!({ "ok": format!("node {node} was stopped: it is removed") }));
+                    return self.tell_removed(node);
+                }
                 if self.nodes[node].state == State::Dying {
                     self.nodes[node].state = State::Killed;
                     self.answer(node, json!({ "ok": format!("node {node} was killed") }));
@@ -139,7 +157,7 @@ impl Supervisor {
                 self.nodes[node].state = State::Dead;
                 return self.died(node, status, greeted);
             }
-            Event::Ready(..) | Event::Ended(..) => {}
+            Event::Ready(..) | Event::Ended(..) | Event::Gone(..) => {}
         }
         Ok(())
     }
@@ -166,6 +184,53 @@ impl Supervisor {
         Ok(())
     }
 
+    /// That it never comes back is durable before it is stopped. If that fails it runs on, and is gone again after its
+    /// next start.
+    fn gone(&mut self, node: usize) {
+        if let Err(failure) = self.cluster.remove(node) {
+            eprintln!("node {node} has handed over all it had, and runs on: {}", failure.sentence());
+            return;
+        }
+        self.nodes[node].state = State::Removed;
+        if let Some(process) = &self.nodes[node].process {
+            process.signal(Signal::TERM);
+        }
+    }
+
+    fn tell_removed(&self, node: usize) -> Result<(), Failure> {
+        if self.json {
+            return print_line(&json!({ "event": "removed", "node": node }).to_string());
+        }
+        eprintln!("node {node} was removed and has handed over all it had: it was stopped, and stays so");
+        Ok(())
+    }
+
+    /// The nodes that were not removed.
+    fn there(&self) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|node| self.nodes[*node].state != State::Removed).collect()
+    }
+
+    fn all_run(&self) -> bool {
+        self.there().into_iter().all(|node| self.nodes[node].state == State::Running)
+    }
+
+    /// The nodes that serve, but this one.
+    fn running_but(&self, but: usize) -> Vec<usize> {
+        (0..self.nodes.len())
+            .filter(|node| *node != but && self.nodes[*node].state == State::Running)
+            .collect()
+    }
+
+    /// What a node is called, and where the others are through which it can be spoken of.
+    fn describe(&self, node: usize, answer: &mut Json) {
+        answer["node"] = node.into();
+        answer["name"] = format!("node-{node}").into();
+        answer["running"] = self.nodes[node].process.is_some().into();
+        let others = self.running_but(node);
+        answer["through"] =
+            others.iter().map(|other| format!("http://{}", self.cluster.http(*other))).collect();
+    }
+
     fn answer(&mut self, node: usize, answer: Json) {
         for waiting in self.nodes[node].waiting.drain(..) {
             // Who asked may have gone.
@@ -174,25 +239,59 @@ impl Supervisor {
     }
 
     fn order(&mut self, (order, answer): Ordered) {
-        let now = match order {
-            Order::Status => Some(json!({ "dir": self.cluster.dir, "nodes": self.status() })),
-            Order::Kill(node) | Order::Start(node) | Order::Pause(node) | Order::Resume(node)
+        let (now, node) = match order {
+            Order::Status => (Some(json!({ "dir": self.cluster.dir, "nodes": self.status() })), 0),
+            Order::Add(zone) => match self.add(zone.as_deref()) {
+                Ok(node) => (None, node),
+                Err(failure) => (Some(json!({ "error": failure.sentence() })), 0),
+            },
+            Order::Remove(node)
+            | Order::Kill(node)
+            | Order::Start(node)
+            | Order::Pause(node)
+            | Order::Resume(node)
                 if node >= self.nodes.len() =>
             {
-                Some(
-                    json!({ "error": format!("there is no node {node}: this cluster has 0 to {}", self.nodes.len() - 1) }),
-                )
+                let last = self.nodes.len() - 1;
+                let none = format!("there is no node {node}: this cluster has 0 to {last}");
+                (Some(json!({ "error": none })), node)
             }
-            Order::Kill(node) => self.kill(node),
-            Order::Start(node) => self.start_again(node),
-            Order::Pause(node) => Some(self.pause(node)),
-            Order::Resume(node) => Some(self.resume(node)),
+            Order::Remove(node) => (Some(self.remove(node)), node),
+            Order::Kill(node) => (self.kill(node), node),
+            Order::Start(node) => (self.start_again(node), node),
+            Order::Pause(node) => (Some(self.pause(node)), node),
+            Order::Resume(node) => (Some(self.resume(node)), node),
         };
-        match (now, order) {
-            (Some(now), _) => drop(answer.send(now)),
-            (None, Order::Kill(node) | Order::Start(node)) => self.nodes[node].waiting.push(answer),
-            (None, _) => drop(answer),
+        match now {
+            Some(now) => drop(answer.send(now)),
+            None => self.nodes[node].waiting.push(answer),
         }
+    }
+
+    /// Makes and starts another node; whoever ordered it is answered when it is there.
+    fn add(&mut self, zone: Option<&str>) -> Result<usize, Failure> {
+        let running = self.running_but(self.nodes.len());
+        if running.is_empty() {
+            return Err(Failure::failed("no node runs that another could join: start one first"));
+        }
+        let seeds: Vec<String> = running.into_iter().map(|node| self.cluster.peer(node)).collect();
+        let node = self.cluster.add(zone, &seeds)?;
+        self.nodes.push(Node::new(State::Dead));
+        self.start(node)?;
+        Ok(node)
+    }
+
+    /// The node itself is stopped when it is gone; until then others, and it, serve as ever.
+    fn remove(&self, node: usize) -> Json {
+        if self.nodes[node].state == State::Removed {
+            return json!({ "error": format!("node {node} was removed already") });
+        }
+        if self.running_but(node).is_empty() {
+            return json!({ "error": format!("no other node runs to which node {node} could hand over what it has") });
+        }
+        let mut found = json!({ "ok": format!("node {node} can be told to leave") });
+        self.describe(node, &mut found);
+        found
     }
 
     /// `None` if the answer comes when it is done; so with all orders.
@@ -200,7 +299,9 @@ impl Supervisor {
         match &self.nodes[node].process {
             Some(process) => {
                 process.signal(Signal::KILL);
-                self.nodes[node].state = State::Dying;
+                if self.nodes[node].state != State::Removed {
+                    self.nodes[node].state = State::Dying;
+                }
                 None
             }
             None => Some(json!({ "error": format!("node {node} is not running") })),
@@ -210,6 +311,12 @@ impl Supervisor {
     fn start_again(&mut self, node: usize) -> Option<Json> {
         if self.nodes[node].process.is_some() {
             return Some(json!({ "error": format!("node {node} is running already") }));
+        }
+        if self.nodes[node].state == State::Removed {
+            let add = self.command("add");
+            return Some(
+                json!({ "error": format!("node {node} was removed for good: a new one comes with `{add}`") }),
+            );
         }
         self.start(node).err().map(|failure| json!({ "error": failure.sentence() }))
     }
@@ -258,23 +365,25 @@ impl Supervisor {
             return print_line(&ready.to_string());
         }
         let mut nodes = table(["NODE", "HTTP", "REDIS", "PEERS"]);
-        for node in self.status() {
+        let there = self.there();
+        for node in self.status().into_iter().filter(|node| node["process"] != State::Removed.as_str()) {
             nodes.add_row(["node", "http", "resp", "peer"].map(|key| node[key].to_string().replace('"', "")));
         }
-        let last = self.nodes.len() - 1;
-        let example = last.min(1);
-        let to_default = self.cluster.http(0) == "127.0.0.1:7400";
+        // A cluster keeps as many members as it keeps copies: it has one at least.
+        let (first, last) = (there.first().copied().unwrap_or(0), there.last().copied().unwrap_or(0));
+        let example = there.get(1).copied().unwrap_or(first);
+        let to_default = self.cluster.http(first) == "127.0.0.1:7400";
         let node =
-            if to_default { String::new() } else { format!(" --node http://{}", self.cluster.http(0)) };
+            if to_default { String::new() } else { format!(" --node http://{}", self.cluster.http(first)) };
         print_line(&format!(
             "{} in {}, ready in {:.1} s\n\n{}\n\nTry\n  curl -X PUT -d pen http://{}/v1/kv/carts/u42\n  curl -i http://{}/v1/kv/carts/u42\n  \
              redis-cli -p {} set greeting hello\n  gramme import FILE.tsv --bucket packages --key COLUMN{node}\n  gramme status{node}\n  {}\n\n\
              Ctrl-C stops all nodes; {} keeps the data.",
-            counted(self.nodes.len() as u64, "node", "nodes"),
+            counted(there.len() as u64, "node", "nodes"),
             self.cluster.dir.display(),
             time.as_secs_f64(),
             lines(&nodes),
-            self.cluster.http(0),
+            self.cluster.http(first),
             self.cluster.http(last),
             self.cluster.resp(example).rsplit_once(':').map_or("", |(_, port)| port),
             self.command(&format!("kill {example}")),
@@ -321,8 +430,8 @@ impl Supervisor {
 }
 
 impl Node {
-    fn new() -> Node {
-        Node { process: None, state: State::Dead, life: 0, waiting: Vec::new() }
+    fn new(state: State) -> Node {
+        Node { process: None, state, life: 0, waiting: Vec::new() }
     }
 }
 
@@ -334,6 +443,7 @@ impl State {
             State::Paused => "paused",
             State::Dying | State::Killed => "killed",
             State::Dead => "ended",
+            State::Removed => "removed",
         }
     }
 }
