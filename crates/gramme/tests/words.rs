@@ -63,6 +63,51 @@ fn every_failure_is_one_sentence_with_an_exit_code_that_scripts_can_tell_apart()
             2,
             "gramme: /nowhere is no directory: name a node's storage.data_dir",
         ),
+        (
+            &["dev", "add", "--dir", "/nowhere"],
+            1,
+            "gramme: no `gramme dev` runs on /nowhere: start it there, or name its directory with --dir",
+        ),
+        (
+            &["dev", "add", "--zone", "a\nb", "--dir", "/nowhere"],
+            2,
+            "gramme: \"a\\nb\" names no zone: use 1 to 240 bytes of text on one line",
+        ),
+        (
+            &["dev", "remove", "1", "--dir", "/nowhere"],
+            1,
+            "gramme: no `gramme dev` runs on /nowhere: start it there, or name its directory with --dir",
+        ),
+        (
+            &["cluster", "join", "n4"],
+            1,
+            "gramme: no node could be reached (http://127.0.0.1:1: connection refused): start a cluster",
+        ),
+        (
+            &["cluster", "commit", "8f3c"],
+            2,
+            "gramme: \"8f3c\" is no hash of a plan: write at least the first 8 of the 32 hexadecimal digits that `gramme cluster plan` shows",
+        ),
+        (
+            &["cluster", "commit", "8f3c01d2", "--wait"],
+            1,
+            "gramme: no node could be reached (http://127.0.0.1:1: connection refused): start a cluster",
+        ),
+        (
+            &["cluster", "force-commit", "8f3c01d2"],
+            2,
+            "gramme: a forced commit asks nobody and begins a lineage that fences the old one, so two halves of a cluster that both live would part for good: if a majority of the members will never come back, add --yes-majority-is-lost",
+        ),
+        (
+            &["transfers", "--watch"],
+            1,
+            "gramme: no node could be reached (http://127.0.0.1:1: connection refused): start a cluster",
+        ),
+        (
+            &["transfers", "pause"],
+            1,
+            "gramme: no node could be reached (http://127.0.0.1:1: connection refused): start a cluster",
+        ),
         (&["cluster", "show", "/dev/null"], 1, "gramme: the cluster file /dev/null is garbled"),
     ];
     for (arguments, code, words) in cases {
