@@ -24,6 +24,8 @@ pub(super) enum Order {
     Add(Option<String>),
     /// Say through whom a node can be told to leave.
     Remove(usize),
+    /// Stop a node that is no member, and never start it again.
+    Forget(usize),
     Kill(usize),
     Start(usize),
     Pause(usize),
@@ -40,6 +42,7 @@ impl fmt::Display for Order {
             Order::Add(None) => write!(f, "add"),
             Order::Add(Some(zone)) => write!(f, "add {zone}"),
             Order::Remove(node) => write!(f, "remove {node}"),
+            Order::Forget(node) => write!(f, "forget {node}"),
             Order::Kill(node) => write!(f, "kill {node}"),
             Order::Start(node) => write!(f, "start {node}"),
             Order::Pause(node) => write!(f, "pause {node}"),
@@ -58,6 +61,7 @@ impl FromStr for Order {
         match word {
             "add" => Ok(Order::Add(Some(rest.to_string()).filter(|zone| !zone.is_empty()))),
             "remove" => node().map(Order::Remove),
+            "forget" => node().map(Order::Forget),
             "kill" => node().map(Order::Kill),
             "start" => node().map(Order::Start),
             "pause" => node().map(Order::Pause),
@@ -181,6 +185,7 @@ mod tests {
             Order::Add(None),
             Order::Add(Some("rack a".to_string())),
             Order::Remove(3),
+            Order::Forget(3),
             Order::Kill(0),
             Order::Start(12),
             Order::Pause(1),

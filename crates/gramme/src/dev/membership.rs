@@ -34,6 +34,11 @@ pub(super) fn add(place: &Place, zone: Option<String>) -> Result<(), Failure> {
 /// A node goes.
 pub(super) fn remove(place: &Place, node: usize) -> Result<(), Failure> {
     let found = order_at(place, Order::Remove(node))?;
+    let name = found["name"].as_str().unwrap_or_default();
+    let asked = runtime()?.block_on(was_member(&through(&found), name));
+    if !asked.map_err(Failure::from)? {
+        return forget(place, node);
+    }
     let change = json!({ "change": "leave", "node": found["name"] });
     stage(&found, &change, Duration::ZERO).map_err(|why| {
         Failure::failed(format!("the leave of node {node} could not be staged: {}", why.sentence()))
@@ -44,6 +49,27 @@ pub(super) fn remove(place: &Place, node: usize) -> Result<(), Failure> {
         format!("does not run, and hands over what it has once it does (`gramme dev start {node}`)")
     };
     tell(place, &found, &format!("the leave of node {node} is staged; after the commit it {later}"))
+}
+
+/// Whether a node is or was a member by any layout that is remembered.
+async fn was_member(through: &[String], name: &str) -> Result<bool, Error> {
+    let client = client(through)?;
+    let (status, history) = (client.status().await?, client.history().await?);
+    let members = status["members"].as_array().into_iter().flatten().map(|member| &member["name"]);
+    let layouts = history["layouts"].as_array().into_iter().flatten();
+    let came = layouts.flat_map(|layout| layout["came"].as_array().into_iter().flatten());
+    Ok(members.chain(came).any(|other| other == name))
+}
+
+/// One that never was a member has nothing to hand over.
+fn forget(place: &Place, node: usize) -> Result<(), Failure> {
+    let told = order_at(place, Order::Forget(node))?;
+    if place.json {
+        return print_json(&told);
+    }
+    print_line(&format!(
+        "node {node} was no member and is stopped for good; if its join is staged, `gramme cluster clear` takes that back"
+    ))
 }
 
 /// Stages a change through the nodes that run. A cluster may take a moment to hear of one that is new.

@@ -184,24 +184,30 @@ impl Supervisor {
         Ok(())
     }
 
-    /// That it never comes back is durable before it is stopped. If that fails it runs on, and is gone again after its
-    /// next start.
+    /// If it cannot be recorded it runs on, and is gone again after its next start.
     fn gone(&mut self, node: usize) {
-        if let Err(failure) = self.cluster.remove(node) {
+        if let Err(failure) = self.stop_for_good(node) {
             eprintln!("node {node} has handed over all it had, and runs on: {}", failure.sentence());
-            return;
         }
+    }
+
+    /// That it never comes back is durable before it is stopped.
+    fn stop_for_good(&mut self, node: usize) -> Result<(), Failure> {
+        self.cluster.remove(node)?;
         self.nodes[node].state = State::Removed;
         if let Some(process) = &self.nodes[node].process {
+            // A paused process hears nothing before it goes on.
+            process.signal(Signal::CONT);
             process.signal(Signal::TERM);
         }
+        Ok(())
     }
 
     fn tell_removed(&self, node: usize) -> Result<(), Failure> {
         if self.json {
             return print_line(&json!({ "event": "removed", "node": node }).to_string());
         }
-        eprintln!("node {node} was removed and has handed over all it had: it was stopped, and stays so");
+        eprintln!("node {node} was removed: it was stopped, and stays so");
         Ok(())
     }
 
@@ -246,6 +252,7 @@ impl Supervisor {
                 Err(failure) => (Some(json!({ "error": failure.sentence() })), 0),
             },
             Order::Remove(node)
+            | Order::Forget(node)
             | Order::Kill(node)
             | Order::Start(node)
             | Order::Pause(node)
@@ -257,6 +264,7 @@ impl Supervisor {
                 (Some(json!({ "error": none })), node)
             }
             Order::Remove(node) => (Some(self.remove(node)), node),
+            Order::Forget(node) => (self.forget(node), node),
             Order::Kill(node) => (self.kill(node), node),
             Order::Start(node) => (self.start_again(node), node),
             Order::Pause(node) => (Some(self.pause(node)), node),
@@ -292,6 +300,18 @@ impl Supervisor {
         let mut found = json!({ "ok": format!("node {node} can be told to leave") });
         self.describe(node, &mut found);
         found
+    }
+
+    /// Of a node that is no member.
+    fn forget(&mut self, node: usize) -> Option<Json> {
+        if self.nodes[node].state == State::Removed {
+            return Some(json!({ "error": format!("node {node} was removed already") }));
+        }
+        match self.stop_for_good(node) {
+            Err(failure) => Some(json!({ "error": failure.sentence() })),
+            Ok(()) if self.nodes[node].process.is_some() => None,
+            Ok(()) => Some(json!({ "ok": format!("node {node} stays stopped: it is removed") })),
+        }
     }
 
     /// `None` if the answer comes when it is done; so with all orders.
