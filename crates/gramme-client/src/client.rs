@@ -307,12 +307,12 @@ impl Client {
         Ok(self.everywhere(ask).await)
     }
 
-    /// Nodes that come are in no layout that is read by; the ring of one that counts them knows where they are. If
-    /// nobody says, those that are known have to do.
+    /// Nodes that come or go are in no layout that is read by; the ring of one that counts them knows where they are.
+    /// If nobody says, those that are known have to do.
     async fn learn_of_the_ring(&self) {
         let Ok(layout) = self.layout().await else { return };
         let nodes =
-            ["progress", "asking"].iter().flat_map(|list| layout[*list].as_array().into_iter().flatten());
+            ["progress", "leaving"].iter().flat_map(|list| layout[*list].as_array().into_iter().flatten());
         for http in nodes.filter_map(|node| node["http"].as_str()) {
             if let Ok(base) = base_of(http) {
                 self.exchange.nodes().add(base);

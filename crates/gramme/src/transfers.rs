@@ -123,6 +123,11 @@ struct Bars {
 
 impl Bars {
     fn show(&mut self, told: &Told) {
+        for (name, bar) in &self.nodes {
+            if told.nodes.iter().all(|node| node.name != *name) {
+                bar.set_message("does not answer");
+            }
+        }
         for node in &told.nodes {
             let bar = self.nodes.entry(node.name.clone()).or_insert_with(|| {
                 let style = ProgressStyle::with_template("{prefix:12} {bar:32} {pos}/{len}  {msg}");
@@ -204,7 +209,11 @@ impl Told {
         self.nodes.iter().for_each(|node| {
             rows.add_row(node.row());
         });
-        let silent = self.silent.iter().map(|(node, why)| format!("\nwarning  {node}: {why}"));
+        // What broke on the way names the address itself.
+        let silent = self.silent.iter().map(|(node, why)| match why.strip_prefix(node.as_str()) {
+            Some(_) => format!("\nwarning  {why}"),
+            None => format!("\nwarning  {node}: {why}"),
+        });
         silent.fold(lines(&rows), |text, line| text + &line)
     }
 }
@@ -237,7 +246,7 @@ impl Node {
             (true, ..) => "paused",
             (_, true, _) => "filling",
             (_, false, true) => "handing over",
-            _ => "-",
+            _ => "at rest",
         }
     }
 

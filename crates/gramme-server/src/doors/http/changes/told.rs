@@ -30,7 +30,7 @@ pub(super) fn ring_json(node: NodeId, name: &str, status: &RingStatus, mut names
         "progress": status.progress.iter().map(|(node, said)| progress_json(&names, *node, *said)).collect::<Vec<_>>(),
         "staged": status.staged.iter().map(staged_json).collect::<Vec<_>>(),
         "asking": status.asking.iter().map(asking_json).collect::<Vec<_>>(),
-        "leaving": names.all(&status.leaving),
+        "leaving": status.leaving.iter().map(|node| located_json(&names, *node)).collect::<Vec<_>>(),
         "is_member": status.is_member,
         "is_gone": status.is_gone,
         "contradiction": status.contradiction.map(decree_json),
@@ -61,9 +61,15 @@ pub(in super::super) fn decree_json(decree: Decree) -> Value {
     json!({ "version": decree.version, "lineage": decree.lineage })
 }
 
-fn progress_json(names: &Names, node: NodeId, said: Progress) -> Value {
+/// A node, and where it is reached.
+fn located_json(names: &Names, node: NodeId) -> Value {
     let mut object = names.json(node);
     object["http"] = names.http(node).into();
+    object
+}
+
+fn progress_json(names: &Names, node: NodeId, said: Progress) -> Value {
+    let mut object = located_json(names, node);
     object["adopted"] = decree_json(said.adopted);
     object["filled"] = decree_json(said.filled);
     object["reads"] = decree_json(said.reads);
@@ -180,7 +186,10 @@ mod tests {
             json!({ "version": 4, "lineage": 0, "hash": "000000000000000000000000000000a4" })
         );
         assert_eq!(told["awaited"], json!([{ "node": "0000000000000003", "name": "n3" }]));
-        assert_eq!(told["leaving"], json!([{ "node": "0000000000000009", "name": "0000000000000009" }]));
+        assert_eq!(
+            told["leaving"],
+            json!([{ "node": "0000000000000009", "name": "0000000000000009", "http": null }])
+        );
         assert_eq!(
             told["progress"],
             json!([{
