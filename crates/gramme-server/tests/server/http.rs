@@ -513,3 +513,37 @@ fn a_buffered_write_says_that_it_is_one_and_a_bucket_may_want_all_of_its_writes_
     assert_eq!(durable.header("gramme-acks"), "1; homes=1; fallbacks=0");
     assert!(cluster.get(0, "/metrics").text().contains("gramme_buffered_window_seconds_count"));
 }
+
+#[test]
+fn a_change_of_the_ring_that_cannot_be_understood_is_refused_with_what_was_meant() {
+    let cluster = Cluster::start(&ONE);
+    for (path, body, detail) in [
+        (
+            "staged",
+            "{\"change\": \"leav\", \"node\": \"n1\"}",
+            "unknown change \"leav\": did you mean leave?",
+        ),
+        (
+            "staged",
+            "{\"change\": \"join\", \"node\": \"n4\", \"wieght\": 2}",
+            "unknown field of a join \"wieght\": did you mean weight?",
+        ),
+        (
+            "staged",
+            "join n4",
+            "the body is not a JSON object, such as {\"change\": \"join\", \"node\": \"n4\"}",
+        ),
+        (
+            "commit",
+            "{\"hash\": \"8f3c\"}",
+            "hash is \"8f3c\": use the 32 hexadecimal digits that /v1/cluster/plan gives",
+        ),
+        ("transfers", "{\"paused\": 1}", "paused is 1: use true or false"),
+    ] {
+        let refused = cluster.ask(0, "POST", &format!("/v1/cluster/{path}"), &[], body.as_bytes()).is(400);
+        assert_eq!(refused.json()["detail"], detail, "{body}");
+    }
+    for path in ["layout", "history", "plan", "transfers"] {
+        cluster.get(0, &format!("/v1/cluster/{path}?verbose")).is(400);
+    }
+}
