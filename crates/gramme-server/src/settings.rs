@@ -5,6 +5,7 @@
 //! that strangers could reach is refused unless it has a token (HTTP, RESP) or TLS (peers), or the operator
 //! wrote `insecure = true`. `docs/settings.md` has every key; a test holds it to that.
 
+mod birth;
 mod keys;
 mod read;
 
@@ -21,8 +22,12 @@ pub struct Settings {
     pub node_id: NodeId,
     /// What logs call it; empty leaves it to the cluster file.
     pub node_name: String,
+    /// What fails together with it; `None` leaves it to the cluster file.
+    pub node_zone: Option<String>,
     /// Where the cluster file lies.
     pub cluster_file: PathBuf,
+    /// Peer doors that are called while no peer is within reach: `host:port`.
+    pub seeds: Vec<String>,
     /// Where everything that this node stores lies.
     pub data_dir: PathBuf,
     /// What stores it.
@@ -45,6 +50,8 @@ pub struct Settings {
     pub resp: String,
     /// Where peers are listened to: `host:port`.
     pub peer: String,
+    /// Where peers reach this node, if that is not what the cluster file says, or where it listens: `host:port`.
+    pub advertise: Option<String>,
     /// Threads that own partitions; never 0 (the setting 0 has been replaced by the number of cores).
     pub shards: usize,
     /// What clients must present; `None` lets everyone in.
@@ -141,33 +148,27 @@ impl Settings {
         flags: &[(&str, String)],
     ) -> Result<Settings, SettingsError> {
         let mut problems = Vec::new();
-        let mut entries = Vec::new();
-        if let Some(path) = file {
-            match std::fs::read_to_string(path) {
-                Ok(text) => entries.extend(read::file(&text, path, &mut problems)),
-                Err(e) => {
-                    return Err(SettingsError(vec![format!(
-                        "the settings file {} cannot be read: {e}",
-                        path.display()
-                    )]));
-                }
-            }
+        let draft = draft(file, env, flags, &mut problems)?;
+        finish(draft, problems)
+    }
+
+    /// The same for a node that asks to join and may not have been named yet: a file without `node.id` is given a
+    /// random one, durably, once everything else was found to be in order; also given back, if it was.
+    pub fn load_to_join(
+        file: &Path,
+        env: impl IntoIterator<Item = (String, String)>,
+        flags: &[(&str, String)],
+    ) -> Result<(Settings, Option<NodeId>), SettingsError> {
+        let mut problems = Vec::new();
+        let mut draft = draft(Some(file), env, flags, &mut problems)?;
+        if !problems.is_empty() || !draft.lacks_id() {
+            return finish(draft, problems).map(|settings| (settings, None));
         }
-        entries.extend(read::env(env, &mut problems));
-        entries.extend(read::flags(flags, &mut problems));
-        let home = file.and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
-        let mut draft = keys::Draft::new(home.clone());
-        for entry in entries {
-            draft.base = if entry.in_file { home.clone() } else { PathBuf::new() };
-            if let Err(what) = (entry.key.take)(&mut draft, &entry.text) {
-                problems.push(format!("{}: {} {what}", entry.place, entry.key.name));
-            }
-        }
-        let settings = draft.finish(&mut problems);
-        match settings {
-            Some(settings) if problems.is_empty() => Ok(settings),
-            _ => Err(SettingsError(problems)),
-        }
+        let id = NodeId(crate::random::word());
+        draft.name(id);
+        let settings = finish(draft, problems)?;
+        birth::write_id(file, id).map_err(|wrong| SettingsError(vec![wrong]))?;
+        Ok((settings, Some(id)))
     }
 
     /// Looks for what makes no sense together or cannot work on this machine: open doors, missing files. Gives
@@ -199,6 +200,45 @@ impl Settings {
             }
         }
         if problems.is_empty() { Ok(warnings) } else { Err(SettingsError(problems)) }
+    }
+}
+
+/// What was said, as far as it makes sense; the rest is told in `problems`.
+fn draft(
+    file: Option<&Path>,
+    env: impl IntoIterator<Item = (String, String)>,
+    flags: &[(&str, String)],
+    problems: &mut Vec<String>,
+) -> Result<keys::Draft, SettingsError> {
+    let mut entries = Vec::new();
+    if let Some(path) = file {
+        match std::fs::read_to_string(path) {
+            Ok(text) => entries.extend(read::file(&text, path, problems)),
+            Err(e) => {
+                return Err(SettingsError(vec![format!(
+                    "the settings file {} cannot be read: {e}",
+                    path.display()
+                )]));
+            }
+        }
+    }
+    entries.extend(read::env(env, problems));
+    entries.extend(read::flags(flags, problems));
+    let home = file.and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
+    let mut draft = keys::Draft::new(home.clone());
+    for entry in entries {
+        draft.base = if entry.in_file { home.clone() } else { PathBuf::new() };
+        if let Err(what) = (entry.key.take)(&mut draft, &entry.text) {
+            problems.push(format!("{}: {} {what}", entry.place, entry.key.name));
+        }
+    }
+    Ok(draft)
+}
+
+fn finish(draft: keys::Draft, mut problems: Vec<String>) -> Result<Settings, SettingsError> {
+    match draft.finish(&mut problems) {
+        Some(settings) if problems.is_empty() => Ok(settings),
+        _ => Err(SettingsError(problems)),
     }
 }
 

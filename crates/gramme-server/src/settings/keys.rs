@@ -2,7 +2,7 @@
 
 use super::{EngineKind, LogFormat, Settings, TlsFiles, Token};
 use gramme_core::NodeId;
-use gramme_core::limits::{AUDIT_MS, HINTS_MB, HINTS_MB_MAX, SCRUB_MS};
+use gramme_core::limits::{AUDIT_MS, HINTS_MB, HINTS_MB_MAX, MEMBER_TEXT_BYTES_MAX, SCRUB_MS};
 use std::path::{Path, PathBuf};
 
 /// One key of the settings.
@@ -27,6 +27,8 @@ impl std::fmt::Debug for Key {
 pub enum Kind {
     /// A string.
     Text,
+    /// A list of strings, or one string with commas between them, which is its text.
+    List,
     /// A whole number.
     Number,
     /// `true` or `false`.
@@ -38,6 +40,7 @@ impl Kind {
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Text => "a string",
+            Kind::List => "a list of strings",
             Kind::Number => "a whole number",
             Kind::Flag => "true or false",
         }
@@ -48,7 +51,9 @@ impl Kind {
 pub const KEYS: &[Key] = &[
     key("node.id", Kind::Text, |d, v| put(&mut d.node_id, v.parse::<NodeId>())),
     key("node.name", Kind::Text, |d, v| keep(&mut d.node_name, v)),
+    key("node.zone", Kind::Text, |d, v| put_zone(&mut d.node_zone, v)),
     key("cluster.file", Kind::Text, |d, v| put_path(d, v, |d| &mut d.cluster_file)),
+    key("cluster.seeds", Kind::List, |d, v| put_addresses(&mut d.seeds, v)),
     key("storage.data_dir", Kind::Text, |d, v| put_path(d, v, |d| &mut d.data_dir)),
     key("storage.engine", Kind::Text, |d, v| {
         one_of(&mut d.engine, v, &[("fjall", EngineKind::Fjall), ("memory", EngineKind::Memory)])
@@ -62,6 +67,7 @@ pub const KEYS: &[Key] = &[
     key("listen.http", Kind::Text, |d, v| put_address(&mut d.http, v)),
     key("listen.resp", Kind::Text, |d, v| put_address(&mut d.resp, v)),
     key("listen.peer", Kind::Text, |d, v| put_address(&mut d.peer, v)),
+    key("listen.advertise", Kind::Text, |d, v| put_reachable(&mut d.advertise, v)),
     key("server.shards", Kind::Number, |d, v| number(&mut d.shards, v, 0, SHARDS_MAX)),
     key("security.token", Kind::Text, |d, v| {
         let token = check_token(v)?;
@@ -99,7 +105,9 @@ pub(super) struct Draft {
     pub(super) base: PathBuf,
     node_id: Option<NodeId>,
     node_name: Option<String>,
+    node_zone: Option<String>,
     cluster_file: Option<PathBuf>,
+    seeds: Option<Vec<String>>,
     data_dir: Option<PathBuf>,
     engine: Option<EngineKind>,
     cache_mb: Option<u32>,
@@ -111,6 +119,7 @@ pub(super) struct Draft {
     http: Option<String>,
     resp: Option<String>,
     peer: Option<String>,
+    advertise: Option<String>,
     shards: Option<u32>,
     token: Option<Token>,
     token_from_file: Option<Token>,
@@ -130,7 +139,9 @@ impl Draft {
             home,
             node_id: None,
             node_name: None,
+            node_zone: None,
             cluster_file: None,
+            seeds: None,
             data_dir: None,
             engine: None,
             cache_mb: None,
@@ -142,6 +153,7 @@ impl Draft {
             http: None,
             resp: None,
             peer: None,
+            advertise: None,
             shards: None,
             token: None,
             token_from_file: None,
@@ -152,6 +164,16 @@ impl Draft {
             log_level: None,
             log_format: None,
         }
+    }
+
+    /// Whether nobody has said who this node is.
+    pub(super) fn lacks_id(&self) -> bool {
+        self.node_id.is_none()
+    }
+
+    /// This is who it is.
+    pub(super) fn name(&mut self, id: NodeId) {
+        self.node_id = Some(id);
     }
 
     /// Fills in the defaults; `None` if something without one was not said.
@@ -186,7 +208,9 @@ impl Draft {
         Some(Settings {
             node_id,
             node_name: self.node_name.unwrap_or_default(),
+            node_zone: self.node_zone,
             cluster_file: self.cluster_file.unwrap_or_else(|| self.home.join("cluster.gramme")),
+            seeds: self.seeds.unwrap_or_default(),
             data_dir: self.data_dir.unwrap_or_else(|| self.home.join("data")),
             engine: self.engine.unwrap_or(EngineKind::Fjall),
             cache_mb: self.cache_mb.unwrap_or(CACHE_MB),
@@ -198,6 +222,7 @@ impl Draft {
             http: self.http.unwrap_or_else(|| "127.0.0.1:7400".into()),
             resp: self.resp.unwrap_or_else(|| "127.0.0.1:7401".into()),
             peer: self.peer.unwrap_or_else(|| "127.0.0.1:7402".into()),
+            advertise: self.advertise,
             shards,
             token: self.token.or(self.token_from_file),
             tls,
@@ -236,10 +261,45 @@ fn put_path(
 }
 
 fn put_address(slot: &mut Option<String>, text: &str) -> Result<(), String> {
-    let sound =
-        text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-    if !sound {
-        return Err(format!("is {text:?}: write host:port, such as \"127.0.0.1:7400\""));
+    port_of(text).ok_or_else(|| format!("is {text:?}: write host:port, such as \"127.0.0.1:7400\""))?;
+    keep(slot, text)
+}
+
+fn put_reachable(slot: &mut Option<String>, text: &str) -> Result<(), String> {
+    check_reachable(text)?;
+    keep(slot, text)
+}
+
+fn put_addresses(slot: &mut Option<Vec<String>>, text: &str) -> Result<(), String> {
+    let addresses = text.split(',').map(str::trim).filter(|address| !address.is_empty());
+    let addresses: Vec<String> = addresses.map(str::to_owned).collect();
+    addresses.iter().try_for_each(|address| check_reachable(address))?;
+    *slot = Some(addresses);
+    Ok(())
+}
+
+/// What other machines are told to connect to, or what is connected to.
+fn check_reachable(address: &str) -> Result<(), String> {
+    let somewhere = !address.starts_with("0.0.0.0:") && !address.starts_with("[::]:");
+    match port_of(address) {
+        Some(1..) if somewhere && address.len() <= MEMBER_TEXT_BYTES_MAX => Ok(()),
+        _ => Err(format!(
+            "is {address:?}: write host:port as other machines reach it, such as \"10.0.0.4:7402\""
+        )),
+    }
+}
+
+/// The port of `host:port`.
+fn port_of(address: &str) -> Option<u16> {
+    let (host, port) = address.rsplit_once(':')?;
+    port.parse().ok().filter(|_| !host.is_empty())
+}
+
+fn put_zone(slot: &mut Option<String>, text: &str) -> Result<(), String> {
+    if text.is_empty() || text.len() > MEMBER_TEXT_BYTES_MAX || text.chars().any(char::is_control) {
+        return Err(format!(
+            "is {text:?}: write 1 to {MEMBER_TEXT_BYTES_MAX} bytes of text, such as \"rack-a\""
+        ));
     }
     keep(slot, text)
 }

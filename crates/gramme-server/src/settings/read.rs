@@ -61,7 +61,11 @@ fn file_entry(
         return None;
     };
     let text = match (key.kind, value.get_ref()) {
-        (Kind::Text, DeValue::String(text)) => text.to_string(),
+        (Kind::Text | Kind::List, DeValue::String(text)) => text.to_string(),
+        (Kind::List, DeValue::Array(items)) if items.iter().all(|item| item.get_ref().is_str()) => {
+            let words: Vec<&str> = items.iter().filter_map(|item| item.get_ref().as_str()).collect();
+            words.join(",")
+        }
         (Kind::Number, DeValue::Integer(number)) => number.to_string(),
         (Kind::Flag, DeValue::Boolean(flag)) => flag.to_string(),
         (kind, other) => {

@@ -105,6 +105,31 @@ fn every_slip_is_one_sentence_that_says_where_and_what_to_do() {
             &[],
             "[tls] is incomplete: TLS between peers needs all of tls.cert, tls.key and tls.ca",
         ),
+        (
+            "[cluster]\nseed = \"n1:7402\"",
+            &[],
+            "node.toml line 4: unknown key cluster.seed: did you mean cluster.seeds?",
+        ),
+        (
+            "[cluster]\nseeds = [\"n1:7402\", \"n2\"]",
+            &[],
+            "node.toml line 4: cluster.seeds is \"n2\": write host:port as other machines reach it, such as \"10.0.0.4:7402\"",
+        ),
+        (
+            "[cluster]\nseeds = [1]",
+            &[],
+            "node.toml line 4: cluster.seeds must be a list of strings, not a list",
+        ),
+        (
+            "[listen]\nadvertise = \"0.0.0.0:7402\"",
+            &[],
+            "node.toml line 4: listen.advertise is \"0.0.0.0:7402\": write host:port as other machines reach it, such as \"10.0.0.4:7402\"",
+        ),
+        (
+            "",
+            &[("GRAMME_NODE__ZONE", "")],
+            "environment variable GRAMME_NODE__ZONE: node.zone is \"\": write 1 to 240 bytes of text, such as \"rack-a\"",
+        ),
         ("shards = 2", &[], "node.toml line 3: unknown key node.shards: did you mean server.shards?"),
         ("[log", &[], "node.toml line 3: this is not TOML: unclosed table, expected `]`"),
         (
@@ -136,6 +161,35 @@ fn a_missing_or_bad_id_is_said_once() {
     assert!(missing.starts_with("node.id is missing"), "{missing}");
     let bad = load("[node]\nid = \"7\"\n", &[], &[]).unwrap_err();
     assert_eq!(bad, "node.toml line 2: node.id is not valid: a NodeId is written as 16 hexadecimal digits");
+}
+
+#[test]
+fn seeds_are_a_list_or_a_text_with_commas() {
+    let seeds = |file: &str, flags: &[(&str, &str)]| load(&format!("{ID}{file}"), &[], flags).unwrap().seeds;
+    assert_eq!(seeds("", &[]), Vec::<String>::new());
+    let both = ["n1:7402", "10.0.0.2:7402"];
+    assert_eq!(seeds("[cluster]\nseeds = [\"n1:7402\", \"10.0.0.2:7402\"]", &[]), both);
+    assert_eq!(seeds("[cluster]\nseeds = \"n1:7402, 10.0.0.2:7402\"", &[]), both);
+    assert_eq!(seeds("[cluster]\nseeds = [\"n1:7402\"]", &[("cluster.seeds", "n3:7402")]), ["n3:7402"]);
+}
+
+#[test]
+fn a_node_that_asks_to_join_is_given_an_id_once_and_only_if_all_else_is_in_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("node.toml");
+    let join = |text: Option<&str>| {
+        text.iter().for_each(|text| std::fs::write(&path, text).unwrap());
+        Settings::load_to_join(&path, [], &[("cluster.seeds", "n1:7402".to_owned())])
+    };
+    let wrong = "[node]\nname = \"late\"\n[listen]\nhtpp = \"x\"\n";
+    let refused = join(Some(wrong)).unwrap_err();
+    assert_eq!(refused.0.len(), 2, "{refused}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), wrong, "nothing was written");
+
+    let (settings, made) = join(Some("[node]\nname = \"late\"\n")).unwrap();
+    assert_eq!((made, &*settings.node_name), (Some(settings.node_id), "late"));
+    let (again, made) = join(None).unwrap();
+    assert_eq!((again, made), (settings, None), "it has a name for ever");
 }
 
 #[test]
