@@ -529,7 +529,7 @@ impl Env for ScriptEnv {
         &self.0.disk
     }
 
-    fn ring_is(&self, _ring: std::sync::Arc<gramme_node::Ring>) {}
+    fn ring_is(&self, _ring: Arc<gramme_node::Ring>) {}
 
     fn probe(&self, probe: Probe) {
         self.0.probes.borrow_mut().push(probe);
