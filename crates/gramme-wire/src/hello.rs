@@ -16,6 +16,10 @@
 //! it remembers of the other's store only to a proven peer, and after the store it sees now is durable, so that
 //! "I never knew you" can be relied on and no stranger can plant a memory.
 //!
+//! Whoever knows the secret gets in, member or not: a node that asks to join must be heard, and one that went by an
+//! older layout must learn of the newer one. Only those that were removed and have nothing left to hand over (*gone*)
+//! are turned away, whatever they know.
+//!
 //! Invariant: whoever holds a [`Met`] holds the proof of its peer once `take_proof` or `take_welcome` said
 //! `Ok`. Nothing here hides what follows from others on the network; that is what TLS is for.
 //!
@@ -27,8 +31,9 @@ use crate::refusal::{self, Refusal};
 use bytes::{Bytes, BytesMut};
 use gramme_core::codec::{BadBytes, Reader, Writer};
 use gramme_core::context::Secret;
-use gramme_core::{ClusterId, Layout, LayoutHash, NodeId, StoreId};
+use gramme_core::{ClusterId, LayoutHash, NodeId, StoreId};
 use siphasher::sip128::{Hasher128, SipHasher24};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::Hasher;
 
@@ -47,7 +52,7 @@ pub struct Hello {
     pub cluster: ClusterId,
     /// Itself.
     pub node: NodeId,
-    /// The layout that it goes by.
+    /// The layout that it reads by. No reason to refuse it: layouts change while nodes talk.
     pub layout: LayoutHash,
     /// Its data directory's life.
     pub store: StoreId,
@@ -132,13 +137,18 @@ impl Dialer {
 
     /// Takes the acceptor's Welcome: it has proved that it knows the secret. The caller now makes
     /// [`Met::peer`]'s store durable and says so with [`Met::remember`].
-    pub fn take_welcome(self, frame: &Frame, layout: &Layout, secret: &Secret) -> Result<Met, Broken> {
+    pub fn take_welcome(
+        self,
+        frame: &Frame,
+        gone: &BTreeSet<NodeId>,
+        secret: &Secret,
+    ) -> Result<Met, Broken> {
         let body = expect(frame, Kind::Welcome)?;
         let mut r = Reader::new(body);
         let heard = r.bytes_of(body)?;
         let proof = r.u128()?;
         let peer = Hello::from_bytes(&heard)?;
-        let agreed = check_hello(&self.mine, &peer, layout)?;
+        let agreed = check_hello(&self.mine, &peer, gone)?;
         let met = Met { peer, agreed, role: Role::Dialer, hello: self.said, welcome: heard, secret: *secret };
         if proof != met.proof(Kind::Welcome, &[]) {
             return Err(Refusal::BadProof.into());
@@ -152,13 +162,13 @@ impl Dialer {
 pub fn accept(
     mine: &Hello,
     frame: &Frame,
-    layout: &Layout,
+    gone: &BTreeSet<NodeId>,
     secret: &Secret,
     out: &mut BytesMut,
 ) -> Result<Met, Broken> {
     let hello = expect(frame, Kind::Hello)?.clone();
     let peer = Hello::from_bytes(&hello)?;
-    let agreed = check_hello(mine, &peer, layout)?;
+    let agreed = check_hello(mine, &peer, gone)?;
     let met = Met { peer, agreed, role: Role::Acceptor, hello, welcome: mine.to_bytes(), secret: *secret };
     let mut w = Writer::with_capacity(met.welcome.len() + 24);
     w.slice(&met.welcome);
@@ -227,13 +237,16 @@ impl Met {
 }
 
 /// Whether these two may talk, and how; `Err` is what to tell the other side. Proofs come after it.
-pub fn check_hello(mine: &Hello, theirs: &Hello, layout: &Layout) -> Result<Negotiated, Refusal> {
+pub fn check_hello(mine: &Hello, theirs: &Hello, gone: &BTreeSet<NodeId>) -> Result<Negotiated, Refusal> {
     if mine.cluster != theirs.cluster {
         return Err(Refusal::OtherCluster { mine: mine.cluster, theirs: theirs.cluster });
     }
     if mine.node == theirs.node {
         let same = mine.boot == theirs.boot;
         return Err(if same { Refusal::Yourself } else { Refusal::DuplicateIdentity(mine.node) });
+    }
+    if gone.contains(&theirs.node) {
+        return Err(Refusal::Removed(theirs.node));
     }
     let protocol = mine.protocol_max.min(theirs.protocol_max);
     if protocol < mine.protocol_min.max(theirs.protocol_min) {
@@ -242,12 +255,6 @@ pub fn check_hello(mine: &Hello, theirs: &Hello, layout: &Layout) -> Result<Nego
     let lacking = (mine.critical & !theirs.features) | (theirs.critical & !mine.features);
     if lacking != 0 {
         return Err(Refusal::Features(lacking));
-    }
-    if layout.member(theirs.node).is_none() {
-        return Err(Refusal::NotAMember(theirs.node));
-    }
-    if mine.layout != theirs.layout {
-        return Err(Refusal::Layout { mine: mine.layout, theirs: theirs.layout });
     }
     Ok(Negotiated { protocol, features: mine.features & theirs.features })
 }

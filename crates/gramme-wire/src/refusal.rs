@@ -21,13 +21,13 @@ pub enum Refusal {
         /// The other's.
         theirs: ClusterId,
     },
-    /// The layout of the refusing side does not name this node.
+    /// The layout of the refusing side does not name this node: said by releases whose members were fixed.
     NotAMember(NodeId),
     /// A node has called itself.
     Yourself,
     /// Two processes run under one node id.
     DuplicateIdentity(NodeId),
-    /// The two go by different layouts.
+    /// The two go by different layouts: said by releases whose members were fixed.
     Layout {
         /// The refusing side's.
         mine: LayoutHash,
@@ -52,6 +52,8 @@ pub enum Refusal {
         /// Who answered.
         found: NodeId,
     },
+    /// This node was removed from the cluster, and has nothing left to hand over.
+    Removed(NodeId),
     /// What a newer release said, in its words.
     Unknown(String),
 }
@@ -95,6 +97,10 @@ impl Refusal {
                 detail.u64(found.0);
                 9
             }
+            Refusal::Removed(node) => {
+                detail.u64(node.0);
+                10
+            }
             Refusal::Unknown(_) => 0,
         };
         let mut w = Writer::new();
@@ -124,6 +130,7 @@ pub(crate) fn decode(body: &Bytes) -> Result<Refusal, BadBytes> {
         7 => Refusal::Features(detail.u64()?),
         8 => Refusal::BadProof,
         9 => Refusal::OtherNode { expected: NodeId(detail.u64()?), found: NodeId(detail.u64()?) },
+        10 => Refusal::Removed(NodeId(detail.u64()?)),
         _ => Refusal::Unknown(sentence.to_owned()),
     })
 }
@@ -166,7 +173,11 @@ impl fmt::Display for Refusal {
             ),
             Refusal::OtherNode { expected, found } => write!(
                 f,
-                "node {found} answers at the address of node {expected}: check the peer addresses in the cluster file"
+                "node {found} answers at the address of node {expected}: check the peer addresses in the cluster file, and listen.advertise of both"
+            ),
+            Refusal::Removed(node) => write!(
+                f,
+                "node {node} was removed from this cluster and cannot come back: give it an empty data directory and a new node.id, and have it ask to join"
             ),
             Refusal::Unknown(sentence) => write!(f, "{sentence}"),
         }

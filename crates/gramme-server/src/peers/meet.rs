@@ -101,11 +101,11 @@ pub(super) async fn dial<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<Acquaintance, MeetError> {
     let mut talk = Talk::new(socket);
     let met = async {
-        let (layout, secret) = (&peers.company.layout, &peers.company.secret);
+        let (gone, secret) = (&Default::default(), &peers.company.secret);
         let dialer = Dialer::start(mine(peers), &mut talk.out);
         talk.flush().await?;
         let welcome = talk.hear().await?;
-        let met = dialer.take_welcome(&welcome, layout, secret)?;
+        let met = dialer.take_welcome(&welcome, gone, secret)?;
         if met.peer.node != expected {
             return Err(Broken::from(Refusal::OtherNode { expected, found: met.peer.node }).into());
         }
@@ -128,9 +128,9 @@ pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<Acquaintance, MeetError> {
     let mut talk = Talk::new(socket);
     let met = async {
-        let (layout, secret) = (&peers.company.layout, &peers.company.secret);
+        let (gone, secret) = (&Default::default(), &peers.company.secret);
         let first = talk.hear().await?;
-        let met = hello::accept(&mine(peers), &first, layout, secret, &mut talk.out)?;
+        let met = hello::accept(&mine(peers), &first, gone, secret, &mut talk.out)?;
         talk.flush().await?;
         let proof = talk.hear().await?;
         let remembered = met.take_remembered(&proof)?;
