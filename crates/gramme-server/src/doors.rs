@@ -33,6 +33,14 @@ pub(crate) fn failure_of(response: Response) -> Box<Failure> {
     }
 }
 
+/// Where a node is, as it tells the others.
+pub(crate) struct Place {
+    /// Where peers reach it: `host:port`.
+    pub(crate) address: String,
+    /// What fails together with it.
+    pub(crate) zone: String,
+}
+
 /// What every connection of every door may ask of this process.
 pub(crate) struct Service {
     pub(crate) company: Arc<Company>,
@@ -43,6 +51,7 @@ pub(crate) struct Service {
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) addresses: Addresses,
     pub(crate) name: String,
+    pub(crate) place: Place,
     pub(crate) ground: Ground,
     pub(crate) load: Load,
     pub(crate) started: Instant,
@@ -65,9 +74,10 @@ impl Service {
         phase: watch::Receiver<Phase>,
         addresses: Addresses,
         name: String,
+        place: Place,
         ground: Ground,
     ) -> Arc<Service> {
-        let load = Load::new(company.layout.partitions(), shards.count());
+        let load = Load::new(company.first.partitions(), shards.count());
         Arc::new(Service {
             company,
             shards,
@@ -77,6 +87,7 @@ impl Service {
             phase,
             addresses,
             name,
+            place,
             ground,
             load,
             started: Instant::now(),
@@ -86,21 +97,24 @@ impl Service {
         })
     }
 
-    /// The layout in force.
-    pub(crate) fn layout(&self) -> &Layout {
-        &self.company.layout
+    /// The layout that reads go by.
+    pub(crate) fn layout(&self) -> Arc<Layout> {
+        self.company.ring().reads.clone()
+    }
+
+    /// How many partitions there are, by any layout of the cluster.
+    pub(crate) fn partitions(&self) -> usize {
+        self.company.first.partitions()
     }
 
     /// What this node says of itself to the others.
     pub(crate) fn fact(&self) -> NodeFact {
-        let Company { hello, layout, .. } = &*self.company;
-        let member = layout.member(hello.node);
-        let (address, zone) = member.map(|m| (m.address.clone(), m.zone.clone())).unwrap_or_default();
+        let hello = &self.company.hello;
         NodeFact {
             name: self.name.clone(),
-            address,
+            address: self.place.address.clone(),
             http: hello.http.clone(),
-            zone,
+            zone: self.place.zone.clone(),
             release: env!("CARGO_PKG_VERSION").to_owned(),
             features: hello.features,
         }

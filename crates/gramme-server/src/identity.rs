@@ -17,9 +17,12 @@
 //! acknowledged is not here. A store that has been refilled knows which others its peers know it by, and is not
 //! lost by hearing of those again.
 //!
-//! Invariant: a store is Continuous only if every other member durably remembers it, and no other whose content
-//! was not pulled into it. Nothing here
-//! is needed for safety of versions: every start makes new incarnations whatever this module says.
+//! Who the others are changes with the ring. A node that asks to join is Proving like any new one; whoever was removed is
+//! waited for no more. A store that is Continuous stays so when members come: they cannot have known an earlier one.
+//!
+//! Invariant: a store is Continuous only if every other member, of the ring as it was at some moment, durably remembers
+//! it, and no other whose content was not pulled into it. Nothing here is needed for safety of versions: every start
+//! makes new incarnations whatever this module says.
 //!
 //! Rows and their bytes: `docs/format/identity.md`.
 
@@ -38,7 +41,7 @@ pub(crate) struct Identity {
     node: NodeId,
     store: StoreId,
     trust: Trust,
-    /// The other members.
+    /// The other members, by the newest layout that this node knows.
     others: BTreeSet<NodeId>,
     /// Those who have said, in this process life, that they know no other store of ours.
     agreed: BTreeSet<NodeId>,
@@ -140,6 +143,15 @@ impl Identity {
         Ok(identity)
     }
 
+    /// Whether a store has one, be it garbled or another member's: nothing is changed.
+    pub(crate) async fn exists(engine: &Store) -> Result<bool, IdentityError> {
+        match engine.get(&node_row(KIND_IDENTITY, &[])).await {
+            Ok(found) => Ok(found.is_some()),
+            Err(EngineError::Corrupt(_)) => Ok(true),
+            Err(e) => Err(e.into()),
+        }
+    }
+
     /// The data directory's life.
     pub(crate) fn store(&self) -> StoreId {
         self.store
@@ -214,11 +226,28 @@ impl Identity {
             Trust::Lost => {
                 tracing::error!(node = %self.node, %peer, "a peer knows this node with another store: this node's disk was lost, emptied or swapped; it takes writes, but what it lacks proves nothing until it is refilled")
             }
-            _ => {
-                tracing::info!(node = %self.node, "every other member has met this store: what this node lacks was never there")
-            }
+            _ => self.say_proven(),
         }
         Ok((self.trust != before).then_some(self.trust))
+    }
+
+    /// Who the members are from now on. Gives what is known of this store, if that changed it; durable when this
+    /// resolves. What cannot be made durable is tried again with the next ring or handshake.
+    pub(crate) async fn members_are(
+        &mut self,
+        members: impl IntoIterator<Item = NodeId>,
+    ) -> Result<Option<Trust>, EngineError> {
+        self.others = members.into_iter().filter(|&member| member != self.node).collect();
+        if self.trust != Trust::Proving || !self.is_agreed() {
+            return Ok(None);
+        }
+        self.trust = Trust::Continuous;
+        if let Err(e) = self.save().await {
+            self.trust = Trust::Proving;
+            return Err(e);
+        }
+        self.say_proven();
+        Ok(Some(self.trust))
     }
 
     /// A shard of this lost node has refilled every partition that it owns. Gives what is known of the store if
@@ -242,6 +271,10 @@ impl Identity {
         }
         tracing::info!(node = %self.node, "every partition was refilled from all its other homes: what this node lacks proves something again");
         Ok(Some(self.trust))
+    }
+
+    fn say_proven(&self) {
+        tracing::info!(node = %self.node, "every other member has met this store: what this node lacks was never there");
     }
 
     fn is_agreed(&self) -> bool {

@@ -1,29 +1,30 @@
-//! Talking to other nodes: each shard keeps a connection of its own to every member ([`dial`]), takes those that
-//! members open to it, makes sure who is there ([`meet`]), and then moves messages ([`connection`]).
+//! Talking to other nodes: each shard keeps a connection of its own to every peer of the ring ([`dial`]), takes those
+//! that nodes open to it, makes sure who is there ([`meet`]), and then moves messages ([`connection`]). Nodes that ask to
+//! join are no peers of the ring; they call, and are heard. Whoever leaves the ring is let go of.
 //!
 //! Of the two connections between a pair of shards, one dialled by each side, the one from the smaller node id
 //! carries everything while it stands; the other is a spare. So each wake-up ends in one write per peer, and
 //! replies ride with requests.
 //!
 //! Invariant: a message is handed to a shard only from a connection whose peer has proved that it knows the
-//! cluster's secret, and only one process life of a member is listened to at a time ([`roster`]).
+//! cluster's secret and is not gone, and only one process life of a node is listened to at a time ([`roster`]).
 
+mod company;
 mod connection;
+mod dial;
 mod links;
 mod meet;
 mod roster;
 
+pub(crate) use company::Company;
 pub(crate) use links::Links;
 pub(crate) use roster::{Roster, Seat};
 
-use crate::identity::Identity;
 use crate::inbox::Inbox;
 use crate::mailbox::{Handed, Letter, Shards};
 use crate::metrics::ShardMetrics;
-use crate::tls::Tls;
 use bytes::BytesMut;
-use gramme_core::context::Secret;
-use gramme_core::{Layout, Member, NodeId};
+use gramme_core::NodeId;
 use gramme_wire::hello::Hello;
 use meet::MeetError;
 use std::cell::RefCell;
@@ -34,18 +35,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
-
-/// What all shards of this process tell their peers, and know of them.
-pub(crate) struct Company {
-    /// What this node says of itself; shard and nonce are filled in for each connection.
-    pub(crate) hello: Hello,
-    pub(crate) layout: Arc<Layout>,
-    pub(crate) secret: Secret,
-    pub(crate) identity: tokio::sync::Mutex<Identity>,
-    pub(crate) roster: Arc<Roster>,
-    pub(crate) tls: Option<Tls>,
-}
+use tokio::time::timeout;
 
 /// One shard's connections.
 pub(crate) struct Peers {
@@ -55,8 +45,9 @@ pub(crate) struct Peers {
     links: Rc<Links>,
     inbox: Rc<Inbox>,
     metrics: Rc<ShardMetrics>,
-    /// Per member: it has called, so calling back is worth a try at once.
-    called: BTreeMap<NodeId, Notify>,
+    /// Per peer that is kept in touch with: rung when it has called, so that calling back is worth a try at once, and
+    /// when it is a peer no more.
+    bells: RefCell<BTreeMap<NodeId, Rc<Notify>>>,
     complaints: RefCell<BTreeMap<String, (String, Instant)>>,
 }
 
@@ -70,8 +61,6 @@ impl Peers {
         inbox: Rc<Inbox>,
         metrics: Rc<ShardMetrics>,
     ) -> Rc<Peers> {
-        let others = company.layout.members().iter().filter(|member| member.id != company.hello.node);
-        let called = others.map(|member| (member.id, Notify::new())).collect();
         Rc::new(Peers {
             company,
             shard,
@@ -79,19 +68,9 @@ impl Peers {
             links,
             inbox,
             metrics,
-            called,
+            bells: RefCell::default(),
             complaints: RefCell::default(),
         })
-    }
-
-    /// Keeps a connection to every other member for ever.
-    pub(crate) fn dial_all(self: &Rc<Self>) {
-        for member in self.company.layout.members() {
-            if member.id != self.company.hello.node {
-                let (peers, member) = (self.clone(), member.clone());
-                tokio::task::spawn_local(async move { peers.dial_for_ever(&member).await });
-            }
-        }
     }
 
     /// Takes a stranger's socket at the peer door.
@@ -100,7 +79,10 @@ impl Peers {
         tokio::task::spawn_local(async move {
             let from =
                 socket.peer_addr().map_or_else(|_| "an unknown address".into(), |addr| addr.to_string());
-            if let Err(e) = peers.serve_stranger(socket).await {
+            // Of a call to itself the calling side knows whether it was meant.
+            if let Err(e) = peers.serve_stranger(socket).await
+                && !e.is_yourself()
+            {
                 // The port is another at each try; a complaint is about the machine.
                 let machine = from.rsplit_once(':').map_or(&*from, |(host, _)| host);
                 peers.complain(&format!("a connection from {machine}"), &e);
@@ -118,54 +100,6 @@ impl Peers {
                 peers.run(&peer, false, reader, writer, read, seat).await;
             }
         });
-    }
-
-    async fn dial_for_ever(self: Rc<Self>, member: &Member) {
-        let mut pause = PAUSE_MIN;
-        loop {
-            match self.dial(member).await {
-                Ok(()) => pause = PAUSE_MIN,
-                Err(e) => {
-                    self.complain(&format!("{} at {}", member.name, member.address), &e);
-                    pause = (pause * 2).min(PAUSE_MAX);
-                }
-            }
-            // Shards that lost a peer at one moment do not come back to it at one moment.
-            let jitter = Duration::from_millis(crate::random::word() % PAUSE_MIN.as_millis() as u64);
-            sleep(PAUSE_MIN).await;
-            tokio::select! {
-                () = sleep(pause.saturating_sub(PAUSE_MIN) + jitter) => {}
-                () = self.called[&member.id].notified() => {}
-            }
-        }
-    }
-
-    /// One connection to a member, from its first byte to its last. `Ok` once the two had met.
-    async fn dial(self: &Rc<Self>, member: &Member) -> Result<(), MeetError> {
-        let socket = timeout(CONNECT_TIME, TcpStream::connect(&member.address))
-            .await
-            .map_err(|_| MeetError::Late)??;
-        prepare(&socket);
-        match &self.company.tls {
-            None => {
-                let mut socket = socket;
-                let met = timeout(MEET_TIME, meet::dial(self, &mut socket, member.id)).await;
-                let met = met.map_err(|_| MeetError::Late)??;
-                let (reader, writer) = socket.into_split();
-                self.run(&met.peer, true, reader, writer, met.read, met.seat).await;
-            }
-            Some(tls) => {
-                let met = timeout(MEET_TIME, async {
-                    let mut socket = tls.connect(&member.address, socket).await?;
-                    let met = meet::dial(self, &mut socket, member.id).await?;
-                    Ok::<_, MeetError>((socket, met))
-                });
-                let (socket, met) = met.await.map_err(|_| MeetError::Late)??;
-                let (reader, writer) = tokio::io::split(socket);
-                self.run(&met.peer, true, reader, writer, met.read, met.seat).await;
-            }
-        }
-        Ok(())
     }
 
     async fn serve_stranger(self: &Rc<Self>, socket: std::net::TcpStream) -> Result<(), MeetError> {
@@ -209,11 +143,19 @@ impl Peers {
         read: BytesMut,
         seat: Seat,
     ) {
+        // The ring may have changed while the two met.
+        if self.company.ring().gone.contains(&peer.node) {
+            return;
+        }
         let dialer = if dialed { self.company.hello.node } else { peer.node };
         let is_preferred = dialer < self.company.hello.node.max(peer.node);
         let connection = self.links.add(peer.node, is_preferred);
         tokio::task::spawn_local(connection::write_for_ever(connection.clone(), writer));
-        let ended = connection::read_to_end(self, &connection, reader, read).await;
+        let ended = tokio::select! {
+            biased;
+            () = connection.severed() => Ok(()),
+            ended = connection::read_to_end(self, &connection, reader, read) => ended,
+        };
         self.links.remove(&connection);
         drop(seat);
         if let Err(e) = ended {
@@ -222,8 +164,8 @@ impl Peers {
     }
 
     fn has_called(&self, node: NodeId) {
-        if let Some(called) = self.called.get(&node) {
-            called.notify_one();
+        if let Some(bell) = self.bells.borrow().get(&node) {
+            bell.notify_one();
         }
     }
 
@@ -262,12 +204,12 @@ fn prepare(socket: &TcpStream) {
     }
 }
 
-const PAUSE_MIN: Duration = Duration::from_millis(20);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
-const CONNECT_TIME: Duration = Duration::from_secs(1);
 /// Two round trips and a durable write on either side; and the patience of [`roster`].
 const MEET_TIME: Duration = Duration::from_secs(5);
 /// How long sent bytes may stay unacknowledged before the connection counts as dead.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 const COMPLAIN_AGAIN: Duration = Duration::from_secs(60);
 const COMPLAINTS_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests;

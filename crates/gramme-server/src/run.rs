@@ -8,18 +8,18 @@
 //! directory is touched, another member's directory before a shard opens it.
 
 use crate::cluster_file::{ClusterFile, ClusterFileError};
-use crate::doors::Service;
+use crate::doors::{Place, Service};
 use crate::ground::Ground;
 use crate::identity::{Identity, IdentityError};
 use crate::mailbox::{Door, Letter, Shards};
 use crate::metrics::Metrics;
-use crate::peers::{Company, Roster};
+use crate::peers::Company;
 use crate::settings::{EngineKind, Settings, SettingsError};
 use crate::shard::{self, Plan};
 use crate::store::Store;
 use crate::tls::Tls;
-use gramme_core::NodeId;
 use gramme_core::merkle::Tombstones;
+use gramme_core::{Member, NodeId};
 use gramme_node::Upkeep;
 use gramme_storage::Engine;
 use gramme_storage::fjall::OpenError;
@@ -51,13 +51,15 @@ pub enum RunError {
     Settings(SettingsError),
     /// The cluster file cannot be used.
     ClusterFile(ClusterFileError),
-    /// This node is not among the cluster's members.
+    /// This node is not among the cluster's members, and does not ask to join them.
     NotAMember {
         /// This node.
         node: NodeId,
         /// The cluster file.
         file: PathBuf,
     },
+    /// Nobody could tell others where this node is: it listens everywhere.
+    Nowhere(String),
     /// An address cannot be listened on.
     Listen {
         /// The key of the settings.
@@ -86,8 +88,12 @@ impl fmt::Display for RunError {
             RunError::ClusterFile(e) => write!(f, "{e}"),
             RunError::NotAMember { node, file } => write!(
                 f,
-                "node {node} is not a member of the cluster in {}: start it with the id that `gramme cluster init` gave it",
+                "node {node} is not a member of the cluster in {}, and never asked to be: start it with the id that `gramme cluster init` gave it, or add --join HOST:PORT with the peer address of any member to ask to join",
                 file.display()
+            ),
+            RunError::Nowhere(address) => write!(
+                f,
+                "listen.peer = {address:?} says nothing of where peers reach this node, and the cluster file does not either: set listen.advertise to host:port as other machines reach it"
             ),
             RunError::Listen { key, address, cause } if cause.kind() == io::ErrorKind::AddrInUse => write!(
                 f,
@@ -212,21 +218,38 @@ impl Server {
             tracing::warn!("{warning}");
         }
         let cluster = ClusterFile::read(&settings.cluster_file).map_err(RunError::ClusterFile)?;
-        let Some(member) = cluster.layout.member(settings.node_id).cloned() else {
-            return Err(RunError::NotAMember { node: settings.node_id, file: settings.cluster_file });
-        };
+        let member = cluster.layout.member(settings.node_id).cloned();
+        let place = place(&settings, member.as_ref(), sockets.addresses().peer)?;
         let tls = settings.tls.as_ref().map(Tls::load).transpose().map_err(RunError::Tls)?;
+        let stranger =
+            || RunError::NotAMember { node: settings.node_id, file: settings.cluster_file.clone() };
+        let may_start = member.is_some() || !settings.seeds.is_empty();
+        if !may_start && (settings.engine == EngineKind::Memory || !settings.data_dir.exists()) {
+            return Err(stranger());
+        }
         let store = Store::open(&settings).map_err(RunError::Store)?;
         let members: Vec<NodeId> = cluster.layout.members().iter().map(|member| member.id).collect();
-        let identity = runtime()?.block_on(Identity::open(store.clone(), settings.node_id, members));
-        let identity = identity.map_err(|e| {
-            store.close();
-            RunError::Identity(settings.data_dir.clone(), e)
-        })?;
+        let identity = runtime()?.block_on(async {
+            // A node that asked to join, and may have been taken in since, has a directory of its own.
+            if !may_start && !Identity::exists(&store).await? {
+                return Ok(None);
+            }
+            Identity::open(store.clone(), settings.node_id, members).await.map(Some)
+        });
+        let identity = match identity {
+            Ok(Some(identity)) => identity,
+            Ok(None) => {
+                store.close();
+                return Err(stranger());
+            }
+            Err(e) => {
+                store.close();
+                return Err(RunError::Identity(settings.data_dir.clone(), e));
+            }
+        };
 
         let addresses = sockets.addresses();
-        let name =
-            if settings.node_name.is_empty() { member.name.clone() } else { settings.node_name.clone() };
+        let name = name(&settings, member.as_ref());
         let shards = Shards::new(settings.shards, cluster.layout.partitions());
         let hello = Hello {
             protocol_min: PROTOCOL_MIN,
@@ -240,31 +263,21 @@ impl Server {
             shard: 0,
             shards: settings.shards as u8,
             boot: crate::random::word(),
-            http: if member.http.is_empty() {
-                advertised(addresses.http, &member.address)
-            } else {
-                member.http.clone()
-            },
-            resp: advertised(addresses.resp, &member.address),
+            http: http(member.as_ref(), &place, addresses.http),
+            resp: advertised(addresses.resp, &place.address),
             nonce: [0; 16],
         };
         tracing::info!(
             node = %settings.node_id, name, cluster = %cluster.cluster, layout = %cluster.layout.hash(),
-            members = cluster.layout.members().len(), n = cluster.layout.n(), shards = settings.shards,
+            members = cluster.layout.members().len(), member = member.is_some(), n = cluster.layout.n(), shards = settings.shards,
             trust = identity.trust().as_str(), "the node starts"
         );
-        let company = Arc::new(Company {
-            hello,
-            layout: Arc::new(cluster.layout),
-            secret: cluster.secret,
-            identity: tokio::sync::Mutex::new(identity),
-            roster: Arc::new(Roster::default()),
-            tls,
-        });
+        let first = Arc::new(cluster.layout);
+        let company = Company::new(hello, cluster.secret, identity, tls, first, settings.seeds.clone());
         let metrics = Metrics::new(store.name());
         let (phase, watched) = watch::channel(Phase::Serving);
         let service = Service::new(
-            company,
+            Arc::new(company),
             shards.clone(),
             settings.token.clone(),
             store.clone(),
@@ -272,6 +285,7 @@ impl Server {
             watched,
             addresses,
             name,
+            place,
             Ground::new(&settings, warnings),
         );
         let mut server = Server { addresses, phase, shards, store, threads: Vec::new() };
@@ -456,9 +470,41 @@ fn listen(key: &'static str, address: &str) -> Result<TcpListener, RunError> {
     attempt().map_err(|cause| RunError::Listen { key, address: address.to_owned(), cause })
 }
 
+/// What people call a node: as it is told, as the cluster file says, or by its id.
+fn name(settings: &Settings, member: Option<&Member>) -> String {
+    match member {
+        _ if !settings.node_name.is_empty() => settings.node_name.clone(),
+        Some(member) => member.name.clone(),
+        None => format!("node-{:.6}", settings.node_id.to_string()),
+    }
+}
+
+/// Where a node is, as it tells the others; `door` is where its peer door listens.
+fn place(settings: &Settings, member: Option<&Member>, door: SocketAddr) -> Result<Place, RunError> {
+    let zone = settings.node_zone.clone().or_else(|| member.map(|member| member.zone.clone()));
+    let told = settings.advertise.clone().or_else(|| member.map(|member| member.address.clone()));
+    let address = match told {
+        Some(address) => address,
+        None if door.ip().is_unspecified() => return Err(RunError::Nowhere(settings.peer.clone())),
+        None => {
+            let host = settings.peer.rsplit_once(':').map_or("", |(host, _)| host);
+            format!("{host}:{}", door.port())
+        }
+    };
+    Ok(Place { address, zone: zone.unwrap_or_else(|| "default".to_owned()) })
+}
+
+/// Where clients reach the HTTP door: as the cluster file says, unless the node has moved since.
+fn http(member: Option<&Member>, place: &Place, door: SocketAddr) -> String {
+    match member.filter(|member| !member.http.is_empty() && member.address == place.address) {
+        Some(member) => member.http.clone(),
+        None => advertised(door, &place.address),
+    }
+}
+
 /// What to tell others of a door: the host at which peers reach this node, if the door listens everywhere.
-fn advertised(door: SocketAddr, member_address: &str) -> String {
-    match member_address.rsplit_once(':') {
+fn advertised(door: SocketAddr, peer_address: &str) -> String {
+    match peer_address.rsplit_once(':') {
         Some((host, _)) if door.ip().is_unspecified() => format!("{host}:{}", door.port()),
         _ => door.to_string(),
     }
@@ -479,3 +525,62 @@ const ABORT_DRAIN_TIME: Duration = Duration::from_millis(300);
 const ABORT_TIME: Duration = Duration::from_millis(900);
 /// How long calls in flight may take when the node shuts down.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(flags: &[(&str, &str)]) -> Settings {
+        let flags = [("node.id", "00c0ffee00c0ffee")].iter().chain(flags);
+        let flags: Vec<(&str, String)> = flags.map(|(key, value)| (*key, (*value).to_owned())).collect();
+        Settings::load(None, [], &flags).unwrap()
+    }
+
+    fn member() -> Member {
+        Member {
+            id: NodeId(0xa1),
+            name: "n1".into(),
+            address: "n1:7402".into(),
+            http: "n1.example:80".into(),
+            zone: "east".into(),
+            weight: 1,
+        }
+    }
+
+    fn door(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_node_is_where_it_says_or_the_cluster_file_does_or_where_it_listens() {
+        let told = |flags: &[(&str, &str)], member: Option<&Member>, peer: &str| {
+            let place = place(&settings(flags), member, door(peer)).unwrap();
+            (place.address, place.zone)
+        };
+        let said = |address: &str, zone: &str| (address.to_owned(), zone.to_owned());
+        let member = member();
+        assert_eq!(told(&[], Some(&member), "0.0.0.0:7402"), said("n1:7402", "east"));
+        let moved = [("listen.advertise", "n9:7402"), ("node.zone", "west")];
+        assert_eq!(told(&moved, Some(&member), "0.0.0.0:7402"), said("n9:7402", "west"));
+        let host = [("listen.peer", "localhost:0")];
+        assert_eq!(told(&host, None, "127.0.0.1:4242"), said("localhost:4242", "default"));
+        let nowhere = place(&settings(&[]), None, door("[::]:7402"));
+        assert!(matches!(nowhere, Err(RunError::Nowhere(_))));
+    }
+
+    #[test]
+    fn the_http_door_of_a_node_that_moved_is_where_the_node_is() {
+        let at = |address: &str| Place { address: address.to_owned(), zone: String::new() };
+        let everywhere = door("0.0.0.0:7400");
+        assert_eq!(http(Some(&member()), &at("n1:7402"), everywhere), "n1.example:80");
+        assert_eq!(http(Some(&member()), &at("n9:7402"), everywhere), "n9:7400");
+        assert_eq!(http(None, &at("n9:7402"), everywhere), "n9:7400");
+    }
+
+    #[test]
+    fn a_node_without_a_name_is_called_by_its_id() {
+        assert_eq!(name(&settings(&[]), None), "node-00c0ff");
+        assert_eq!(name(&settings(&[]), Some(&member())), "n1");
+        assert_eq!(name(&settings(&[("node.name", "late")]), Some(&member())), "late");
+    }
+}

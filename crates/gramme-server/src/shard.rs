@@ -12,7 +12,6 @@ use crate::random::Random;
 use crate::run::Phase;
 use crate::tokio_env::TokioEnv;
 use axum::Router;
-use gramme_core::Layout;
 use gramme_core::limits::REQUEST_MS;
 use gramme_node::{Fact, Node, Options, Trust, Upkeep};
 use std::rc::Rc;
@@ -63,8 +62,17 @@ async fn live(plan: Plan) {
     let inbox = Rc::new(Inbox::default());
     let links = Links::new(inbox.clone(), index == 0);
     let store = service.store.clone();
-    let env =
-        TokioEnv::new(start, index, shards.clone(), inbox.clone(), links.clone(), store, metrics.clone());
+    let company = service.company.clone();
+    let env = TokioEnv::new(
+        start,
+        index,
+        shards.clone(),
+        company.clone(),
+        inbox.clone(),
+        links.clone(),
+        store,
+        metrics.clone(),
+    );
     let (store, trust) = {
         let identity = service.company.identity.lock().await;
         (identity.store(), identity.trust())
@@ -72,8 +80,8 @@ async fn live(plan: Plan) {
     let options = Options {
         id: service.node(),
         fact: service.fact(),
-        layout: Arc::new(Layout::clone(service.layout())),
-        secret: service.company.secret,
+        layout: company.first.clone(),
+        secret: company.secret,
         shard: index,
         shards: shards.count(),
         store,
@@ -93,9 +101,8 @@ async fn live(plan: Plan) {
         }
     };
     spawn_local(node.clone().run());
-    let company = service.company.clone();
     let peers = Peers::new(company, index, shards.clone(), links.clone(), inbox.clone(), metrics.clone());
-    peers.dial_all();
+    spawn_local(peers.clone().dial_for_ever());
     spawn_local(measure(node.clone(), service.clone(), index, links, inbox.clone(), metrics.clone()));
     let desk = Desk {
         router: http::router(service.clone()),
@@ -237,7 +244,7 @@ async fn measure(
         metrics.outgoing.set(whole(links.waiting_bytes()));
         if index == 0 {
             let (_, asked) = service.load.recent(Instant::now());
-            service.metrics.imbalance.set(imbalance_of(service.layout(), &asked));
+            service.metrics.imbalance.set(imbalance_of(&service.layout(), &asked));
         }
         tokio::time::sleep(MEASURE_EVERY).await;
     }

@@ -5,14 +5,15 @@
 use crate::inbox::Inbox;
 use crate::mailbox::Shards;
 use crate::metrics::ShardMetrics;
-use crate::peers::Links;
+use crate::peers::{Company, Links};
 use crate::random::Random;
 use crate::store::Store;
 use gramme_core::NodeId;
-use gramme_node::{Env, Event, Fact, Mono, Probe};
+use gramme_node::{Env, Event, Fact, Mono, Probe, Ring};
 use gramme_wire::Message;
 use std::future::Future;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// See the module.
@@ -24,6 +25,7 @@ struct World {
     start: Instant,
     shard: usize,
     shards: Shards,
+    company: Arc<Company>,
     inbox: Rc<Inbox>,
     links: Rc<Links>,
     store: Store,
@@ -33,10 +35,12 @@ struct World {
 
 impl TokioEnv {
     /// The world of shard `shard`.
+    #[expect(clippy::too_many_arguments, reason = "the parts of a shard, named once")]
     pub(crate) fn new(
         start: Instant,
         shard: usize,
         shards: Shards,
+        company: Arc<Company>,
         inbox: Rc<Inbox>,
         links: Rc<Links>,
         store: Store,
@@ -46,6 +50,7 @@ impl TokioEnv {
             start,
             shard,
             shards,
+            company,
             inbox,
             links,
             store,
@@ -106,7 +111,10 @@ impl Env for TokioEnv {
         &self.0.store
     }
 
-    fn ring_is(&self, _ring: std::sync::Arc<gramme_node::Ring>) {}
+    fn ring_is(&self, ring: Arc<Ring>) {
+        self.0.company.ring_is(ring);
+        tokio::task::spawn_local(trust_by_ring(self.0.company.clone(), self.0.shards.clone()));
+    }
 
     fn probe(&self, probe: Probe) {
         if let Probe::HintsAlarm(percent) = probe {
@@ -121,6 +129,19 @@ impl Env for TokioEnv {
             );
         }
         self.0.metrics.probe(probe);
+    }
+}
+
+/// Who must have met this store before it is trusted has changed with the ring, and so may what is known of it.
+async fn trust_by_ring(company: Arc<Company>, shards: Shards) {
+    let mut identity = company.identity.lock().await;
+    let members: Vec<NodeId> = company.ring().newest.members().iter().map(|member| member.id).collect();
+    match identity.members_are(members).await {
+        Ok(Some(trust)) => shards.tell(&Fact::Trust(trust), None),
+        Ok(None) => {}
+        Err(e) => {
+            tracing::warn!("that this store is trusted cannot be written down, and is tried again: {e}")
+        }
     }
 }
 

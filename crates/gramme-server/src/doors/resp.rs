@@ -51,7 +51,7 @@ pub(crate) struct Counter {
 impl Counter {
     /// Has the shard that owns it serve a call.
     async fn call(&self, key: &Key, call: Call) -> Response {
-        let partition = ring::partition_of(key, self.service.layout().partitions());
+        let partition = ring::partition_of(key, self.service.partitions());
         let shard = usize::from(partition.0) % self.service.shards.count();
         if shard == self.shard {
             self.service.load.count(&call.request);

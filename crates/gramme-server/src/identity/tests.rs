@@ -4,6 +4,7 @@ use gramme_storage::memory::MemoryEngine;
 const ME: NodeId = NodeId(0xa1);
 const B: NodeId = NodeId(0xb2);
 const C: NodeId = NodeId(0xc3);
+const D: NodeId = NodeId(0xd4);
 
 fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
@@ -77,6 +78,56 @@ fn a_lost_store_is_trusted_again_once_every_shard_is_refilled_and_hearing_of_the
         assert_eq!((me.trust(), me.told(B, Some(StoreId(7))).await), (Trust::Continuous, Ok(None)));
         assert_eq!(me.told(B, Some(StoreId(8))).await, Ok(Some(Trust::Lost)), "one that it never heard of");
         assert_eq!(me.shard_is_whole(1, 2).await, Ok(None), "and all begins anew");
+    });
+}
+
+#[test]
+fn whoever_was_removed_is_waited_for_no_more() {
+    run(async {
+        let disk = disk();
+        let mut me = open(&disk, ME).await;
+        me.told(B, None).await.unwrap();
+        assert_eq!(me.members_are([ME, B, C, D]).await, Ok(None));
+        assert_eq!(me.members_are([ME, B, D]).await, Ok(None), "D has not met it");
+        assert_eq!(me.members_are([ME, B]).await, Ok(Some(Trust::Continuous)));
+        assert_eq!(open(&disk, ME).await.trust(), Trust::Continuous);
+        assert_eq!(
+            me.members_are([ME, B, D]).await,
+            Ok(None),
+            "whoever comes later has known no other store"
+        );
+        assert_eq!(me.trust(), Trust::Continuous);
+    });
+}
+
+#[test]
+fn a_node_that_asks_to_join_is_proven_by_the_members() {
+    run(async {
+        let mut joiner = open(&disk(), D).await;
+        assert_eq!(joiner.told(B, None).await, Ok(None));
+        assert_eq!(joiner.members_are([B, C, D]).await, Ok(None));
+        assert_eq!(joiner.told(C, None).await, Ok(Some(Trust::Continuous)));
+    });
+}
+
+#[test]
+fn a_lost_store_is_not_trusted_because_members_went() {
+    run(async {
+        let mut me = open(&disk(), ME).await;
+        me.told(B, Some(StoreId(7))).await.unwrap();
+        assert_eq!((me.members_are([ME]).await, me.trust()), (Ok(None), Trust::Lost));
+    });
+}
+
+#[test]
+fn whether_a_store_has_an_owner_is_seen_without_giving_it_one() {
+    run(async {
+        let disk = disk();
+        for _ in 0..2 {
+            assert_eq!(Identity::exists(&disk).await, Ok(false));
+        }
+        open(&disk, ME).await;
+        assert_eq!(Identity::exists(&disk).await, Ok(true));
     });
 }
 

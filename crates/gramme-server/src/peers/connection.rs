@@ -26,6 +26,8 @@ pub(super) struct Connection {
     in_write: Cell<usize>,
     writer: RefCell<Option<Waker>>,
     closed: Cell<bool>,
+    severed: Cell<bool>,
+    reader: RefCell<Option<Waker>>,
 }
 
 impl Connection {
@@ -39,6 +41,8 @@ impl Connection {
             in_write: Cell::new(0),
             writer: RefCell::default(),
             closed: Cell::new(false),
+            severed: Cell::new(false),
+            reader: RefCell::default(),
         }
     }
 
@@ -63,6 +67,30 @@ impl Connection {
     pub(super) fn close(&self) {
         self.closed.set(true);
         self.wake();
+    }
+
+    /// Nothing more leaves or arrives.
+    pub(super) fn sever(&self) {
+        self.close();
+        self.severed.set(true);
+        if let Some(waker) = self.reader.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// Resolves once it is severed.
+    pub(super) async fn severed(&self) {
+        poll_fn(|cx| {
+            if self.severed.get() {
+                return Poll::Ready(());
+            }
+            let mut reader = self.reader.borrow_mut();
+            if !reader.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                *reader = Some(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     pub(super) fn waiting_bytes(&self) -> usize {
@@ -226,5 +254,8 @@ mod tests {
         connection.close();
         assert!(!connection.queue(&ping()));
         assert_eq!(connection.take(&mut Outgoing::new()).now_or_never(), Some(false));
+        assert!(connection.severed().now_or_never().is_none(), "what is on its way here still arrives");
+        connection.sever();
+        assert!(connection.severed().now_or_never().is_some());
     }
 }

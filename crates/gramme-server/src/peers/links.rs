@@ -66,6 +66,18 @@ impl Links {
         }
     }
 
+    /// A node is a peer no more: its connections end, whatever it thinks of that.
+    pub(super) fn sever(&self, peer: NodeId) {
+        for connection in self.standing.borrow().get(&peer).into_iter().flatten() {
+            connection.sever();
+        }
+    }
+
+    /// Whether a connection to this node stands.
+    pub(super) fn is_connected(&self, peer: NodeId) -> bool {
+        self.standing.borrow().contains_key(&peer)
+    }
+
     /// Peers to which a connection stands.
     pub(crate) fn connected(&self) -> usize {
         self.standing.borrow().len()

@@ -1,6 +1,7 @@
 //! The handshake over a socket: frames of [`gramme_wire::hello`] back and forth, and between them what must be
 //! durable before the next word.
 
+use super::dial::Whom;
 use super::{Peers, Seat};
 use bytes::{Buf, BytesMut};
 use gramme_core::{NodeId, StoreId};
@@ -87,28 +88,31 @@ impl MeetError {
         }
     }
 
+    /// Whether this node has called itself.
+    pub(super) fn is_yourself(&self) -> bool {
+        use Broken::{Refused, RefusedByPeer};
+        matches!(self, MeetError::Broken(Refused(Refusal::Yourself) | RefusedByPeer(Refusal::Yourself)))
+    }
+
     /// Whether every shard of this process meets the same.
     pub(super) fn is_of_the_process(&self) -> bool {
         matches!(self, MeetError::Broken(Broken::Refused(_) | Broken::RefusedByPeer(_)))
     }
 }
 
-/// The dialer's side; `expected` is who should be there.
+/// The dialer's side.
 pub(super) async fn dial<S: AsyncRead + AsyncWrite + Unpin>(
     peers: &Peers,
     socket: &mut S,
-    expected: NodeId,
+    whom: Whom,
 ) -> Result<Acquaintance, MeetError> {
     let mut talk = Talk::new(socket);
     let met = async {
-        let (gone, secret) = (&Default::default(), &peers.company.secret);
         let dialer = Dialer::start(mine(peers), &mut talk.out);
         talk.flush().await?;
         let welcome = talk.hear().await?;
-        let met = dialer.take_welcome(&welcome, gone, secret)?;
-        if met.peer.node != expected {
-            return Err(Broken::from(Refusal::OtherNode { expected, found: met.peer.node }).into());
-        }
+        let met = dialer.take_welcome(&welcome, &peers.company.ring().gone, &peers.company.secret)?;
+        check_expected(whom, met.peer.node)?;
         let seat = sit(peers, &met).await?;
         let remembered = peers.company.identity.lock().await.meet(met.peer.node, met.peer.store).await?;
         met.remember(remembered, &mut talk.out);
@@ -128,8 +132,8 @@ pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<Acquaintance, MeetError> {
     let mut talk = Talk::new(socket);
     let met = async {
-        let (gone, secret) = (&Default::default(), &peers.company.secret);
         let first = talk.hear().await?;
+        let (gone, secret) = (&peers.company.ring().gone, &peers.company.secret);
         let met = hello::accept(&mine(peers), &first, gone, secret, &mut talk.out)?;
         talk.flush().await?;
         let proof = talk.hear().await?;
@@ -149,7 +153,15 @@ fn mine(peers: &Peers) -> Hello {
     let mut nonce = [0; 16];
     nonce[..8].copy_from_slice(&crate::random::word().to_le_bytes());
     nonce[8..].copy_from_slice(&crate::random::word().to_le_bytes());
-    Hello { shard: peers.shard as u8, nonce, ..peers.company.hello.clone() }
+    let layout = peers.company.ring().reads.hash();
+    Hello { layout, shard: peers.shard as u8, nonce, ..peers.company.hello.clone() }
+}
+
+fn check_expected(whom: Whom, found: NodeId) -> Result<(), Broken> {
+    match whom {
+        Whom::Node(expected) if expected != found => Err(Refusal::OtherNode { expected, found }.into()),
+        Whom::Node(_) | Whom::Anyone => Ok(()),
+    }
 }
 
 async fn sit(peers: &Peers, met: &Met) -> Result<Seat, MeetError> {

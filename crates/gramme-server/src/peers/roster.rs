@@ -1,6 +1,6 @@
-//! Which process of each member is connected, and what it says of itself; shared by all shards.
+//! Which process of each node is connected, and what it says of itself; shared by all shards.
 //!
-//! Invariant: at most one process life (boot) of a member holds seats at a time, so that two processes that run
+//! Invariant: at most one process life (boot) of a node holds seats at a time, so that two processes that run
 //! under one id, by a copied directory or settings file, are never both talked to.
 
 use gramme_core::NodeId;

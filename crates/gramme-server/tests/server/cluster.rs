@@ -127,6 +127,31 @@ impl Cluster {
         self.ask(node, "PUT", path, &[], body)
     }
 
+    /// A further node of these settings beside the first one's: it has the cluster file, and is no member.
+    pub(crate) fn stranger(&self, id: u64, seeds: &[usize]) -> (Settings, Sockets) {
+        let mut settings = self.nodes[0].settings.clone();
+        settings.node_id = NodeId(id);
+        settings.data_dir = self.directory.path().join(format!("stranger{id}"));
+        settings.seeds = seeds.iter().map(|&seed| self.nodes[seed].settings.peer.clone()).collect();
+        for address in [&mut settings.http, &mut settings.resp, &mut settings.peer] {
+            *address = "127.0.0.1:0".to_owned();
+        }
+        let sockets = Sockets::bind(&settings).unwrap();
+        let addresses = sockets.addresses();
+        settings.http = addresses.http.to_string();
+        settings.resp = addresses.resp.to_string();
+        settings.peer = addresses.peer.to_string();
+        (settings, sockets)
+    }
+
+    /// Starts it; it is the last of the nodes from now on.
+    pub(crate) fn add(&mut self, (settings, sockets): (Settings, Sockets)) -> usize {
+        let addresses = sockets.addresses();
+        let server = Some(Server::start(settings.clone(), sockets).unwrap());
+        self.nodes.push(Node { settings, addresses, server });
+        self.nodes.len() - 1
+    }
+
     /// Ends a node without a word, as far as that can be done within a process.
     pub(crate) fn stop(&mut self, node: usize) {
         if let Some(server) = self.nodes[node].server.take() {

@@ -65,8 +65,11 @@ fn another_members_directory_and_a_stranger_are_refused() {
     cluster.stop(1);
 
     cluster.nodes[1].settings.node_id = gramme_core::NodeId(7);
+    cluster.nodes[1].settings.data_dir = cluster.directory.path().join("fresh");
     let refused = cluster.try_restart(1).unwrap_err().to_string();
     assert!(refused.starts_with("node 0000000000000007 is not a member of the cluster in "), "{refused}");
+    assert!(refused.contains("add --join HOST:PORT"), "{refused}");
+    assert!(!cluster.data_dir(1).exists(), "nothing was touched");
 }
 
 #[test]

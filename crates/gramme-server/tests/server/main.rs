@@ -3,6 +3,7 @@
 
 mod cluster;
 mod http;
+mod join;
 mod life;
 mod peers;
 mod resp;

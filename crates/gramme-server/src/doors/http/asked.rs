@@ -104,10 +104,10 @@ pub(super) fn consistency(service: &Service, headers: &HeaderMap) -> Result<Cons
     for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
         let (name, value) = (name.trim(), value.trim());
-        let of_homes = || words::homes(name, value, layout).map_err(Problem::bad_request);
+        let of_homes = || words::homes(name, value, &layout).map_err(Problem::bad_request);
         match name {
-            "r" => asked.r = Some(level(name, value, layout)?),
-            "w" => asked.w = Some(level(name, value, layout)?),
+            "r" => asked.r = Some(level(name, value, &layout)?),
+            "w" => asked.w = Some(level(name, value, &layout)?),
             "pr" => asked.pr = of_homes()?,
             "pw" => asked.pw = of_homes()?,
             "timeout" => asked.timeout_ms = timeout(value)?,

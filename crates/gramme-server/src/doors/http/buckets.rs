@@ -107,8 +107,8 @@ fn set(
 
 fn level_of(service: &Service, option: &str, value: &Value) -> Result<Level, Problem> {
     match value {
-        Value::String(text) => level(option, text, service.layout()),
-        Value::Number(number) => level(option, &number.to_string(), service.layout()),
+        Value::String(text) => level(option, text, &service.layout()),
+        Value::Number(number) => level(option, &number.to_string(), &service.layout()),
         other => Err(level_problem(option, &other.to_string())),
     }
 }

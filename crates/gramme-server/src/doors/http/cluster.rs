@@ -16,6 +16,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use gramme_core::limits::REQUEST_MS;
 use gramme_core::{Member, NodeId, PartitionId, Record};
+use gramme_node::Ring;
 use gramme_node::admission::AdmissionStatus;
 use gramme_node::request::{self, Call, Health, Lag, PeerStatus, Refilling, Status};
 use gramme_storage::Engine;
@@ -37,13 +38,15 @@ pub(super) async fn status(
 /// What this node says of itself and its cluster.
 pub(super) async fn status_json(service: &Service) -> Value {
     let shards = service.statuses().await;
-    let layout = service.layout();
+    let ring = service.company.ring();
+    let layout = &ring.reads;
+    let members = service.company.members();
     let members: Vec<Value> =
-        layout.members().iter().map(|member| member_json(service, &shards, member)).collect();
+        members.iter().map(|member| member_json(service, &ring, &shards, member)).collect();
     let blocking: BTreeSet<String> = shards
         .iter()
         .flat_map(|shard| &shard.reclaim_blocked_by)
-        .map(|&id| layout.member(id).map_or_else(|| id.to_string(), |member| member.name.clone()))
+        .map(|&id| service.company.name_of(id))
         .collect();
     let stats = service.store.stats();
     let mean_us = stats.sync_nanos.checked_div(stats.syncs).unwrap_or(0) / 1000;
@@ -117,7 +120,7 @@ pub(super) async fn status_json(service: &Service) -> Value {
 /// Partitions that lost something and are not yet whole, and whose content they still lack.
 fn refilling_json(service: &Service, shards: &[Status]) -> Vec<Value> {
     let of = |refilling: &Refilling| {
-        let from: Vec<String> = refilling.from.iter().map(|home| name_of(service, *home)).collect();
+        let from: Vec<String> = refilling.from.iter().map(|home| service.company.name_of(*home)).collect();
         json!({ "partition": refilling.partition.0, "from": from })
     };
     shards.iter().flat_map(|shard| &shard.refilling).map(of).collect()
@@ -128,16 +131,12 @@ fn behind_json(service: &Service, shards: &[Status]) -> Vec<Value> {
     let of = |lag: &Lag| {
         json!({
             "partition": lag.partition.0,
-            "peer": name_of(service, lag.peer),
+            "peer": service.company.name_of(lag.peer),
             "unseen": lag.unseen,
             "known_for_ms": lag.known_for.as_millis() as u64,
         })
     };
     shards.iter().flat_map(|shard| &shard.behind).map(of).collect()
-}
-
-fn name_of(service: &Service, node: NodeId) -> String {
-    service.layout().member(node).map_or_else(|| node.to_string(), |member| member.name.clone())
 }
 
 /// How background work is paced, over all shards: sums of what flows, the worst of what is waited for.
@@ -153,7 +152,7 @@ fn background_json(shards: &[Status]) -> Value {
     })
 }
 
-fn member_json(service: &Service, shards: &[Status], member: &Member) -> Value {
+fn member_json(service: &Service, ring: &Ring, shards: &[Status], member: &Member) -> Value {
     let is_self = member.id == service.node();
     let seen: Vec<PeerStatus> = shards
         .iter()
@@ -172,8 +171,8 @@ fn member_json(service: &Service, shards: &[Status], member: &Member) -> Value {
         "name": member.name,
         "zone": member.zone,
         "weight": member.weight,
-        "slots": service.layout().slots_of(member.id),
-        "peer": member.address,
+        "slots": ring.reads.slots_of(member.id),
+        "peer": ring.peers.get(&member.id).map_or(&member.address, |peer| &peer.address),
         "http": http,
         "resp": if resp.is_empty() { Value::Null } else { resp.into() },
         "self": is_self,
@@ -199,17 +198,18 @@ fn member_json(service: &Service, shards: &[Status], member: &Member) -> Value {
 /// `GET /v1/cluster/load`: what this node's clients asked for of each partition, in the last minute or two.
 pub(super) async fn load(State(service): State<Arc<Service>>, parts: Parts) -> Result<Json<Value>, Problem> {
     asked::query(&parts.uri, &[])?;
+    let layout = service.layout();
     let (window, asked) = service.load.recent(Instant::now());
     let partitions = asked.iter().enumerate().filter(|(_, asked)| asked.all() > 0).map(|(at, asked)| {
-        let homes = service.layout().homes(PartitionId(at as u16)).iter();
-        let homes: Vec<String> = homes.map(|home| name_of(&service, *home)).collect();
+        let homes = layout.homes(PartitionId(at as u16)).iter();
+        let homes: Vec<String> = homes.map(|home| service.company.name_of(*home)).collect();
         json!({ "partition": at, "reads": asked.reads, "writes": asked.writes, "homes": homes })
     });
     Ok(Json(json!({
         "node": service.node().to_string(),
         "name": service.name,
         "window_ms": window.as_millis() as u64,
-        "imbalance": imbalance_of(service.layout(), &asked),
+        "imbalance": imbalance_of(&layout, &asked),
         "partitions": partitions.collect::<Vec<_>>(),
     })))
 }
@@ -223,7 +223,7 @@ pub(super) async fn ring(State(service): State<Arc<Service>>, parts: Parts) -> R
         request::Response::Located(located) => located,
         other => return Err(failed(other)),
     };
-    let name = |node: NodeId| service.layout().member(node).map_or("", |member| &*member.name);
+    let name = |node: NodeId| service.company.name_of(node);
     let homes = located.homes.iter().map(|(node, held)| {
         let mut home = json!({ "node": node.to_string(), "name": name(*node) });
         match held {
@@ -278,15 +278,15 @@ pub(super) async fn readyz(
 ) -> Result<Response<Body>, Problem> {
     let verbose = !asked::query(&parts.uri, &["verbose"])?.is_empty();
     let shards = service.statuses().await;
-    let n = service.layout().n();
+    let layout = service.layout();
     let down: BTreeSet<NodeId> = shards
         .iter()
         .flat_map(|shard| &shard.peers)
         .filter(|peer| !peer.connected || peer.health == Health::Down)
         .map(|peer| peer.node)
         .collect();
-    let reachable = service.layout().members().len() - down.len();
-    let needed = n / 2 + 1;
+    let reachable = layout.members().iter().filter(|member| !down.contains(&member.id)).count();
+    let needed = layout.n() / 2 + 1;
     let broken = shards.iter().find_map(|shard| shard.broken.clone());
     let checks = [
         (

@@ -68,7 +68,7 @@ impl Asked {
                 "prefix" => asked.prefix = value.into(),
                 "after" => {
                     let key = Key::new(&asked.bucket, &value)?;
-                    asked.first = ring::partition_of(&key, service.layout().partitions());
+                    asked.first = ring::partition_of(&key, service.partitions());
                     asked.after = Some(value.into());
                 }
                 "limit" => match text.parse() {
@@ -133,7 +133,7 @@ impl Asked {
 /// or the reader is gone.
 async fn write_all(service: Arc<Service>, asked: Asked, first: Listed, lines: mpsc::Sender<Bytes>) {
     let asked = Arc::new(asked);
-    let partitions = service.layout().partitions();
+    let partitions = service.partitions();
     let mut paper = Paper { service: service.clone(), asked: asked.clone(), left: asked.limit, lines };
     if paper.write(asked.first, Ok(first)).await.is_break() {
         return;

@@ -74,7 +74,7 @@ async fn word_of(service: &Service, asked: &Value, member: &Value) -> Told {
 /// `GET /v1/cluster/ring`.
 pub(super) async fn ring(State(service): State<Arc<Service>>, parts: Parts) -> Result<Json<Value>, Problem> {
     asked::query(&parts.uri, &[])?;
-    Ok(Json(ring_json(service.layout())))
+    Ok(Json(ring_json(&service.layout())))
 }
 
 fn ring_json(layout: &Layout) -> Value {

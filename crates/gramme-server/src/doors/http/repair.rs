@@ -76,7 +76,7 @@ fn key_json(key: &Key) -> Value {
 }
 
 fn partition_json(service: &Service, partition: &PartitionRepair) -> Value {
-    let name = |node: NodeId| service.layout().member(node).map_or("", |member| &*member.name);
+    let name = |node: NodeId| service.company.name_of(node);
     let peer = |peer: &PeerRepair| {
         json!({
             "node": peer.node.to_string(),

@@ -41,7 +41,7 @@ pub(super) async fn run(service: &Service, levels: Levels, args: &[Bytes]) -> An
         search.next = match listed.next_after {
             Some(after) => Some((partition, Some(after))),
             None => Some(PartitionId(partition.0 + 1))
-                .filter(|next| usize::from(next.0) < service.layout().partitions())
+                .filter(|next| usize::from(next.0) < service.partitions())
                 .map(|next| (next, None)),
         };
         if looked_at >= search.count {
@@ -66,7 +66,7 @@ impl Search {
             bucket: BUCKET.to_owned(),
             pattern: Bytes::from_static(b"*"),
             count: LIST_PAGE_KEYS_MAX,
-            next: Some(place(&args[1], service.layout().partitions()).ok_or(BAD_CURSOR)?),
+            next: Some(place(&args[1], service.partitions()).ok_or(BAD_CURSOR)?),
         };
         for pair in args[2..].chunks(2) {
             let name = String::from_utf8_lossy(&pair[0]).to_ascii_uppercase();

@@ -209,7 +209,7 @@ impl Session {
         match args {
             [_] => {}
             [_, level] if word(level) == "default" => self.levels = Levels::default(),
-            [_, level] => match words::level("GRAMME.CONSISTENCY", &word(level), service.layout()) {
+            [_, level] => match words::level("GRAMME.CONSISTENCY", &word(level), &service.layout()) {
                 Ok(level) => self.levels = Levels { r: Some(level), w: Some(level) },
                 Err(sentence) => return Answer::err(sentence),
             },

@@ -312,12 +312,13 @@ impl Options {
             let bad = || Answer::err(format_args!("the option {name} of {command} is not UTF-8"));
             std::str::from_utf8(value).map_err(|_| bad())
         };
-        let layout = service.layout();
         match name {
             "BUCKET" => self.bucket = text()?.to_owned(),
-            "R" => self.r = Some(words::level(name, &word(value), layout).map_err(Answer::err)?),
-            "W" => self.w = Some(words::level(name, &word(value), layout).map_err(Answer::err)?),
-            "PR" | "PW" => self.homes = words::homes(name, &word(value), layout).map_err(Answer::err)?,
+            "R" => self.r = Some(words::level(name, &word(value), &service.layout()).map_err(Answer::err)?),
+            "W" => self.w = Some(words::level(name, &word(value), &service.layout()).map_err(Answer::err)?),
+            "PR" | "PW" => {
+                self.homes = words::homes(name, &word(value), &service.layout()).map_err(Answer::err)?
+            }
             "CONTEXT" | "MIN" => self.context = Some(text()?.to_owned()),
             "EX" => self.ttl_ms = Some(time_ms(command, value, 1000)?),
             "PX" => self.ttl_ms = Some(time_ms(command, value, 1)?),

@@ -129,7 +129,7 @@ async fn sections(service: &Service) -> Vec<(&'static str, Vec<(&'static str, St
 /// Counts partitions until enough keys were seen to tell the rest from them: exact (but for what changes
 /// meanwhile) up to [`COUNTED_MAX`] keys, an estimate within a few percent beyond.
 pub(super) async fn dbsize(service: &Arc<Service>) -> Answer {
-    let partitions = service.layout().partitions();
+    let partitions = service.partitions();
     let counts = stream::iter(0..partitions).map(|p| count(service, PartitionId(p as u16))).buffered(AHEAD);
     let mut counts = std::pin::pin!(counts);
     let (mut seen, mut visited) = (0u64, 0u64);
