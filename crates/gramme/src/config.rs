@@ -72,10 +72,15 @@ fn problems(file: &std::path::Path) -> Result<Vec<String>, Vec<String>> {
         mistakes.extend(wrong.0);
         Vec::new()
     });
+    // A node that asked to join once has a directory of its own, and may have been taken in since.
+    let may_start = |cluster: &ClusterFile| {
+        let is_member = cluster.layout.member(settings.node_id).is_some();
+        is_member || !settings.seeds.is_empty() || settings.data_dir.exists()
+    };
     match ClusterFile::read(&settings.cluster_file) {
         Err(wrong) => mistakes.push(wrong.to_string()),
-        Ok(cluster) if cluster.layout.member(settings.node_id).is_none() => mistakes.push(format!(
-            "node.id {} is not among the members in {}: copy the settings that `gramme cluster init` wrote",
+        Ok(cluster) if !may_start(&cluster) => mistakes.push(format!(
+            "node.id {} is not among the members in {}: copy the settings that `gramme cluster init` wrote, or name members in cluster.seeds to ask to join",
             settings.node_id,
             settings.cluster_file.display()
         )),

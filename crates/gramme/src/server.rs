@@ -3,13 +3,13 @@
 use crate::failure::Failure;
 use clap::Args;
 use gramme_server::run::RunError;
-use gramme_server::settings::Settings;
+use gramme_server::settings::{Settings, SettingsError};
 use std::io::Read;
 use std::path::PathBuf;
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  gramme server --config shop/n1/gramme.toml\n  gramme server --config n1.toml --set storage.engine=memory --set log.level=debug\n\nEvery key of the file is also a variable, such as GRAMME_LISTEN__HTTP, and a --set;\ndocs/settings.md explains them."
+    after_help = "Examples:\n  gramme server --config shop/n1/gramme.toml\n  gramme server --config n1.toml --set storage.engine=memory --set log.level=debug\n  gramme server --config n4.toml --join 10.0.0.1:7402\n\nEvery key of the file is also a variable, such as GRAMME_LISTEN__HTTP, and a --set;\ndocs/settings.md explains them."
 )]
 pub(crate) struct Server {
     /// The settings file
@@ -27,6 +27,10 @@ pub(crate) struct Server {
     /// Where everything that the node stores lies
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
+    /// The peer address of a node of the cluster, through which this one asks to join; may be repeated. A settings file
+    /// without node.id is given one
+    #[arg(long, value_name = "HOST:PORT")]
+    join: Vec<String>,
     /// Any key of the settings
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     set: Vec<String>,
@@ -53,8 +57,7 @@ impl Server {
             })?;
             flags.push((key, value.to_string()));
         }
-        let settings = Settings::load(Some(&self.config), environment(), &flags)
-            .map_err(|wrong| Failure::usage(wrong.0.join("\ngramme: ")))?;
+        let settings = self.settings(flags).map_err(|wrong| Failure::usage(wrong.0.join("\ngramme: ")))?;
         if self.with_parent {
             stop_with_parent()?;
         }
@@ -63,6 +66,22 @@ impl Server {
             RunError::StoreFailed(..) => Failure::store(e.to_string()),
             e => Failure::failed(e.to_string()),
         })
+    }
+
+    /// A node that asks to join may be without a name yet.
+    fn settings(&self, mut flags: Vec<(&str, String)>) -> Result<Settings, SettingsError> {
+        if self.join.is_empty() {
+            return Settings::load(Some(&self.config), environment(), &flags);
+        }
+        flags.push(("cluster.seeds", self.join.join(",")));
+        let (settings, made) = Settings::load_to_join(&self.config, environment(), &flags)?;
+        if let Some(id) = made {
+            eprintln!(
+                "gramme: this node is {id} from now on: node.id was written into {}, and must stay there",
+                self.config.display()
+            );
+        }
+        Ok(settings)
     }
 }
 
