@@ -238,7 +238,8 @@ mod tests {
             record,
             hint_for: None,
             stamp: Default::default(),
-            buffered: false, fence: 0,
+            buffered: false,
+            fence: 0,
         };
         let large = Message { body, ..ping() };
         let queued = (0..).take_while(|_| connection.queue(&large)).count();
