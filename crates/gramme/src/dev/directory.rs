@@ -131,6 +131,11 @@ impl DevCluster {
         self.dir.join(SOCKET)
     }
 
+    /// How many nodes it was made with; those with higher numbers came later.
+    pub(super) fn first_nodes(&self) -> usize {
+        first_nodes(&self.dir, &self.made).into()
+    }
+
     pub(super) fn is_removed(&self, node: usize) -> bool {
         self.made.removed.iter().any(|removed| usize::from(*removed) == node)
     }

@@ -53,6 +53,8 @@ enum State {
 
 struct Supervisor {
     cluster: DevCluster,
+    /// Nodes with this number and above came later, and may never have become members.
+    first_nodes: usize,
     json: bool,
     nodes: Vec<Node>,
     events: mpsc::Sender<Event>,
@@ -70,7 +72,8 @@ pub(super) async fn supervise(cluster: DevCluster, json: bool, owned: Owned) -> 
     let listening = listen(&cluster, orders_in)?;
     let state = |node| if cluster.is_removed(node) { State::Removed } else { State::Dead };
     let nodes = (0..cluster.nodes()).map(|node| Node::new(state(node))).collect();
-    let mut supervisor = Supervisor { cluster, json, nodes, events: events_in };
+    let first_nodes = cluster.first_nodes();
+    let mut supervisor = Supervisor { cluster, first_nodes, json, nodes, events: events_in };
     let mut greeted = false;
     let mut result = supervisor.there().into_iter().try_for_each(|node| supervisor.start(node));
     while result.is_ok() {
@@ -81,7 +84,7 @@ pub(super) async fn supervise(cluster: DevCluster, json: bool, owned: Owned) -> 
             _ = terminate.recv() => break,
             _ = hangup.recv() => break,
         }
-        if !greeted && result.is_ok() && supervisor.all_run() {
+        if !greeted && result.is_ok() && supervisor.is_ready() {
             greeted = true;
             result = supervisor.greet(begun.elapsed());
         }
@@ -162,7 +165,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Before the cluster is ready a death ends it; afterwards it is news, and the others go on.
+    /// Before the cluster is ready the death of one of its first nodes ends it; afterwards it is news, and the others
+    /// go on.
     fn died(&mut self, node: usize, status: ExitStatus, greeted: bool) -> Result<(), Failure> {
         let words = last_words(&self.cluster.node_dir(node));
         let log = self.cluster.node_dir(node).join(LOG);
@@ -171,7 +175,7 @@ impl Supervisor {
             told.push_str(&format!("\n  {line}"));
         }
         self.answer(node, json!({ "error": told }));
-        if !greeted {
+        if !greeted && node < self.first_nodes {
             return Err(Failure::failed(told));
         }
         if self.json {
@@ -216,8 +220,13 @@ impl Supervisor {
         (0..self.nodes.len()).filter(|node| self.nodes[*node].state != State::Removed).collect()
     }
 
-    fn all_run(&self) -> bool {
-        self.there().into_iter().all(|node| self.nodes[node].state == State::Running)
+    /// Whether all nodes serve. One that came later and ended keeps nobody from serving.
+    fn is_ready(&self) -> bool {
+        self.there().into_iter().all(|node| match self.nodes[node].state {
+            State::Running => true,
+            State::Dead => node >= self.first_nodes,
+            _ => false,
+        })
     }
 
     /// The nodes that serve, but this one.
