@@ -5,6 +5,7 @@
 //! refused with [`Reason::Overloaded`]. What must not be lost (facts, sockets, the order to drain) is rare and
 //! always taken.
 
+use crate::tls::Secured;
 use bytes::BytesMut;
 use gramme_node::request::{Call, Response};
 use gramme_node::{Event, Fact};
@@ -35,6 +36,8 @@ pub(crate) enum Letter {
 #[derive(Debug)]
 pub(crate) struct Handed {
     pub(crate) socket: std::net::TcpStream,
+    /// What the socket was taken out of, if TLS is spoken.
+    pub(crate) secured: Option<Secured>,
     /// Who is at the other end.
     pub(crate) peer: Hello,
     /// What has been read and not yet understood.

@@ -23,12 +23,14 @@ pub(crate) use roster::{Roster, Seat};
 use crate::inbox::Inbox;
 use crate::mailbox::{Handed, Letter, Shards};
 use crate::metrics::ShardMetrics;
+use crate::tls::Secured;
 use bytes::BytesMut;
 use gramme_core::NodeId;
 use gramme_wire::hello::Hello;
-use meet::MeetError;
+use meet::{Acquaintance, MeetError};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -94,43 +96,75 @@ impl Peers {
     pub(crate) fn keep(self: &Rc<Self>, handed: Handed) {
         let peers = self.clone();
         tokio::task::spawn_local(async move {
-            let Handed { socket, peer, read, seat } = handed;
-            if let Ok(socket) = TcpStream::from_std(socket) {
-                let (reader, writer) = socket.into_split();
-                peers.run(&peer, false, reader, writer, read, seat).await;
+            let peer = handed.peer.node;
+            if let Err(e) = peers.keep_handed(handed).await {
+                tracing::debug!(%peer, "a peer's connection cannot change hands: {e}");
             }
         });
     }
 
-    async fn serve_stranger(self: &Rc<Self>, socket: std::net::TcpStream) -> Result<(), MeetError> {
-        let mut socket = TcpStream::from_std(socket)?;
-        prepare(&socket);
-        if let Some(tls) = &self.company.tls {
-            let met = timeout(MEET_TIME, async {
-                let mut socket = tls.accept(socket).await?;
-                let met = meet::accept(self, &mut socket).await?;
-                Ok::<_, MeetError>((socket, met))
-            });
-            let (socket, met) = met.await.map_err(|_| MeetError::Late)??;
-            self.has_called(met.peer.node);
-            let (reader, writer) = tokio::io::split(socket);
-            self.run(&met.peer, false, reader, writer, met.read, met.seat).await;
-            return Ok(());
-        }
-        let met =
-            timeout(MEET_TIME, meet::accept(self, &mut socket)).await.map_err(|_| MeetError::Late)??;
-        self.has_called(met.peer.node);
-        let home = usize::from(met.peer.shard) % self.shards.count();
-        if home == self.shard {
-            let (reader, writer) = socket.into_split();
-            self.run(&met.peer, false, reader, writer, met.read, met.seat).await;
-        } else {
-            // The partitions that the peer's shard asks about are that shard's here, if both run as many.
-            let socket = socket.into_std()?;
-            let handed = Handed { socket, peer: met.peer, read: met.read, seat: met.seat };
-            self.shards.post(home, Letter::Peer(Box::new(handed)));
+    async fn keep_handed(&self, handed: Handed) -> io::Result<()> {
+        let Handed { socket, secured, peer, read, seat } = handed;
+        match secured {
+            None => {
+                let (reader, writer) = TcpStream::from_std(socket)?.into_split();
+                self.run(&peer, false, reader, writer, read, seat).await;
+            }
+            Some(mut secured) => {
+                secured.put_socket(socket)?;
+                let (reader, writer) = tokio::io::split(secured);
+                self.run(&peer, false, reader, writer, read, seat).await;
+            }
         }
         Ok(())
+    }
+
+    async fn serve_stranger(&self, socket: std::net::TcpStream) -> Result<(), MeetError> {
+        let mut socket = TcpStream::from_std(socket)?;
+        prepare(&socket);
+        let Some(tls) = &self.company.tls else {
+            let met = timeout(MEET_TIME, meet::accept(self, &mut socket)).await;
+            let met = met.map_err(|_| MeetError::Late)??;
+            self.has_called(met.peer.node);
+            if self.is_home_of(&met.peer) {
+                let (reader, writer) = socket.into_split();
+                self.run(&met.peer, false, reader, writer, met.read, met.seat).await;
+            } else {
+                self.hand_on(socket.into_std()?, None, met);
+            }
+            return Ok(());
+        };
+        let met = timeout(MEET_TIME, async {
+            let mut socket = tls.accept(socket).await?;
+            let met = meet::accept(self, &mut socket).await?;
+            Ok::<_, MeetError>((socket, met))
+        });
+        let (mut secured, met) = met.await.map_err(|_| MeetError::Late)??;
+        self.has_called(met.peer.node);
+        if self.is_home_of(&met.peer) {
+            let (reader, writer) = tokio::io::split(secured);
+            self.run(&met.peer, false, reader, writer, met.read, met.seat).await;
+        } else {
+            let socket = secured.take_socket()?;
+            self.hand_on(socket, Some(secured), met);
+        }
+        Ok(())
+    }
+
+    /// Whether connections of this peer's shard are kept here: the partitions that it asks about are this shard's, if
+    /// both run as many; and what concerns all of a node is between the first shards of both.
+    fn is_home_of(&self, peer: &Hello) -> bool {
+        self.home_of(peer) == self.shard
+    }
+
+    fn home_of(&self, peer: &Hello) -> usize {
+        usize::from(peer.shard) % self.shards.count()
+    }
+
+    fn hand_on(&self, socket: std::net::TcpStream, secured: Option<Secured>, met: Acquaintance) {
+        let home = self.home_of(&met.peer);
+        let handed = Handed { socket, secured, peer: met.peer, read: met.read, seat: met.seat };
+        self.shards.post(home, Letter::Peer(Box::new(handed)));
     }
 
     /// Moves messages until the connection ends.

@@ -42,6 +42,30 @@ fn peers_with_certificates_of_one_authority_talk() {
     assert_eq!(cluster.get(2, "/v1/kv/b/k").is(200).text(), "secret");
 }
 
+/// Connected peers of each shard of a node.
+fn connected(cluster: &Cluster, node: usize) -> Vec<String> {
+    let text = cluster.get(node, "/metrics").is(200).text();
+    let of_shard = |shard: usize| {
+        let line = format!("gramme_peers_connected{{shard=\"{shard}\"}} ");
+        text.lines().find_map(|text| text.strip_prefix(&line)).unwrap().to_owned()
+    };
+    (0..3).map(of_shard).collect()
+}
+
+#[test]
+fn whoever_calls_is_heard_by_the_shard_that_it_means() {
+    let ours = authority();
+    let shape = Shape { shards: &[3], ..shape() };
+    let mut cluster = Cluster::prepare(&shape, |directory| write_files(directory, &ours, &ours)).run();
+    cluster.wait_met(&[0, 1, 2]);
+    let (mut settings, sockets) = cluster.stranger(7, &[0]);
+    settings.shards = 1;
+    cluster.add((settings, sockets));
+    for node in 0..3 {
+        crate::cluster::until(|| connected(&cluster, node) == ["3", "2", "2"]).unwrap();
+    }
+}
+
 #[test]
 fn peers_whose_certificates_another_authority_signed_do_not() {
     let (ours, theirs) = (authority(), authority());
