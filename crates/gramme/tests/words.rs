@@ -124,6 +124,37 @@ fn every_failure_is_one_sentence_with_an_exit_code_that_scripts_can_tell_apart()
 }
 
 #[test]
+fn a_node_that_asks_to_join_is_named_once_and_for_ever() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("gramme.toml");
+    std::fs::write(&file, "[node]\nname = \"late\"\n").unwrap();
+    let start = |flags: &[&str]| gramme(&[&["server", "--config", file.to_str().unwrap()], flags].concat());
+    for (flags, words) in [
+        (&[][..], "gramme: node.id is missing"),
+        (&["--jion", "127.0.0.1:1"], "error: unexpected argument '--jion' found"),
+        (&["--join", "n1"], "gramme: command line: cluster.seeds is \"n1\": write host:port"),
+    ] {
+        let refused = start(flags);
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(stderr(&refused).starts_with(words), "{}", stderr(&refused));
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "[node]\nname = \"late\"\n");
+
+    // It has no cluster file yet, and says so.
+    let named = stderr(&start(&["--join", "127.0.0.1:1", "--join", "127.0.0.1:2"]));
+    assert!(
+        named.starts_with("gramme: this node is ") && named.contains("there is no cluster file"),
+        "{named}"
+    );
+    let text = std::fs::read_to_string(&file).unwrap();
+    let id = named["gramme: this node is ".len()..].split(' ').next().unwrap();
+    assert_eq!(text, format!("[node]\nid = \"{id}\"\nname = \"late\"\n"));
+    let again = stderr(&start(&["--join", "127.0.0.1:1"]));
+    assert!(!again.contains("this node is") && again.contains("there is no cluster file"), "{again}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+}
+
+#[test]
 fn a_key_column_that_is_not_there_is_answered_with_those_that_are() {
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("rows.tsv");
