@@ -176,6 +176,8 @@ impl fmt::Display for BadLink {
 /// All layouts that a node knows, and how they follow each other.
 #[derive(Clone, Debug)]
 pub struct Chain {
+    /// The number of the layout of the cluster file, by which everyone begins.
+    first: Decree,
     known: BTreeMap<Decree, Arc<Layout>>,
     /// From the oldest that is known to be an ancestor of the last, to the last.
     line: Vec<Decree>,
@@ -187,7 +189,8 @@ impl Chain {
     /// The first layout, from the cluster file.
     pub fn new(first: Arc<Layout>) -> Chain {
         let decree = Decree { lineage: 0, version: first.version() };
-        Chain { known: BTreeMap::from([(decree, first)]), line: Vec::from([decree]), contradiction: None }
+        let (known, line) = (BTreeMap::from([(decree, first)]), Vec::from([decree]));
+        Chain { first: decree, known, line, contradiction: None }
     }
 
     /// Takes a link, if it is sound; says whether it was news. A node that knows the first layout alone takes whatever
@@ -321,20 +324,20 @@ pub enum Step {
     Rest,
 }
 
-/// See [`Stand`]. `mine` is what this node has said last, and `said` what every other node has.
+/// See [`Stand`]. `mine` is what this node has said last, and `said` what every other node has: one that has said nothing
+/// is where everyone begins.
 pub fn stand(chain: &Chain, me: NodeId, mine: Progress, said: &BTreeMap<NodeId, Progress>) -> Stand {
     let mut counted = stragglers(chain, me, mine, said);
     for decree in [mine.reads, mine.filled, mine.adopted] {
         add_members(chain, decree, &mut counted);
     }
-    let reading = lacking(chain, me, mine.adopted, &counted, |node| {
-        said.get(node).is_some_and(|progress| progress.reads == mine.reads)
-    });
+    let of = |node: &NodeId| said.get(node).copied().unwrap_or(Progress::at(chain.first));
+    let reading = lacking(chain, me, mine.adopted, &counted, |node| of(node).reads == mine.reads);
     let is_settled = mine.reads == mine.adopted && reading.is_empty();
     let target = chain.after(mine, is_settled);
     add_members(chain, target, &mut counted);
     let lacking = |has: fn(&Progress) -> Decree| {
-        lacking(chain, me, target, &counted, |node| said.get(node).map(has) == Some(target))
+        lacking(chain, me, target, &counted, |node| has(&of(node)) == target)
     };
     let (step, awaited) = if mine.adopted != target {
         (Step::Adopt, BTreeSet::new())

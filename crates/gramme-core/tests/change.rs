@@ -281,3 +281,14 @@ fn links_and_progress_are_read_as_they_were_written_or_not_at_all() {
     let (_, entry) = progress.entry(NodeId(3), Stamp::from_ms(5), 6);
     assert_eq!(Progress::read(&entry), Ok(progress));
 }
+
+#[test]
+fn where_nobody_has_said_anything_yet_the_first_change_begins() {
+    let one = first(3);
+    let mut chain = Chain::new(Arc::new(one.clone()));
+    for link in links(&one, decree(0, 1), &[(4, Change::Join(member(4, "z", 1)))]) {
+        chain.add(&link).expect("a sound link");
+    }
+    let stand = stand(&chain, NodeId(1), Progress::at(decree(0, 1)), &BTreeMap::new());
+    assert_eq!((stand.target, stand.step), (decree(0, 2), Step::Adopt));
+}
