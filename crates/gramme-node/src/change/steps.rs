@@ -18,6 +18,7 @@ use crate::probe::Probe;
 use gramme_core::NodeId;
 use gramme_core::change::{Chain, Progress, Stand, Step, catch_up, stand};
 use gramme_core::gossip::{Gossip, Name, NodeFact};
+use gramme_core::paxos::Decree;
 use gramme_core::planted::{self, Bug};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -50,11 +51,6 @@ pub(crate) fn look<E: Env>(node: &Node<E>) {
         Ok(next) => next,
         Err(there) => return say(node, there),
     };
-    let has_spoken = progress_of(&node.0.cluster.known(), node.id()).is_some();
-    if !has_spoken {
-        // Nobody goes on before everyone who counts has said where it is.
-        say(node, mine);
-    }
     let gone = gone(&changing.chain.borrow(), mine, node.id(), &said);
     let may_read =
         stand.step == Step::Read && (stand.awaited.is_empty() || planted::on(Bug::ReadsSwitchEarly));
@@ -97,8 +93,12 @@ pub(crate) fn differs<E: Env>(node: &Node<E>, peer: NodeId) {
 
 /// What this node has said last; where it begins, if it has said nothing.
 pub(crate) fn mine<E: Env>(node: &Node<E>, known: &Gossip) -> Progress {
-    let first = gramme_core::paxos::Decree { lineage: 0, version: node.0.options.layout.version() };
-    progress_of(known, node.id()).unwrap_or(Progress::at(first))
+    progress_of(known, node.id()).unwrap_or(Progress::at(beginning(node)))
+}
+
+/// The number of the first layout, by which everyone begins.
+fn beginning<E: Env>(node: &Node<E>) -> Decree {
+    Decree { lineage: 0, version: node.0.options.layout.version() }
 }
 
 /// What may be said now that every shard has come so far.
@@ -117,7 +117,10 @@ fn step_taken<E: Env>(node: &Node<E>, stand: &Stand, mine: Progress, may_read: b
         }
         Step::Read if may_read && is_all(|report| report.drained) => Some(Progress { reads: target, ..mine }),
         Step::Rest
-            if stand.awaited.is_empty() && mine.emptied != mine.reads && is_all(|report| report.empty) =>
+            if stand.awaited.is_empty()
+                && mine.reads != beginning(node)
+                && mine.emptied != mine.reads
+                && is_all(|report| report.empty) =>
         {
             Some(Progress { emptied: mine.reads, ..mine })
         }

@@ -90,7 +90,9 @@ fn consider<E: Env>(node: &Node<E>, partition: PartitionId, store: &Rc<HintStore
         }
         return;
     }
-    let wanted: Vec<NodeId> = lacking.iter().copied().filter(|home| store.is_wanted_by(*home)).collect();
+    // Whoever has become a home itself shows what it kept at once.
+    let is_wanted = |home: &NodeId| store.is_wanted_by(*home) || *home == node.id();
+    let wanted: Vec<NodeId> = lacking.iter().copied().filter(is_wanted).collect();
     for home in if wanted.is_empty() { lacking } else { wanted } {
         let is_there = home == node.id() || node.health(home) != Health::Down && !node.is_silent(home);
         if is_there && node.0.hints.begin_offer(store, home, OFFERS_MAX) {

@@ -7,7 +7,7 @@ use gramme_core::{Frontier, NodeId, Outcome, Record};
 use gramme_node::Probe;
 use gramme_node::request::{Get, Request};
 use gramme_storage::memory::MemoryEngine;
-use gramme_wire::{Body, Failure, Put, Reason, Standing};
+use gramme_wire::{Body, Put, Reason, Standing};
 
 const ONE: Option<Level> = Some(Level::One);
 
@@ -20,10 +20,6 @@ fn hint_of(name: &str, record: &Record, home: NodeId) -> Body {
         buffered: false,
         fence: 0,
     }
-}
-
-fn refuse(reason: Reason) -> Body {
-    Body::Refused { failure: Box::new(Failure::not_applied(reason)) }
 }
 
 fn read_one(name: &str) -> Request {

@@ -19,6 +19,7 @@ mod planted;
 mod puts;
 mod reclaim;
 mod restores;
+mod ring;
 mod silence;
 mod trees;
 mod world;

@@ -331,7 +331,3 @@ fn silent_homes_keep_no_more_late_tasks_than_there_may_be() {
     let late = story.world.tasks_alive() - before;
     assert!(late <= gramme_core::limits::IN_FLIGHT_MAX, "{late} tasks wait for a silent home");
 }
-
-fn refuse(reason: Reason) -> Body {
-    Body::Refused { failure: Box::new(gramme_wire::Failure::not_applied(reason)) }
-}

@@ -113,6 +113,19 @@ impl Story {
         story
     }
 
+    /// Five members, so many copies of one partition.
+    pub fn layout(copies: usize) -> Layout {
+        let members = (1..=5).map(|id| Member {
+            id: NodeId(id),
+            name: format!("n{id}"),
+            address: format!("n{id}:1"),
+            http: format!("n{id}:2"),
+            zone: "here".to_string(),
+            weight: 1,
+        });
+        Layout::first(members.collect(), copies, 1).expect("five members are enough")
+    }
+
     fn starting(
         copies: usize,
         place: usize,
@@ -123,15 +136,7 @@ impl Story {
     ) -> Story {
         #[cfg(feature = "planted")]
         crate::planted::plant_what_is_asked_for();
-        let members = (1..=5).map(|id| Member {
-            id: NodeId(id),
-            name: format!("n{id}"),
-            address: format!("n{id}:1"),
-            http: format!("n{id}:2"),
-            zone: "here".to_string(),
-            weight: 1,
-        });
-        let layout = Layout::first(members.collect(), copies, 1).expect("five members are enough");
+        let layout = Story::layout(copies);
         let list = layout.preference_list(PARTITION).to_vec();
         let world = World::new(memory, dice);
         world.disk.fill(full);
@@ -353,6 +358,8 @@ pub struct World {
     /// Peers that do not answer pings; the rest is the story's to leave unanswered.
     pub frozen: RefCell<BTreeSet<NodeId>>,
     pub probes: RefCell<Vec<Probe>>,
+    /// What the node has told the outside of its ring.
+    pub rings: RefCell<Vec<Arc<gramme_node::Ring>>>,
     pub disk: ScriptEngine,
 }
 
@@ -384,6 +391,7 @@ impl World {
             unreachable: RefCell::default(),
             frozen: RefCell::default(),
             probes: RefCell::default(),
+            rings: RefCell::default(),
             disk: ScriptEngine::new(memory),
         })
     }
@@ -529,7 +537,9 @@ impl Env for ScriptEnv {
         &self.0.disk
     }
 
-    fn ring_is(&self, _ring: Arc<gramme_node::Ring>) {}
+    fn ring_is(&self, ring: Arc<gramme_node::Ring>) {
+        self.0.rings.borrow_mut().push(ring);
+    }
 
     fn probe(&self, probe: Probe) {
         self.0.probes.borrow_mut().push(probe);

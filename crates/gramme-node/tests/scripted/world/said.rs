@@ -6,7 +6,8 @@ use gramme_core::codec::{decode_record, encode_record};
 use gramme_core::record::{Content, checksum};
 use gramme_core::{Context, Dot, Frontier, Incarnation, Key, NodeId, Record, RequestId, Sibling, Stamp};
 use gramme_node::request::{Get, ListPage, Request};
-use gramme_wire::{Body, Put, Standing};
+use gramme_wire::{Body, Failure, Put, Reason, Standing};
+
 pub fn word(body: &Body) -> &'static str {
     match body {
         Body::Read { .. } => "read",
@@ -134,6 +135,11 @@ pub fn holds(record: &Record) -> Body {
 /// "I hold nothing", as whoever's silence proves nothing says it.
 pub fn unproven_nothing() -> Body {
     Body::ReadReply { standing: Standing::Unproven, record: None, frontier: Frontier::none() }
+}
+
+/// "I did not do it, for this reason."
+pub fn refuse(reason: Reason) -> Body {
+    Body::Refused { failure: Box::new(Failure::not_applied(reason)) }
 }
 
 /// The record that a merge carries.
