@@ -336,9 +336,8 @@ pub fn stand(chain: &Chain, me: NodeId, mine: Progress, said: &BTreeMap<NodeId, 
     let is_settled = mine.reads == mine.adopted && reading.is_empty();
     let target = chain.after(mine, is_settled);
     add_members(chain, target, &mut counted);
-    let lacking = |has: fn(&Progress) -> Decree| {
-        lacking(chain, me, target, &counted, |node| has(&of(node)) == target)
-    };
+    let lacking =
+        |has: fn(&Progress) -> Decree| lacking(chain, me, target, &counted, |node| has(&of(node)) == target);
     let (step, awaited) = if mine.adopted != target {
         (Step::Adopt, BTreeSet::new())
     } else if mine.filled != target {

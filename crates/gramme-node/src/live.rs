@@ -19,6 +19,8 @@ pub(crate) struct Live {
     layouts: Vec<(Decree, Arc<Layout>)>,
     /// Which of them is read by.
     reads: usize,
+    /// The last that this node has durably said to write by.
+    said: Decree,
     /// Everyone whose word counts where everyone's does: members, and former ones that still have something to hand
     /// over.
     voices: BTreeSet<NodeId>,
@@ -30,14 +32,16 @@ impl Live {
     /// One layout that never changes.
     pub(crate) fn of_one(decree: Decree, layout: Arc<Layout>) -> Live {
         let members: BTreeSet<NodeId> = layout.members().iter().map(|member| member.id).collect();
-        Live { layouts: vec![(decree, layout)], reads: 0, voices: members.clone(), members }
+        Live { layouts: vec![(decree, layout)], reads: 0, said: decree, voices: members.clone(), members }
     }
 
-    /// These layouts of a chain, of which `reads` is one; `leaving` are removed nodes that still hand over.
+    /// These layouts of a chain, of which `reads` is one and `said` the last that this node has said to write by; `leaving`
+    /// are removed nodes that still hand over.
     pub(crate) fn of(
         chain: &Chain,
         live: &BTreeSet<Decree>,
         reads: Decree,
+        said: Decree,
         leaving: impl IntoIterator<Item = NodeId>,
     ) -> Option<Live> {
         let layouts: Vec<(Decree, Arc<Layout>)> =
@@ -45,7 +49,7 @@ impl Live {
         let reads = layouts.iter().position(|(decree, _)| *decree == reads)?;
         let members = layouts.iter().flat_map(|(_, layout)| layout.members()).map(|member| member.id);
         let members: BTreeSet<NodeId> = members.collect();
-        let mut live = Live { layouts, reads, voices: leaving.into_iter().collect(), members };
+        let mut live = Live { layouts, reads, said, voices: leaving.into_iter().collect(), members };
         let counts: Vec<NodeId> = live.members.iter().copied().filter(|&id| !live.is_lost(id)).collect();
         live.voices.extend(counts);
         Some(live)
@@ -79,7 +83,8 @@ impl Live {
     /// Whether this is the same set, read the same way, with the same voices.
     pub(crate) fn is_same(&self, other: &Live) -> bool {
         let decrees = |live: &Live| live.layouts.iter().map(|(decree, _)| *decree).collect::<Vec<_>>();
-        decrees(self) == decrees(other) && self.reads == other.reads && self.voices == other.voices
+        let rest = |live: &Live| (live.reads, live.said, live.voices.clone());
+        decrees(self) == decrees(other) && rest(self) == rest(other)
     }
 
     /// The fence that a write bears: replicas that have adopted more refuse it.
@@ -106,6 +111,13 @@ impl Live {
     /// Whether a node is a home of a partition by any of them.
     pub(crate) fn is_home(&self, partition: PartitionId, node: NodeId) -> bool {
         self.layouts.iter().any(|(_, layout)| layout.is_home(partition, node))
+    }
+
+    /// Whether it is one by any that this node has durably said to write by: after a crash too it refuses clients' writes by
+    /// older ones.
+    pub(crate) fn is_home_as_said(&self, partition: PartitionId, node: NodeId) -> bool {
+        let said = self.layouts.iter().filter(|(decree, _)| *decree <= self.said);
+        said.into_iter().any(|(_, layout)| layout.is_home(partition, node))
     }
 
     /// Whether it is one by each of them.

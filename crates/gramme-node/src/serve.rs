@@ -113,13 +113,19 @@ pub(crate) fn serve<E: Env>(node: &Node<E>, from: NodeId, message: Message, dead
                 answer(exchange::ask_seen(&node, partition).await);
             });
         }
-        Body::Survey { about } => {
+        Body::Survey { fence, .. } | Body::Freeze { fence, .. }
+            if fence > 0 && fence != node.live().fence() =>
+        {
+            steps::differs(node, from);
+            answer(refused(Reason::StaleLayout));
+        }
+        Body::Survey { about, .. } => {
             let node = node.clone();
             now_or_later(&node.clone(), "survey", async move {
                 answer(closing::survey(&node, partition, &about).await);
             });
         }
-        Body::Freeze { incarnation, set } => {
+        Body::Freeze { incarnation, set, .. } => {
             let node = node.clone();
             now_or_later(&node.clone(), "freeze", async move {
                 answer(closing::freeze(&node, partition, incarnation, &set).await);

@@ -275,6 +275,8 @@ pub enum Body {
     Survey {
         /// Which.
         about: Vec<Incarnation>,
+        /// The newest layout of whoever asks everyone: who goes by another refuses. 0 if nothing hangs on it.
+        fence: u64,
     },
     /// The answer to `Survey`.
     SurveyReply {
@@ -294,6 +296,8 @@ pub enum Body {
         incarnation: Incarnation,
         /// What of it was seen by anyone.
         set: SeenRow,
+        /// As in `Survey`.
+        fence: u64,
     },
     /// The answer to `Freeze`, durable.
     FreezeReply {

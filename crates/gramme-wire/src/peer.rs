@@ -126,9 +126,7 @@ fn write_fields(w: &mut FrameWriter<'_>, body: &Body) {
             }
             frontier_of(w, stamp);
             w.u8((*buffered).into());
-            if *fence > 0 {
-                w.varint(*fence);
-            }
+            write_fence(w, *fence);
         }
         Body::MergeReply | Body::Ping | Body::Pong => {}
         Body::Forward { put } => write_put(w, put),
@@ -250,9 +248,10 @@ fn write_fields(w: &mut FrameWriter<'_>, body: &Body) {
             write_life(w, *life);
             w.core(|w| write_seen(w, seen));
         }
-        Body::Survey { about } => {
+        Body::Survey { about, fence } => {
             w.varint(about.len() as u64);
             about.iter().for_each(|incarnation| w.u64(incarnation.0));
+            write_fence(w, *fence);
         }
         Body::SurveyReply { home, live, seen, ends } => {
             w.u8(home.is_some().into());
@@ -268,9 +267,10 @@ fn write_fields(w: &mut FrameWriter<'_>, body: &Body) {
                 write_closed(w, ends);
             });
         }
-        Body::Freeze { incarnation, set } => {
+        Body::Freeze { incarnation, set, fence } => {
             w.u64(incarnation.0);
             w.core(|w| write_row(w, set));
+            write_fence(w, *fence);
         }
         Body::FreezeReply { frozen, seen } => {
             w.u8((*frozen).into());
@@ -313,7 +313,7 @@ fn read_fields(r: &mut Source<'_>, tag: u8) -> Result<Body, WireError> {
             hint_for: if r.flag()? { Some(NodeId(r.r.u64()?)) } else { None },
             stamp: r.frontier()?,
             buffered: r.flag()?,
-            fence: if r.r.remaining() > 0 { r.r.varint()? } else { 0 },
+            fence: read_fence(r)?,
         },
         MERGE_REPLY => Body::MergeReply,
         FORWARD => Body::Forward { put: Box::new(read_put(r)?) },
@@ -405,7 +405,7 @@ fn read_fields(r: &mut Source<'_>, tag: u8) -> Result<Body, WireError> {
         SURVEY => {
             let count = r.r.count(SURVEY_MAX)?;
             let about = (0..count).map(|_| r.r.u64().map(Incarnation)).collect::<Result<_, _>>()?;
-            Body::Survey { about }
+            Body::Survey { about, fence: read_fence(r)? }
         }
         SURVEY_REPLY => Body::SurveyReply {
             home: if r.flag()? { Some(r.life()?) } else { None },
@@ -413,7 +413,11 @@ fn read_fields(r: &mut Source<'_>, tag: u8) -> Result<Body, WireError> {
             seen: r.seen()?,
             ends: read_closed(&mut r.r)?,
         },
-        FREEZE => Body::Freeze { incarnation: Incarnation(r.r.u64()?), set: read_row(&mut r.r)? },
+        FREEZE => Body::Freeze {
+            incarnation: Incarnation(r.r.u64()?),
+            set: read_row(&mut r.r)?,
+            fence: read_fence(r)?,
+        },
         FREEZE_REPLY => Body::FreezeReply { frozen: r.flag()?, seen: read_row(&mut r.r)? },
         ENDS => Body::Ends { ends: read_closed(&mut r.r)? },
         PAXOS => Body::Paxos(Box::new(read_request(&mut r.r)?)),
@@ -508,6 +512,17 @@ fn standing_byte(standing: Standing) -> u8 {
         Standing::Continuous => 0,
         Standing::Unproven => 1,
     }
+}
+
+/// At the end of a message, and only if it is not 0: the first release knew none.
+fn write_fence(w: &mut FrameWriter<'_>, fence: u64) {
+    if fence > 0 {
+        w.varint(fence);
+    }
+}
+
+fn read_fence(r: &mut Source<'_>) -> Result<u64, BadBytes> {
+    if r.r.remaining() > 0 { r.r.varint() } else { Ok(0) }
 }
 
 fn pull_byte(of: PullOf) -> u8 {

@@ -43,7 +43,7 @@ impl Remembered {
         // What was not adopted yet is not written by yet.
         let live = stand.live.into_iter().filter(|decree| *decree <= self.mine.adopted).collect();
         let first = Decree { lineage: 0, version: options.layout.version() };
-        Live::of(&self.chain, &live, self.mine.reads, [])
+        Live::of(&self.chain, &live, self.mine.reads, self.mine.adopted, [])
             .unwrap_or_else(|| Live::of_one(first, options.layout.clone()))
     }
 }

@@ -62,7 +62,7 @@ pub(crate) fn look<E: Env>(node: &Node<E>) {
             true => BTreeSet::from([reads, stand.target]),
             false => stand.live.clone(),
         };
-        Live::of(&chain, &decrees, reads, leaving)
+        Live::of(&chain, &decrees, reads, mine.adopted, leaving)
     };
     *changing.gone.borrow_mut() = gone;
     if let Some(live) = live {

@@ -24,8 +24,9 @@ pub(super) async fn round<E: Env>(
     partition: PartitionId,
     about: Vec<Incarnation>,
 ) -> BTreeSet<NodeId> {
-    let said =
-        ask_all(node, partition, &heard_of(node, partition), Body::Survey { about: about.clone() }).await;
+    let fence = node.live().fence();
+    let survey = Body::Survey { about: about.clone(), fence };
+    let said = ask_all(node, partition, &heard_of(node, partition), survey).await;
     let reports: Vec<Report> = said.into_iter().filter_map(|(from, body)| report(from, body)).collect();
     let waits_for = without_word(node, partition, &reports);
     if !waits_for.is_empty() {
@@ -84,8 +85,9 @@ async fn freeze<E: Env>(
     }
     let mut silent: BTreeSet<NodeId> = asked.iter().copied().collect();
     let mut more: Option<SeenRow> = None;
-    for (from, body) in ask_all(node, partition, &asked, Body::Freeze { incarnation, set: set.clone() }).await
-    {
+    let fence = node.live().fence();
+    let ask = Body::Freeze { incarnation, set: set.clone(), fence };
+    for (from, body) in ask_all(node, partition, &asked, ask).await {
         match body {
             Body::FreezeReply { frozen: true, .. } => {
                 silent.remove(&from);
@@ -114,7 +116,7 @@ pub(crate) async fn learn_from<E: Env>(
     partition: PartitionId,
     peer: NodeId,
 ) -> Result<(), Reason> {
-    let said = ask_all(node, partition, &[peer], Body::Survey { about: Vec::new() }).await;
+    let said = ask_all(node, partition, &[peer], Body::Survey { about: Vec::new(), fence: 0 }).await;
     match said.into_iter().find_map(|(from, body)| report(from, body)) {
         Some(report) => {
             learn_all(node, partition, &report.ends);
@@ -139,8 +141,8 @@ async fn ask_all<E: Env>(
     }
     if members.contains(&node.id()) {
         let own = match &body {
-            Body::Survey { about } => answer::survey(node, partition, about).await,
-            Body::Freeze { incarnation, set } => answer::freeze(node, partition, *incarnation, set).await,
+            Body::Survey { about, .. } => answer::survey(node, partition, about).await,
+            Body::Freeze { incarnation, set, .. } => answer::freeze(node, partition, *incarnation, set).await,
             _ => return answers,
         };
         answers.push((node.id(), own));
@@ -172,7 +174,10 @@ fn without_word<E: Env>(node: &Node<E>, partition: PartitionId, reports: &[Repor
     heard_of(node, partition).into_iter().filter(|member| !heard.contains(member)).collect()
 }
 
-/// Those whose word is needed: every member of the cluster by any live layout, and removed nodes that still hand over.
+/// Those whose word is needed. Who goes by other layouts than this node refuses to say anything: it may know of somebody
+/// who is not asked.
+///
+/// They are every member of the cluster by any live layout, and former ones that still hand over.
 fn heard_of<E: Env>(node: &Node<E>, partition: PartitionId) -> Vec<NodeId> {
     let live = node.live();
     let counts = |member: &NodeId| !planted::on(Bug::CloseWithoutHints) || live.is_home(partition, *member);

@@ -107,7 +107,9 @@ impl Quorums {
         let partition = self.partition;
         match happened {
             Happened::Asked(node) | Happened::AskedFallback(node) => {
-                let everywhere = matches!(happened, Happened::AskedFallback(_));
+                // Whoever was a home when it was asked, and is none any more, has it all the same.
+                let is_home = self.counts.iter().any(|count| count.layout.is_home(partition, node));
+                let everywhere = !is_home || matches!(happened, Happened::AskedFallback(_));
                 for count in &mut self.counts {
                     let home = count.layout.is_home(partition, node);
                     if home || everywhere {
@@ -210,7 +212,7 @@ mod tests {
         chain
             .add(&Link { decree: two, layout: next, ground: Ground::Forced { by: NodeId(1) } })
             .expect("taken");
-        let live = Live::of(&chain, &BTreeSet::from([one, two]), one, []).expect("known");
+        let live = Live::of(&chain, &BTreeSet::from([one, two]), one, two, []).expect("known");
         let stay = first.homes(partition).iter().copied().filter(|&home| home != NodeId(4)).collect();
         (Rc::new(live), partition, stay, NodeId(4), NodeId(5))
     }

@@ -127,7 +127,8 @@ impl<E: Env> Spread<E> {
                 self.gather.ask(home, self.merge(None, self.stamp.clone()));
             } else {
                 self.quorum.fail(home);
-                self.seats.failed(home);
+                // Nobody need hold it for one who is no home.
+                self.seats.has(home);
             }
         }
     }

@@ -58,9 +58,11 @@ impl<E: Env> Session<E> {
 /// A peer begins a session; `ask` is a [`Body::Pull`].
 pub(crate) async fn begin<E: Env>(node: &Node<E>, from: NodeId, partition: PartitionId, ask: Body) -> Body {
     let Body::Pull { life: theirs, seen, of, full } = ask else { return refused(Reason::Unsuitable) };
-    // Whoever is to be a home by a layout that is not known here waits until it is: what was written by older ones alone
-    // must be here before it is pulled.
-    if partition.0 as usize >= node.live().partitions() || !node.live().is_home(partition, from) {
+    let live = node.live();
+    // Whoever is to be a home by a layout that this node has not durably said to write by waits until it has: what was
+    // written by older ones alone must be here before it is pulled.
+    let is_home = if full { live.is_home_as_said(partition, from) } else { live.is_home(partition, from) };
+    if partition.0 as usize >= live.partitions() || !is_home {
         return refused(Reason::Unsuitable);
     }
     // While a session reads a hint store, that is not destroyed: what would be missing from the session would be

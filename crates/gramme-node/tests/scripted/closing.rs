@@ -48,7 +48,7 @@ fn goes_on(story: &Story, silent: &[NodeId]) -> Vec<(NodeId, &'static str)> {
             words.push((said.to, word(&said.body)));
             let answer = match &said.body {
                 _ if silent.contains(&said.to) => continue,
-                Body::Survey { about } => {
+                Body::Survey { about, .. } => {
                     let mut seen = Seen::new();
                     if is_home {
                         about.iter().for_each(|&incarnation| seen.set_row(incarnation, only(2)));
@@ -121,7 +121,7 @@ fn a_home_that_does_not_lead_names_whoever_is_gone() {
 #[test]
 fn whoever_keeps_nothing_of_a_partition_promises_durably_all_the_same() {
     let story = Story::at_fallback();
-    let freeze = Body::Freeze { incarnation: DEAD, set: only(2) };
+    let freeze = Body::Freeze { incarnation: DEAD, set: only(2), fence: 0 };
     story.peer_says(story.list[0], 5, 500_000, freeze);
     let said = story.heard();
     assert_eq!(said[0].body, Body::FreezeReply { frozen: true, seen: only(2) });
@@ -144,13 +144,13 @@ fn nobody_freezes_what_it_lives_or_has_seen_more_of() {
     let story = Story::at_home();
     story.peer_says(story.list[1], 5, 500_000, merge_of(2));
     story.heard();
-    story.peer_says(story.list[1], 6, 500_000, Body::Survey { about: vec![DEAD] });
+    story.peer_says(story.list[1], 6, 500_000, Body::Survey { about: vec![DEAD], fence: 0 });
     let Body::SurveyReply { live: Some(live), seen, .. } = story.heard().remove(0).body else {
         panic!("a home lives")
     };
     assert_eq!(seen.row(DEAD), Some(&only(2)));
     let asks = |incarnation, set| {
-        story.peer_says(story.list[1], 7, 500_000, Body::Freeze { incarnation, set });
+        story.peer_says(story.list[1], 7, 500_000, Body::Freeze { incarnation, set, fence: 0 });
         story.heard().remove(0).body
     };
     assert_eq!(word(&asks(live, only(1))), "refused");
@@ -162,7 +162,7 @@ fn nobody_freezes_what_it_lives_or_has_seen_more_of() {
 #[test]
 fn a_state_that_bears_a_void_write_is_refused_whole() {
     let story = Story::at_home();
-    story.peer_says(story.list[1], 5, 500_000, Body::Freeze { incarnation: DEAD, set: only(2) });
+    story.peer_says(story.list[1], 5, 500_000, Body::Freeze { incarnation: DEAD, set: only(2), fence: 0 });
     story.heard();
     let both = foreign(DEAD.0, 1, "void").join(&foreign(77, 1, "real"));
     let both = merge("k", gramme_core::codec::encode_record(&both));
@@ -209,7 +209,7 @@ fn a_hint_store_that_gives_up_what_is_void_claims_no_more_than_its_hints_show() 
     story.heard();
     assert_eq!(story.world.probed(Probe::VoidDropped), 1);
     let about = vec![DEAD, Incarnation(77), Incarnation(78)];
-    story.peer_says(story.list[1], 8, 500_000, Body::Survey { about });
+    story.peer_says(story.list[1], 8, 500_000, Body::Survey { about, fence: 0 });
     let said = story.heard().remove(0);
     let Body::SurveyReply { home: None, seen, .. } = said.body else { panic!("{said:?}") };
     let rows: Vec<Incarnation> = seen.rows().map(|(incarnation, _)| incarnation).collect();

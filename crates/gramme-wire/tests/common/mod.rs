@@ -353,7 +353,7 @@ pub(crate) fn one_of_each() -> Vec<(String, Message)> {
         ("offer", Body::Offer { seen: seen.clone(), left: false }),
         ("offer_reply", Body::OfferReply { covered: true }),
         ("refused_void", Body::Refused { failure: failure(Reason::Void) }),
-        ("survey", Body::Survey { about: vec![Incarnation(0xa1), Incarnation(0xb2)] }),
+        ("survey", Body::Survey { about: vec![Incarnation(0xa1), Incarnation(0xb2)], fence: 0 }),
         (
             "survey_reply",
             Body::SurveyReply {
@@ -369,7 +369,11 @@ pub(crate) fn one_of_each() -> Vec<(String, Message)> {
         ),
         (
             "freeze",
-            Body::Freeze { incarnation: Incarnation(0xa1), set: SeenRow::from_runs([(0, 7), (9, 300)]) },
+            Body::Freeze {
+                incarnation: Incarnation(0xa1),
+                set: SeenRow::from_runs([(0, 7), (9, 300)]),
+                fence: 0,
+            },
         ),
         ("freeze_reply", Body::FreezeReply { frozen: true, seen: SeenRow::from_runs([(0, 7)]) }),
         ("ends", Body::Ends { ends: closed_of([(0xd4, true, (1, 2))]) }),
@@ -634,12 +638,15 @@ fn exchange() -> impl Strategy<Value = Body> {
         Just(Body::AskSeen),
         (life(), seen()).prop_map(|(life, seen)| Body::SeenReply { life, seen }),
         vec(any::<u64>(), 0..9)
-            .prop_map(|about| Body::Survey { about: about.into_iter().map(Incarnation).collect() }),
+            .prop_map(|about| Body::Survey { about: about.into_iter().map(Incarnation).collect(), fence: 0 }),
         (option::of(life()), option::of(any::<u64>()), seen(), closed()).prop_map(
             |(home, live, seen, ends)| Body::SurveyReply { home, live: live.map(Incarnation), seen, ends }
         ),
-        (any::<u64>(), row())
-            .prop_map(|(incarnation, set)| Body::Freeze { incarnation: Incarnation(incarnation), set }),
+        (any::<u64>(), row()).prop_map(|(incarnation, set)| Body::Freeze {
+            incarnation: Incarnation(incarnation),
+            set,
+            fence: 0
+        }),
         (any::<bool>(), row()).prop_map(|(frozen, seen)| Body::FreezeReply { frozen, seen }),
         closed().prop_map(|ends| Body::Ends { ends }),
     ]
