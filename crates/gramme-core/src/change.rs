@@ -390,11 +390,11 @@ fn stragglers(
     said.iter().filter(straggles).map(|(node, _)| *node).collect()
 }
 
-/// Where a node that was away, or is new, takes up: somewhere that others read by already. They could not, had they
-/// waited for it; so it is not counted, or has lost what it said.
+/// Where a node that was away, or is new, takes up: somewhere that others read by already and that it has not said to have
+/// filled. They could not, had they waited for its word; so it is not counted, or has lost what it said.
 pub fn catch_up(chain: &Chain, mine: Progress, said: &BTreeMap<NodeId, Progress>) -> Option<Progress> {
     let reads = said.values().map(|progress| progress.reads);
     let top = reads.filter(|decree| chain.layout(*decree).is_some()).max()?;
     let behind = Progress { emptied: mine.emptied, ..Progress::at(top) };
-    (top > mine.adopted).then(|| mine.join(behind))
+    (top > mine.filled).then(|| mine.join(behind))
 }

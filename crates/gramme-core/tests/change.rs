@@ -292,3 +292,19 @@ fn where_nobody_has_said_anything_yet_the_first_change_begins() {
     let stand = stand(&chain, NodeId(1), Progress::at(decree(0, 1)), &BTreeMap::new());
     assert_eq!((stand.target, stand.step), (decree(0, 2), Step::Adopt));
 }
+
+#[test]
+fn a_stranger_that_has_begun_a_change_is_not_left_behind_in_it() {
+    let one = first(3);
+    let mut chain = Chain::new(Arc::new(one.clone()));
+    for link in links(&one, decree(0, 1), &[(4, Change::Join(member(4, "z", 1)))]) {
+        chain.add(&link).expect("a sound link");
+    }
+    // It has heard of the change in time to write by it, and nobody has waited for it.
+    let mine = Progress { adopted: decree(0, 2), ..Progress::at(decree(0, 1)) };
+    let said = (1..=4).map(|id| (NodeId(id), Progress::at(decree(0, 2)))).collect();
+    assert_eq!(catch_up(&chain, mine, &said), Some(Progress::at(decree(0, 2))));
+    // Who was waited for takes the last step by itself.
+    let mine = Progress { filled: decree(0, 2), ..mine };
+    assert_eq!(catch_up(&chain, mine, &said), None);
+}
