@@ -1,7 +1,8 @@
 //! A shard takes over the layouts by which it works. Homes that come are opened first, and durably so; then, in one moment,
 //! the layouts and the homes change together; homes that go are kept aside for the homes that have come ([`super::leave`]).
 //!
-//! Invariant: by whatever layouts a flow goes, the homes that they name here are open.
+//! Invariant: by whatever layouts a flow goes, the homes that they name here are open. A disk that cannot be read for a while,
+//! or has no room, is waited for.
 
 use super::leave::Left;
 use super::{Installing, Report};
@@ -78,7 +79,7 @@ async fn install<E: Env>(node: &Node<E>, installing: &Installing) -> Result<(), 
     let mut fresh = Vec::new();
     for partition in node.own_partitions() {
         if live.is_home(partition, me) && node.home(partition).is_none() {
-            fresh.push((partition, acquire(node, partition).await?));
+            fresh.push((partition, acquired(node, partition).await?));
         }
     }
     until_durable(node).await?;
@@ -92,23 +93,36 @@ async fn install<E: Env>(node: &Node<E>, installing: &Installing) -> Result<(), 
     Ok(())
 }
 
+/// Opens a home, as often as it takes; fails only with a store that is broken.
+async fn acquired<E: Env>(node: &Node<E>, partition: PartitionId) -> Result<Rc<Replica<E>>, EngineError> {
+    loop {
+        match acquire(node, partition).await {
+            Err(cause) if node.0.store.broken().is_some() => return Err(cause),
+            Err(_) => {
+                let env = &node.0.env;
+                env.sleep_until(env.now() + Duration::from_millis(FULL_RETRY_MS)).await;
+            }
+            opened => return opened,
+        }
+    }
+}
+
 /// Opens a home that this node has not been, or was and has left.
 async fn acquire<E: Env>(node: &Node<E>, partition: PartitionId) -> Result<Rc<Replica<E>>, EngineError> {
-    let left = node.0.left.borrow_mut().remove(&partition);
     node.0.trees.watch(&node.0.env, partition).await?;
-    let replica = match left {
-        Some(left) => {
-            // Nobody kept its tree up while it was left.
-            node.0.store.append_plain([node.0.trees.forget(partition)])?;
-            left.take_back().await
-        }
+    // Nobody kept its tree up while it was left.
+    node.0.store.append_plain([node.0.trees.forget(partition)])?;
+    let left = node.0.left.borrow_mut().remove(&partition);
+    let replica = match &left {
+        Some(left) => left.take_back().await,
         None => node.open_home(partition).await?,
     };
     // It has nothing, or has missed what came since it was a home.
-    if !planted::on(Bug::NewHomeTrusted) {
-        replica.begin_new()?;
+    let begun = if planted::on(Bug::NewHomeTrusted) { Ok(()) } else { replica.begin_new() };
+    if let (Err(_), Some(left)) = (&begun, left) {
+        node.0.left.borrow_mut().insert(partition, left);
     }
-    Ok(replica)
+    begun.map(|()| replica)
 }
 
 /// What was appended is durable: a full disk is waited for.
