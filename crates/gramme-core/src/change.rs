@@ -17,13 +17,15 @@
 //! time. One that returns to an earlier version, says that somebody is lost who would be waited for, or begins a new lineage,
 //! is taken at once.
 //!
-//! It refuses to know who is up. A node that is away is waited for, unless the layout says that it is lost.
+//! It refuses to know who is up. A node that is away is waited for, unless a layout says that it is lost: the one that is
+//! being gone to, or one that still waits in line, or nobody would ever come to that.
 
 use crate::codec::{BadBytes, Reader, Writer};
 use crate::gossip::{Entry, Name};
 use crate::hlc::Stamp;
 use crate::id::NodeId;
 use crate::layout::{Layout, LayoutHash};
+use crate::limits::CHAIN_MAX;
 use crate::paxos::{
     BadCertificate, Certificate, Decree, Settled, read_certificate, read_decree, write_certificate,
     write_decree,
@@ -193,8 +195,9 @@ impl Chain {
         Chain { first: decree, known, line, contradiction: None }
     }
 
-    /// Takes a link, if it is sound; says whether it was news. A node that knows the first layout alone takes whatever
-    /// it is told first: its peers have proved that they belong to the cluster, and the beginning may be forgotten.
+    /// Takes a link, if it is sound; says whether it was news. Whoever knows the first layout alone takes one from so late
+    /// that what came before it may be forgotten everywhere: its peers have proved that they belong to the cluster. From
+    /// there back each is known by the one that follows it.
     pub fn add(&mut self, link: &Link) -> Result<bool, BadLink> {
         if let Some(known) = self.known.get(&link.decree) {
             if known.hash() == link.layout.hash() {
@@ -211,7 +214,8 @@ impl Chain {
                 certificate.verify(Settled { decree, hash }, &members).map_err(BadLink::Unproven)?;
             }
             (Ground::Forced { .. }, Some(_)) => {}
-            (_, None) if self.known.len() == 1 => {}
+            (_, None) if self.known.len() == 1 && link.decree.version > CHAIN_MAX as u64 => {}
+            (_, None) if self.known.values().any(|later| later.parent() == link.layout.hash()) => {}
             (_, None) => return Err(BadLink::NoParent),
         }
         self.known.insert(link.decree, Arc::new(link.layout.clone()));
@@ -252,6 +256,13 @@ impl Chain {
     /// The history: the oldest known first.
     pub fn line(&self) -> impl DoubleEndedIterator<Item = (Decree, &Arc<Layout>)> {
         self.line.iter().map(|decree| (*decree, &self.known[decree]))
+    }
+
+    /// Nodes that are lost for good, by whatever layout of the history says so: nothing is awaited of them.
+    pub fn given_up(&self) -> BTreeSet<NodeId> {
+        let lost = self.line().flat_map(|(_, layout)| layout.lost().iter().copied());
+        // A return to an earlier version makes that undone too.
+        lost.filter(|node| self.head().1.removed().contains(node)).collect()
     }
 
     /// A number that two layouts bear, if there is one: an alarm.
@@ -358,7 +369,7 @@ fn add_members(chain: &Chain, decree: Decree, counted: &mut BTreeSet<NodeId>) {
     counted.extend(members.map(|member| member.id));
 }
 
-/// Those of the counted that are not there, but this node and those that the target says are lost.
+/// Those of the counted that are not there, but this node and those that are lost.
 fn lacking(
     chain: &Chain,
     me: NodeId,
@@ -366,7 +377,9 @@ fn lacking(
     counted: &BTreeSet<NodeId>,
     is_there: impl Fn(&NodeId) -> bool,
 ) -> BTreeSet<NodeId> {
-    let is_lost = |node: &NodeId| chain.layout(target).is_some_and(|layout| layout.lost().contains(node));
+    let given_up = chain.given_up();
+    let by_target = |node: &NodeId| chain.layout(target).is_some_and(|layout| layout.lost().contains(node));
+    let is_lost = |node: &NodeId| given_up.contains(node) || by_target(node);
     counted.iter().filter(|node| **node != me && !is_lost(node) && !is_there(node)).copied().collect()
 }
 

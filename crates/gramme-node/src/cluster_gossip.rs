@@ -198,10 +198,12 @@ fn take<E: Env>(
     news: &mut Gossip,
     chain: &mut Chain,
 ) -> Vec<(Name, Entry)> {
-    // Parents before what follows them.
+    // Parents before what follows them; then once more back from the last, where the beginning is forgotten.
     arrived.sort_by(|one, other| one.0.cmp(&other.0));
+    let back: Vec<(Name, Entry)> =
+        arrived.iter().rev().filter(|(name, _)| matches!(name, Name::Layout(..))).cloned().collect();
     let mut taken = Vec::new();
-    for (name, entry) in arrived {
+    for (name, entry) in arrived.into_iter().chain(back) {
         if !news.is_news(&name, &entry) || is_of_the_past(chain, &name) {
             continue;
         }

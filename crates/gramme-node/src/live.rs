@@ -19,6 +19,8 @@ pub(crate) struct Live {
     layouts: Vec<(Decree, Arc<Layout>)>,
     /// Which of them is read by.
     reads: usize,
+    /// Those of whom nothing is awaited.
+    lost: BTreeSet<NodeId>,
     /// The last that this node has durably said to write by.
     said: Decree,
     /// Everyone whose word counts where everyone's does: members, and former ones that still have something to hand
@@ -32,7 +34,8 @@ impl Live {
     /// One layout that never changes.
     pub(crate) fn of_one(decree: Decree, layout: Arc<Layout>) -> Live {
         let members: BTreeSet<NodeId> = layout.members().iter().map(|member| member.id).collect();
-        Live { layouts: vec![(decree, layout)], reads: 0, said: decree, voices: members.clone(), members }
+        let (lost, voices) = (BTreeSet::new(), members.clone());
+        Live { layouts: vec![(decree, layout)], reads: 0, lost, said: decree, voices, members }
     }
 
     /// These layouts of a chain, of which `reads` is one and `said` the last that this node has said to write by; `leaving`
@@ -49,7 +52,10 @@ impl Live {
         let reads = layouts.iter().position(|(decree, _)| *decree == reads)?;
         let members = layouts.iter().flat_map(|(_, layout)| layout.members()).map(|member| member.id);
         let members: BTreeSet<NodeId> = members.collect();
-        let mut live = Live { layouts, reads, said, voices: leaving.into_iter().collect(), members };
+        let voices = leaving.into_iter().collect();
+        let mut live = Live { layouts, reads, lost: chain.given_up(), said, voices, members };
+        let by_newest = live.newest().lost().clone();
+        live.lost.extend(by_newest);
         let counts: Vec<NodeId> = live.members.iter().copied().filter(|&id| !live.is_lost(id)).collect();
         live.voices.extend(counts);
         Some(live)
@@ -80,10 +86,10 @@ impl Live {
         self.layouts.iter().map(|(decree, layout)| (*decree, layout))
     }
 
-    /// Whether this is the same set, read the same way, with the same voices.
+    /// Whether this is the same set, read the same way, with the same voices and the same losses.
     pub(crate) fn is_same(&self, other: &Live) -> bool {
         let decrees = |live: &Live| live.layouts.iter().map(|(decree, _)| *decree).collect::<Vec<_>>();
-        let rest = |live: &Live| (live.reads, live.said, live.voices.clone());
+        let rest = |live: &Live| (live.reads, live.said, live.lost.clone(), live.voices.clone());
         decrees(self) == decrees(other) && rest(self) == rest(other)
     }
 
@@ -147,7 +153,7 @@ impl Live {
 
     /// Whether a node is said to be lost for good.
     pub(crate) fn is_lost(&self, node: NodeId) -> bool {
-        self.newest().lost().contains(&node)
+        self.lost.contains(&node)
     }
 
     /// Everyone whose word counts where everyone's does.
