@@ -1,8 +1,9 @@
 //! Mending rows whose stored bytes cannot be read: such a row is refused, never "not found", until everyone else
 //! has said what they hold of it; then it is overwritten with the join of that.
 //!
-//! Invariant: a damaged row is overwritten only after every other home of its partition, each of them continuous,
-//! and every other member for its hints has answered, and never with less than they hold together. What only the
+//! Invariant: a damaged row is overwritten only after every other home of its partition that is read from, each of them
+//! continuous, and every other member for its hints has answered, and never with less than they hold together. A home
+//! that is only coming need not be whole: it waits for this row. What only the
 //! damaged row held is gone then; what was acknowledged is durable at W nodes, and one lost copy leaves the others.
 //!
 //! It refuses to mend the only copy: there is nobody to ask, and an empty row would be a lie. Its readers are told so,
@@ -59,11 +60,11 @@ async fn mend<E: Env>(node: &Node<E>, row: &Bytes) -> bool {
 
 /// What everyone else holds of a key, as a read joins it; `None` unless every other home has said it and proves by
 /// its silence what it lacks, and every other member has said what it keeps as hints: a write that this home
-/// acknowledged may lie with a fallback alone. Fallbacks come first: what one has handed over before it is asked, a
-/// home has.
+/// acknowledged may lie with a fallback alone. So is a home asked that is only coming: what was acknowledged is at those
+/// that are read from. Fallbacks come first: what one has handed over before it is asked, a home has.
 async fn held_elsewhere<E: Env>(node: &Node<E>, partition: PartitionId, key: &Key) -> Option<Record> {
     let (homes, fallbacks): (Vec<NodeId>, Vec<NodeId>) =
-        node.peers().partition(|&peer| node.live().is_home(partition, peer));
+        node.peers().partition(|&peer| node.layout().is_home(partition, peer));
     if homes.is_empty() {
         return None;
     }
