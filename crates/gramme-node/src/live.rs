@@ -103,9 +103,17 @@ impl Live {
         self.reads().partitions()
     }
 
+    /// Whether there is one layout, of which nobody is lost.
+    fn is_quiet(&self) -> bool {
+        self.layouts.len() == 1 && self.lost.is_empty()
+    }
+
     /// Everyone who is a home of a partition by any of them and not lost: first those that are read from, in order.
     pub(crate) fn homes(&self, partition: PartitionId) -> Vec<NodeId> {
         let mut homes = self.reads().homes(partition).to_vec();
+        if self.is_quiet() {
+            return homes;
+        }
         for (_, layout) in &self.layouts {
             homes.extend(layout.homes(partition));
         }
@@ -133,6 +141,9 @@ impl Live {
 
     /// Who takes a home's place, in order: never a home.
     pub(crate) fn fallbacks(&self, partition: PartitionId) -> Vec<NodeId> {
+        if self.is_quiet() {
+            return self.reads().fallbacks(partition).to_vec();
+        }
         let all = [self.newest(), self.reads()];
         let all = all.into_iter().flat_map(|layout| layout.preference_list(partition));
         let mut once = BTreeSet::new();
