@@ -180,7 +180,7 @@ pub(crate) async fn take_for_ever<E: Env>(node: Node<E>) {
         *gossip.known.borrow_mut() = news;
         *node.0.changing.chain.borrow_mut() = chain;
         if before != now {
-            commit::learn(&node, before, now);
+            commit::learn(&node, now);
         }
         node.0.changing.news.notify();
         steps::look(&node);
@@ -203,7 +203,8 @@ fn take<E: Env>(
     let back: Vec<(Name, Entry)> =
         arrived.iter().rev().filter(|(name, _)| matches!(name, Name::Layout(..))).cloned().collect();
     let mut taken = Vec::new();
-    for (name, entry) in arrived.into_iter().chain(back) {
+    let firsts = arrived.len();
+    for (at, (name, entry)) in arrived.into_iter().chain(back).enumerate() {
         if !news.is_news(&name, &entry) || is_of_the_past(chain, &name) {
             continue;
         }
@@ -213,6 +214,8 @@ fn take<E: Env>(
                 Some(Ok(_)) => node.0.env.probe(Probe::LayoutTaken),
                 // Both are kept, everywhere, as the alarm that they are.
                 Some(Err(BadLink::Contradiction(_))) => node.0.env.probe(Probe::LayoutContradicted),
+                // It has another chance.
+                Some(Err(_)) | None if at < firsts => continue,
                 Some(Err(BadLink::NoParent | BadLink::Unproven(_))) | None => {
                     node.0.env.probe(Probe::NodeFactRefused);
                     continue;
