@@ -294,11 +294,17 @@ impl Chain {
 
     /// The next to be gone to, by who has adopted this much and reads by that.
     fn after(&self, mine: Progress, is_settled: bool) -> Decree {
-        let begins_anew = |(decree, layout): &(Decree, &Arc<Layout>)| {
-            let is_at_once = layout.back_to() > 0 || !layout.lost().is_empty();
-            *decree > mine.adopted && (is_at_once || decree.lineage > mine.adopted.lineage)
-        };
-        if let Some((decree, _)) = self.line().rfind(begins_anew) {
+        let mut before = Decree::default();
+        let mut at_once = None;
+        for (decree, layout) in self.line() {
+            let begins_anew = layout.back_to() > 0 || !layout.lost().is_empty();
+            let begins_lineage = decree.lineage > before.lineage;
+            if decree > mine.adopted && (begins_anew || begins_lineage) {
+                at_once = Some(decree);
+            }
+            before = decree;
+        }
+        if let Some(decree) = at_once {
             return decree;
         }
         let next = self.line().find(|(decree, _)| *decree > mine.adopted);
@@ -383,8 +389,8 @@ fn lacking(
     counted.iter().filter(|node| **node != me && !is_lost(node) && !is_there(node)).copied().collect()
 }
 
-/// Members by the layout that they still read by, which is older than the one that is read by here: those that go with
-/// this one. Whoever was lost since is none.
+/// Members by the layout that they read by, which is another than the one that is read by here: those that go with this one, and
+/// those that have come with one that is given up. Whoever was lost since is none.
 fn stragglers(
     chain: &Chain,
     me: NodeId,
@@ -395,7 +401,7 @@ fn stragglers(
         chain.line().any(|(decree, layout)| decree > reads && layout.lost().contains(&node))
     };
     let straggles = |(node, progress): &(&NodeId, &Progress)| {
-        progress.reads < mine.reads
+        progress.reads != mine.reads
             && **node != me
             && chain.layout(progress.reads).is_some_and(|layout| layout.member(**node).is_some())
             && !is_lost_since(**node, progress.reads)

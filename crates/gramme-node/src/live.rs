@@ -127,6 +127,20 @@ impl Live {
         self.layouts.iter().any(|(_, layout)| layout.is_home(partition, node))
     }
 
+    /// Whether a node has been a home of a partition all along from an earlier set of layouts to this one: by one that is in
+    /// both.
+    pub(crate) fn goes_on_from(&self, before: &Live, partition: PartitionId, node: NodeId) -> bool {
+        let is_in_both = |decree: Decree| before.layouts().any(|(other, _)| other == decree);
+        self.layouts().any(|(decree, layout)| is_in_both(decree) && layout.is_home(partition, node))
+    }
+
+    /// Members of a partition's homes by any layout that are lost.
+    pub(crate) fn lost_homes(&self, partition: PartitionId) -> Vec<NodeId> {
+        let homes = self.layouts.iter().flat_map(|(_, layout)| layout.homes(partition)).copied();
+        let lost: BTreeSet<NodeId> = homes.filter(|&home| self.is_lost(home)).collect();
+        lost.into_iter().collect()
+    }
+
     /// Whether it is one by any that this node has durably said to write by: after a crash too it refuses clients' writes by
     /// older ones.
     pub(crate) fn is_home_as_said(&self, partition: PartitionId, node: NodeId) -> bool {

@@ -174,9 +174,10 @@ impl<E: Env> Node<E> {
             }
             trees.watch(&env, partition).await?;
             home.watched_by(trees.clone());
-            home.set_only_home(live.homes(partition).len() == 1);
+            home.set_only_home(live.reads().homes(partition) == [options.id]);
             // The homes of the first layout begin with all there is: nothing.
-            let is_first = live.reads().version() == 1 && live.reads().is_home(partition, options.id);
+            let is_first =
+                remembered.is_at_the_beginning(&options) && live.reads().is_home(partition, options.id);
             if !is_kept && !is_first {
                 home.begin_new()?;
             } else if options.trust == Trust::Lost {
@@ -186,7 +187,11 @@ impl<E: Env> Node<E> {
         }
         let buckets = gossip::load_buckets(&env).await?;
         let Remembered { known, chain, .. } = remembered;
-        let acceptor = load_acceptor(&env, &chain).await?;
+        let acceptor = match options.trust {
+            // A disk that was lost has lost with it what was promised.
+            Trust::Lost => None,
+            _ => load_acceptor(&env, &chain).await?,
+        };
         let cluster = ClusterGossip::open(&env, &options, known, &store, &hlc)?;
         let changing = Changing::new(chain, acceptor, live.clone());
         match store.wait_all().await {
@@ -233,6 +238,9 @@ impl<E: Env> Node<E> {
             idle: Signal::default(),
         }));
         if node.0.options.shard == 0 {
+            if node.0.options.trust == Trust::Lost {
+                commit::forget(&node);
+            }
             steps::tell_outside(&node);
         }
         Ok(node)
@@ -295,6 +303,7 @@ impl<E: Env> Node<E> {
             self.0.env.spawn("gossip", gossip::for_ever(self.clone()));
             self.0.env.spawn("cluster gossip", cluster_gossip::for_ever(self.clone()));
             self.0.env.spawn("cluster news", cluster_gossip::take_for_ever(self.clone()));
+            self.0.env.spawn("vote again", commit::recover_for_ever(self.clone()));
         }
         trees::begin(&self);
         let mut events = Vec::new();

@@ -349,6 +349,18 @@ impl<E: Env> Replica<E> {
         stamp: &Frontier,
         hint_for: &[NodeId],
     ) -> Result<Merged, Reason> {
+        self.merge_if(key, encoded, stamp, hint_for, || Ok(())).await
+    }
+
+    /// The same; `may` is asked last of all, when only the append is left to do.
+    pub(crate) async fn merge_if(
+        &self,
+        key: &Key,
+        encoded: &Bytes,
+        stamp: &Frontier,
+        hint_for: &[NodeId],
+        may: impl FnOnce() -> Result<(), Reason>,
+    ) -> Result<Merged, Reason> {
         self.check_room()?;
         let incoming = self.receive(encoded)?;
         let row = self.row(key);
@@ -359,6 +371,7 @@ impl<E: Env> Replica<E> {
             self.env.probe(Probe::VoidRefused);
             return Err(Reason::Void);
         };
+        may()?;
         self.trip_if_amnesiac(&local.record, &incoming.record)?;
         self.follow(&incoming.record);
         let frontier =

@@ -64,10 +64,10 @@ pub(crate) fn serve<E: Env>(node: &Node<E>, from: NodeId, message: Message, dead
             now_or_later(&node.clone(), "read", async move { answer(read(&node, partition, &key).await) });
         }
         Body::Merge { fence, .. } if is_fenced(node, from, fence) => answer(refused(Reason::StaleLayout)),
-        Body::Merge { key, record, hint_for, stamp, buffered, .. } => {
+        Body::Merge { key, record, hint_for, stamp, buffered, fence } => {
             let node = node.clone();
             now_or_later(&node.clone(), "merge", async move {
-                let arriving = Arriving { key, record, hint_for, stamp, buffered };
+                let arriving = Arriving { key, record, hint_for, stamp, buffered, fence };
                 let answer = closing::taught(&node, from, partition, answer);
                 merge(&node, partition, arriving, answer).await;
             });
@@ -257,10 +257,10 @@ pub(crate) fn merge_here<E: Env>(
     body: Body,
     answer: impl FnOnce(Body) + 'static,
 ) {
-    let Body::Merge { key, record, hint_for, stamp, buffered, .. } = body else {
+    let Body::Merge { key, record, hint_for, stamp, buffered, fence } = body else {
         return answer(refused(Reason::Invalid("a merge was expected".to_string())));
     };
-    let arriving = Arriving { key, record, hint_for, stamp, buffered };
+    let arriving = Arriving { key, record, hint_for, stamp, buffered, fence };
     let owner = node.clone();
     now_or_later(node, "merge here", async move { merge(&owner, partition, arriving, answer).await });
 }
@@ -283,6 +283,7 @@ struct Arriving {
     hint_for: Option<NodeId>,
     stamp: Frontier,
     buffered: bool,
+    fence: u64,
 }
 
 /// Joins a record into what is here, and answers once that is durable, or at once if so asked.
@@ -292,11 +293,16 @@ async fn merge<E: Env>(
     arriving: Arriving,
     answer: impl FnOnce(Body) + 'static,
 ) {
-    let Arriving { key, record, hint_for, stamp, buffered } = arriving;
+    let Arriving { key, record, hint_for, stamp, buffered, fence } = arriving;
     let key = key.detached();
     let merged = match (node.home(partition), hint_for) {
         // A home needs no hint: what was meant for another's place is data here.
-        (Some(replica), _) => replica.merge(&key, &record, &stamp, &[]).await,
+        (Some(replica), _) => {
+            // Layouts may have changed while it waited for its row.
+            let is_stale = || fence > 0 && fence < node.live().fence() && !planted::on(Bug::NoFence);
+            let may = || if is_stale() { Err(Reason::StaleLayout) } else { Ok(()) };
+            replica.merge_if(&key, &record, &stamp, &[], may).await
+        }
         (None, Some(home)) => keep_hint(node, partition, &key, &record, home).await,
         (None, None) => Err(Reason::Unsuitable),
     };

@@ -17,7 +17,8 @@ use gramme_core::change::{Ground, Link};
 use gramme_core::gossip::{Difference, Entry, Name};
 use gramme_core::limits::{COMMIT_ASK_MS, COMMIT_MS, STAGE_MS};
 use gramme_core::paxos::{
-    Acceptor, Certificate, Decree, Outcome, Proposal, Proposer, Request, Settled, Step, majority,
+    Acceptor, Ballot, Certificate, Decree, Outcome, Proposal, Proposer, Request, Says, Settled, Step,
+    majority,
 };
 use gramme_core::planted::{self, Bug};
 use gramme_core::{Layout, LayoutHash, NodeId};
@@ -50,11 +51,11 @@ pub(crate) async fn force<E: Env>(node: &Node<E>, hash: LayoutHash) -> Result<Co
     let _turn = Turn::take(node)?;
     let planned = agreed(node, hash)?;
     let (decree, head) = stage::head(node);
-    let up = |id: NodeId| id == node.id() || node.0.detector.borrow().is_connected(id);
-    let there = head.members().iter().filter(|member| up(member.id)).count();
+    let members: Vec<NodeId> = head.members().iter().map(|member| member.id).collect();
+    let there = 1 + heads_of(node, &members).await.len();
     if there >= majority(head.members().len()) {
         return Err(format!(
-            "{there} of {} members are there, which is a majority: use `gramme cluster commit`",
+            "{there} of {} members answer and may vote, which is a majority: use `gramme cluster commit`",
             head.members().len()
         ));
     }
@@ -85,6 +86,14 @@ pub(crate) async fn abort<E: Env>(node: &Node<E>) -> Result<(), String> {
         let base = chain.layout(reads).filter(|_| reads != decree).ok_or(
             "nothing is under way that could be called off: every node reads by the last layout, or will at once",
         )?;
+        // The others have gone on without it: it may not come back with what it held.
+        let later = chain.line().filter(|(decree, _)| *decree > reads).flat_map(|(_, layout)| layout.lost());
+        if let Some(lost) = later.copied().find_map(|lost| base.member(lost)) {
+            return Err(format!(
+                "what is under way says that {} is lost for good, and that cannot be taken back: let it end, then change the ring anew",
+                lost.name
+            ));
+        }
         head.back_to_that_of(base)
     };
     settle(node, &layout).await.map(|_| ())
@@ -279,12 +288,8 @@ pub(crate) async fn answer<E: Env>(node: &Node<E>, request: &Request) -> Body {
     if node.0.options.shard != 0 || !is_proposable(request) {
         return refused(Reason::Invalid("this is no layout that could be committed".to_string()));
     }
-    // A disk that was lost has lost what was promised with it.
-    if node.0.trust.get() == Trust::Lost {
-        *node.0.changing.acceptor.borrow_mut() = None;
-        let _ = node.0.store.append_plain([(rows::node_row(KIND_ACCEPTOR, &[]), FORGOT.into())]);
-    }
-    if node.0.trust.get() == Trust::Proving {
+    // Whoever has not met everyone may be one whose disk was lost, and not know it yet.
+    if node.0.trust.get() != Trust::Continuous {
         return refused(Reason::Unavailable);
     }
     let heard = {
@@ -321,13 +326,68 @@ fn is_proposable(request: &Request) -> bool {
     })
 }
 
-/// The acceptor learns what is settled; one that had lost its memory begins anew with the next decree.
-pub(crate) fn learn<E: Env>(node: &Node<E>, before: Settled, now: Settled) {
+/// The disk was lost, and with it what this member may have promised: it votes no more before every decree is settled for
+/// which that can have been.
+pub(crate) fn forget<E: Env>(node: &Node<E>) {
+    *node.0.changing.acceptor.borrow_mut() = None;
+    node.0.changing.silent_until.set(None);
+    // A store that refuses this takes no votes either.
+    let _ = node.0.store.append_plain([(rows::node_row(KIND_ACCEPTOR, &[]), FORGOT.into())]);
+}
+
+/// A member that has forgotten finds out for which decree it may vote again, as long as the shard lives. Whatever it had
+/// voted for, others had voted for with it, who knew everything before that to be settled; any majority of the others
+/// has one of them in it. So what it had voted for is at most the one after the highest that such a majority knows.
+pub(crate) async fn recover_for_ever<E: Env>(node: Node<E>) {
+    let env = node.0.env.clone();
+    loop {
+        env.sleep_until(env.now() + Duration::from_millis(COMMIT_MS)).await;
+        let changing = &node.0.changing;
+        if changing.acceptor.borrow().is_some() {
+            continue;
+        }
+        if changing.silent_until.get().is_none() {
+            let (_, head) = stage::head(&node);
+            let members: Vec<NodeId> = head.members().iter().map(|member| member.id).collect();
+            let heads = heads_of(&node, &members).await;
+            if heads.len() >= majority(members.len()) || heads.len() + 1 == members.len() {
+                changing.silent_until.set(heads.into_iter().max().and_then(Decree::next));
+            }
+        }
+        let settled = changing.chain.borrow().settled();
+        learn(&node, settled);
+    }
+}
+
+/// What the other members that may vote know to be settled.
+async fn heads_of<E: Env>(node: &Node<E>, members: &[NodeId]) -> Vec<Decree> {
+    let until = node.0.env.now() + Duration::from_millis(COMMIT_ASK_MS);
+    let others: Vec<NodeId> = members.iter().copied().filter(|&id| id != node.id()).collect();
+    // Of what is settled long ago every acceptor says what it knows beyond it.
+    let (decree, parent) = (Decree::default(), LayoutHash::default());
+    let ask = Request::Prepare { decree, parent, ballot: Ballot::default() };
+    let body = Body::Paxos(Box::new(ask));
+    let mut gather = node.0.routes.fan_out(&others, Message::NO_PARTITION, body, until);
+    let mut heads = Vec::new();
+    while let Heard::Answer(_, answer) = gather.next(until).await {
+        if let Answer::Said(Body::PaxosReply(reply)) = answer
+            && let Says::Settled(settled) = reply.says
+        {
+            heads.push(settled.decree);
+        }
+    }
+    heads
+}
+
+/// The acceptor learns what is settled; one that had lost its memory begins anew with the first decree that it cannot have
+/// voted for.
+pub(crate) fn learn<E: Env>(node: &Node<E>, now: Settled) {
     let mut acceptor = node.0.changing.acceptor.borrow_mut();
+    let may_begin = node.0.changing.silent_until.get().is_some_and(|until| now.decree >= until);
     match acceptor.as_mut() {
         // A contradiction is an alarm of the chain's.
         Some(acceptor) => _ = acceptor.settle(now),
-        None if now.decree > before.decree => *acceptor = Some(Acceptor::new(now)),
+        None if may_begin => *acceptor = Some(Acceptor::new(now)),
         None => return,
     }
     if let Some(acceptor) = acceptor.as_ref() {

@@ -76,10 +76,13 @@ pub(crate) async fn for_ever<E: Env>(node: Node<E>) {
 async fn install<E: Env>(node: &Node<E>, installing: &Installing) -> Result<(), EngineError> {
     let live = Rc::new(installing.live.clone());
     let me = node.id();
+    let before = node.live();
     let mut fresh = Vec::new();
-    for partition in node.own_partitions() {
-        if live.is_home(partition, me) && node.home(partition).is_none() {
-            fresh.push((partition, acquired(node, partition).await?));
+    for partition in node.own_partitions().filter(|&partition| live.is_home(partition, me)) {
+        match node.home(partition) {
+            None => fresh.push((partition, acquired(node, partition).await?)),
+            Some(replica) if !live.goes_on_from(&before, partition, me) => begin_anew(node, &replica).await?,
+            Some(_) => {}
         }
     }
     until_durable(node).await?;
@@ -91,6 +94,23 @@ async fn install<E: Env>(node: &Node<E>, installing: &Installing) -> Result<(), 
         exchange::fill(node);
     }
     Ok(())
+}
+
+/// A home that was none for a while, by layouts that this node has never worked by, missed what was written by those.
+async fn begin_anew<E: Env>(node: &Node<E>, replica: &Rc<Replica<E>>) -> Result<(), EngineError> {
+    loop {
+        let begun = replica
+            .begin_new()
+            .and_then(|()| node.0.store.append_plain([node.0.trees.forget(replica.partition)]).map(drop));
+        match begun {
+            Err(cause) if node.0.store.broken().is_some() => return Err(cause),
+            Err(_) => {
+                let env = &node.0.env;
+                env.sleep_until(env.now() + Duration::from_millis(FULL_RETRY_MS)).await;
+            }
+            Ok(()) => return Ok(()),
+        }
+    }
 }
 
 /// Opens a home, as often as it takes; fails only with a store that is broken.
@@ -157,7 +177,7 @@ fn change_over<E: Env>(
         node.0.left.borrow_mut().insert(partition, Rc::new(Left::new(replica)));
     }
     for (partition, replica) in node.homes() {
-        replica.set_only_home(live.homes(partition).len() == 1);
+        replica.set_only_home(live.reads().homes(partition) == [me]);
     }
     let known = live.members().iter().filter_map(|&id| live.member(id));
     node.0.detector.borrow_mut().members_are(known.filter(|member| member.id != me));
@@ -170,7 +190,12 @@ pub(crate) fn report<E: Env>(node: &Node<E>) {
     let live = node.live();
     let me = node.id();
     let holds_all = |(partition, replica): (PartitionId, Rc<Replica<E>>)| {
-        !live.newest().is_home(partition, me) || node.life_of(&replica).standing == Standing::Continuous
+        let hints = node.0.hints.get(partition);
+        // What it kept as a fallback it shows as a home; what nobody else could give it, it need not wait for.
+        let has_taken_over = hints.is_none_or(|store| store.not_covered(&[me]).is_empty());
+        let is_whole = node.life_of(&replica).standing == Standing::Continuous && has_taken_over;
+        let is_alone = node.co_homes(partition).is_empty() && !replica.is_new();
+        !live.newest().is_home(partition, me) || is_whole || is_alone
     };
     let report = Report {
         shard: node.0.options.shard,

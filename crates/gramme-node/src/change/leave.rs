@@ -126,7 +126,8 @@ async fn offer<E: Env>(node: &Node<E>, partition: PartitionId, left: &Left<E>) {
         return;
     }
     node.admission().slice(Work::Handoff, OFFER_BYTES * lacking.len() as u64).await;
-    let seen = left.replica.seen().clone();
+    // No home will ever have seen what never was.
+    let seen = left.replica.ends().without_void(&left.replica.seen()).into_owned();
     let deadline = node.0.env.now() + Duration::from_millis(OFFER_MS);
     let body = Body::Offer { seen, left: true };
     let mut gather = node.0.routes.fan_out(&lacking, partition, body, deadline);

@@ -36,6 +36,11 @@ impl Remembered {
         Ok(Remembered { known, chain, mine })
     }
 
+    /// Whether this node has gone by no layout but the first, as far as it remembers.
+    pub(crate) fn is_at_the_beginning(&self, options: &Options) -> bool {
+        self.mine.adopted == Decree { lineage: 0, version: options.layout.version() }
+    }
+
     /// The layouts by which to begin.
     pub(crate) fn live(&self, options: &Options) -> Live {
         let said = all_progress(&self.known, options.id);

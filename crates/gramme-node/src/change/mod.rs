@@ -30,7 +30,7 @@ use crate::live::Live;
 use crate::signal::Signal;
 use gramme_core::NodeId;
 use gramme_core::change::{Chain, Stand};
-use gramme_core::paxos::Acceptor;
+use gramme_core::paxos::{Acceptor, Decree};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -69,6 +69,8 @@ pub(crate) struct Changing {
     pub(crate) chain: RefCell<Chain>,
     /// This member's memory of the decree that is open; `None` once it has lost that, until the decree is settled.
     pub(crate) acceptor: RefCell<Option<Acceptor>>,
+    /// Once it has: it votes again when this decree is settled.
+    pub(crate) silent_until: Cell<Option<Decree>>,
     pub(crate) stand: RefCell<Option<Stand>>,
     /// By which layouts the shards were told to work, and when they were told last.
     installed: RefCell<Arc<Live>>,
@@ -91,6 +93,7 @@ impl Changing {
         Changing {
             chain: RefCell::new(chain),
             acceptor: RefCell::new(acceptor),
+            silent_until: Cell::new(None),
             stand: RefCell::default(),
             installed: RefCell::new(Arc::new(live)),
             epoch: Cell::new(1),

@@ -91,6 +91,11 @@ impl<E: Env> Spread<E> {
             self.quorum.asked(me);
         }
         homes.iter().for_each(|&home| self.ask_home(home));
+        // Nobody asks who is lost; somebody takes its place where the others are not enough.
+        for lost in self.live.lost_homes(self.partition) {
+            self.seats.ask_home(lost, Mono(u64::MAX));
+            self.seats.overloaded(lost);
+        }
         if minted_here
             && !homes.contains(&me)
             && let Some(&home) = homes.iter().rev().max_by_key(|&&home| self.node.health(home))

@@ -32,6 +32,7 @@ pub(crate) use members::Members;
 pub(crate) use recent::Recent;
 pub(crate) use standing::{Continuity, Past};
 
+use crate::change::commit;
 use crate::env::{Env, Mono, Trust};
 use crate::node::Node;
 use crate::replica::Replica;
@@ -125,6 +126,9 @@ pub(crate) fn trust<E: Env>(node: &Node<E>, trust: Trust) {
     let before = node.0.trust.replace(trust);
     if trust != Trust::Lost || before == Trust::Lost {
         return;
+    }
+    if node.0.options.shard == 0 {
+        commit::forget(node);
     }
     for (_, replica) in node.homes() {
         // A store that refuses this takes no writes, and its silence counts for nothing all the same.

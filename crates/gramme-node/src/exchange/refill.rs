@@ -16,9 +16,11 @@ pub(crate) fn continue_all<E: Env>(node: &Node<E>) {
     for (partition, replica) in node.homes() {
         let co_homes = node.co_homes(partition);
         let awaited = replica.awaited(&co_homes);
+        // One that comes where everybody else is lost has all that there is.
+        let last = co_homes.last().copied().or(replica.is_new().then_some(node.id()));
         if replica.is_unproven()
             && awaited.is_empty()
-            && let Some(&last) = co_homes.last()
+            && let Some(last) = last
         {
             let (node, replica) = (node.clone(), Rc::clone(&replica));
             node.0.env.clone().spawn("end a refill", async move {

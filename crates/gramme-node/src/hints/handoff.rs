@@ -146,17 +146,23 @@ async fn take_own<E: Env>(node: &Node<E>, partition: PartitionId, theirs: &Seen)
         return Ok(true);
     }
     let mut pages = Pages::of(rows::row(partition.0, KIND_HINT, &[]), PAGE_ROWS, PAGE_BYTES);
+    let mut is_whole = true;
     while let Some(page) = pages.next(|scan| node.0.env.engine().scan(scan)).await.map_err(disk)? {
         let cost = |(row, value): &(_, Bytes)| (Bytes::len(row) + value.len()) as u64 + ROW_COST_BYTES;
         node.admission().slice(Work::Handoff, page.rows.iter().map(cost).sum()).await;
+        is_whole &= !page.damaged;
         for (row, value) in &page.rows {
-            let Ok(key) = Key::from_joined(rows::rest(row)) else { continue };
-            let Ok((_, _, record)) = rows::decode_hint(value) else { continue };
+            let hint = Key::from_joined(rows::rest(row)).ok().zip(rows::decode_hint(value).ok());
+            // Of what cannot be read nothing is claimed.
+            let Some((key, (_, _, record))) = hint else {
+                is_whole = false;
+                continue;
+            };
             replica.merge(&key, &record, &Frontier::none(), &[]).await?;
         }
         node.0.store.wait_all().await.map_err(disk)?;
     }
-    replica.join_seen(theirs, life.number).await.map_err(disk)
+    Ok(is_whole && replica.join_seen(theirs, life.number).await.map_err(disk)?)
 }
 
 /// A fallback offers what it keeps, or a former home what it left; the answer, once this home has pulled what it lacked
