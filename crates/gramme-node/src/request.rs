@@ -465,6 +465,8 @@ pub struct Status {
     pub trust: Trust,
     /// Partitions that lost something and are not yet whole again.
     pub refilling: Vec<Refilling>,
+    /// Home replicas here that are filled for the first time, because the ring changes.
+    pub filling: usize,
     /// Where another home has seen more than this shard, when they last compared.
     pub behind: Vec<Lag>,
     /// The layout that reads go by.

@@ -4,9 +4,11 @@
 //! Invariant: this is the only place where it is decided; `gramme status` and the dashboard show it. It asks
 //! nobody, and reads no clock.
 
+mod change;
 mod problems;
 
 use crate::figures::counted;
+use problems::Problem;
 use serde_json::{Value as Json, json};
 
 /// What a member said of itself, or why it said nothing.
@@ -24,6 +26,8 @@ struct Member<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Up,
+    /// It takes over partitions that are not read from it yet.
+    Filling,
     Suspect,
     Slow,
     DiskStalls,
@@ -50,7 +54,7 @@ impl State {
             State::Stopping
         } else if described["health"] == "down" {
             State::CutOff
-        } else if says["node"]["standing"] == "unproven" {
+        } else if says["node"]["standing"] == "unproven" && !is_filling(says) {
             State::Unproven
         } else if described["degraded"] == true {
             State::Slow
@@ -58,6 +62,8 @@ impl State {
             State::Suspect
         } else if says["node"]["disk_stalls"] == true {
             State::DiskStalls
+        } else if is_filling(says) {
+            State::Filling
         } else {
             State::Up
         }
@@ -66,6 +72,7 @@ impl State {
     fn as_str(self) -> &'static str {
         match self {
             State::Up => "up",
+            State::Filling => "filling",
             State::Suspect => "suspect",
             State::Slow => "slow",
             State::DiskStalls => "disk stalls",
@@ -82,7 +89,7 @@ impl State {
     /// Green serves as it should, yellow serves or will soon, red does not.
     fn colour(self) -> &'static str {
         match self {
-            State::Up => "green",
+            State::Up | State::Filling => "green",
             State::Down | State::CutOff | State::Broken => "red",
             _ => "yellow",
         }
@@ -90,13 +97,25 @@ impl State {
 
     /// Whether it counts toward quorums.
     fn serves(self) -> bool {
-        matches!(self, State::Up | State::Slow | State::DiskStalls | State::Suspect | State::Full)
+        matches!(
+            self,
+            State::Up | State::Filling | State::Slow | State::DiskStalls | State::Suspect | State::Full
+        )
     }
 }
 
+/// Whether a node lacks nothing but what comes to it because the ring changes, and is read elsewhere until it is there.
+fn is_filling(says: &Json) -> bool {
+    says["node"]["filling"].as_u64().is_some_and(|partitions| partitions > 0)
+        && says["refilling"].as_array().is_some_and(Vec::is_empty)
+        && says["node"]["trust"] != "proving"
+}
+
 /// The answer of `/v1/cluster/overview`: `asked` is the status of the asked node, `told` what each of its members
-/// said, in the order of `asked["members"]`.
-pub(crate) fn overview(asked: Json, told: &[Told]) -> Json {
+/// said, in the order of `asked["members"]`, and `change` how the ring changes.
+pub(crate) fn overview(asked: Json, told: &[Told], mut change: Json) -> Json {
+    let described = asked["members"].as_array().map_or(&[][..], Vec::as_slice);
+    change["problems"] = change::problems(&change, described).iter().map(Problem::json).collect();
     let (verdict, nodes) = {
         let members = members(&asked, told);
         let copies = asked["layout"]["n"].as_u64().unwrap_or(1);
@@ -104,7 +123,12 @@ pub(crate) fn overview(asked: Json, told: &[Told]) -> Json {
         (verdict(copies, &members), nodes)
     };
     let (level, sentence) = verdict;
-    json!({ "verdict": { "level": level, "sentence": sentence }, "nodes": nodes, "asked": asked })
+    json!({
+        "verdict": { "level": level, "sentence": sentence },
+        "nodes": nodes,
+        "change": change,
+        "asked": asked,
+    })
 }
 
 fn members<'a>(asked: &'a Json, told: &'a [Told]) -> Vec<Member<'a>> {
@@ -125,10 +149,8 @@ fn members<'a>(asked: &'a Json, told: &'a [Told]) -> Vec<Member<'a>> {
 fn node_json(asked: &Json, members: &[Member<'_>], member: &Member<'_>) -> Json {
     let figure = |key: &str| asked["layout"][key].as_f64().unwrap_or(1.0);
     let slots = member.described["slots"].as_f64().unwrap_or(0.0);
-    let problems: Vec<Json> = problems::of(member, members.len() as u64, figure("n") as u64)
-        .into_iter()
-        .map(|problem| json!({ "what": problem.what, "remedy": problem.remedy }))
-        .collect();
+    let problems: Vec<Json> =
+        problems::of(member, members.len() as u64, figure("n") as u64).iter().map(Problem::json).collect();
     json!({
         "name": member.name,
         "state": member.state.as_str(),
@@ -218,7 +240,7 @@ mod tests {
             ),
             (["up", "suspect", "up"], [up(), up(), up()], "healthy", "3 of 3"),
         ] {
-            let overview = overview(asked(health), &told);
+            let overview = overview(asked(health), &told, json!({}));
             assert_eq!(overview["verdict"]["level"], level);
             let sentence = overview["verdict"]["sentence"].as_str().unwrap();
             assert!(sentence.starts_with(begins), "{sentence}");
@@ -233,6 +255,7 @@ mod tests {
         let overview = overview(
             asked(["up", "down", "up"]),
             &[says("continuous"), says("continuous"), Err("it answers with status 401".into())],
+            json!({}),
         );
         let nodes = overview["nodes"].as_array().unwrap();
         let words = |key: &str| nodes.iter().map(|node| node[key].as_str()).collect::<Vec<_>>();
@@ -242,5 +265,23 @@ mod tests {
         assert!(nodes.iter().all(|node| (node["share"].as_f64().unwrap() - 1.0 / 3.0).abs() < 1e-9));
         let of_the_silent = nodes[2]["problems"][0]["what"].as_str().unwrap();
         assert!(of_the_silent.contains("h:2") && of_the_silent.contains("status 401"), "{of_the_silent}");
+    }
+
+    #[test]
+    fn a_node_that_fills_for_a_new_layout_serves_as_it_should() {
+        let with = |filling: u64, refilling: Json, trust: &str| {
+            let told = Ok(json!({
+                "node": { "standing": "unproven", "filling": filling, "trust": trust }, "refilling": refilling,
+            }));
+            State::of(&json!({ "health": "up" }), &told).as_str()
+        };
+        assert_eq!(with(3, json!([]), "continuous"), "filling");
+        assert_eq!(with(0, json!([]), "continuous"), "unproven", "it has just started");
+        assert_eq!(
+            with(3, json!([{ "partition": 1 }]), "continuous"),
+            "unproven",
+            "it lost something besides"
+        );
+        assert_eq!(with(3, json!([]), "proving"), "unproven", "it knows nobody yet");
     }
 }

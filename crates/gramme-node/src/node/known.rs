@@ -67,6 +67,7 @@ impl<E: Env> Node<E> {
             standing: self.standing(),
             trust: inner.trust.get(),
             refilling: exchange::refilling(self),
+            filling: inner.homes.borrow().values().filter(|replica| replica.is_new()).count(),
             behind: exchange::behind(self),
             layout: self.live().reads().hash(),
             peers: self.peers().map(peer).collect(),

@@ -1,8 +1,8 @@
 //! What is wrong with a node, each with what a person does about it. What mends itself says so.
 
-use super::{Member, State};
+use super::{Member, State, is_filling};
 use crate::figures::{bytes, counted, span};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use std::collections::BTreeSet;
 
 /// One thing that wants somebody to look.
@@ -12,7 +12,13 @@ pub(super) struct Problem {
     pub(super) remedy: String,
 }
 
-fn problem(what: impl Into<String>, remedy: impl Into<String>) -> Problem {
+impl Problem {
+    pub(super) fn json(&self) -> Json {
+        json!({ "what": self.what, "remedy": self.remedy })
+    }
+}
+
+pub(super) fn problem(what: impl Into<String>, remedy: impl Into<String>) -> Problem {
     Problem { what: what.into(), remedy: remedy.into() }
 }
 
@@ -34,7 +40,7 @@ pub(super) fn of(member: &Member<'_>, nodes: u64, copies: u64) -> Vec<Problem> {
 fn of_state(member: &Member<'_>, has_fallbacks: bool, copies: u64) -> Option<Problem> {
     let says = member.told.as_ref().unwrap_or(&Json::Null);
     Some(match member.state {
-        State::Up | State::Suspect => return None,
+        State::Up | State::Filling | State::Suspect => return None,
         State::Down if has_fallbacks => problem(
             "it is down; other nodes take its place, and keep what it misses as hints",
             "start it again, and they hand them over; if its disk is lost, start it with an empty directory, and it is refilled",
@@ -177,8 +183,12 @@ fn hints(says: &Json) -> Option<Problem> {
     })
 }
 
-/// Homes of a partition that agree compare every few seconds; one that has long lacked something is worth a word.
+/// Homes of a partition that agree compare every few seconds; one that has long lacked something is worth a word, unless
+/// that comes to it because the ring changes.
 fn lag(says: &Json) -> Option<Problem> {
+    if is_filling(says) {
+        return None;
+    }
     let behind = says["behind"].as_array()?;
     let known_for = |lag: &&Json| lag["known_for_ms"].as_u64().unwrap_or(0);
     let longest = behind.iter().max_by_key(known_for).filter(|lag| known_for(lag) > LAG_MS)?;
@@ -237,7 +247,6 @@ const LAG_MS: u64 = 15_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn what(found: Option<Problem>) -> Option<String> {
         found.map(|problem| problem.what)
@@ -261,6 +270,9 @@ mod tests {
         let well =
             json!({ "refilling": [], "behind": [{ "peer": "n1", "unseen": 4, "known_for_ms": 2_000 }] });
         assert_eq!((refilling(&well), lag(&well)), (String::new(), None));
+        let mut fills = says;
+        (fills["refilling"], fills["node"]["filling"]) = (json!([]), 3.into());
+        assert_eq!(lag(&fills), None, "what it lacks is on its way");
     }
 
     #[test]

@@ -4,7 +4,18 @@
 use crate::cluster::{Cluster, ONE, Shape, THREE};
 use serde_json::Value as Json;
 
-const SCRIPTS: [&str; 6] = ["main.js", "model.js", "ring.js", "latency.js", "panels.js", "session.js"];
+const SCRIPTS: [&str; 10] = [
+    "main.js",
+    "model.js",
+    "ring.js",
+    "latency.js",
+    "panels.js",
+    "session.js",
+    "change.js",
+    "plan.js",
+    "changing.js",
+    "write.js",
+];
 
 #[test]
 fn the_page_and_its_files_come_with_a_policy_that_lets_nothing_else_in() {
@@ -84,6 +95,19 @@ fn every_field_that_the_page_reads_is_in_the_answer() {
     };
     has(&overview["verdict"], &["level", "sentence"]);
     has(&overview["nodes"][0], &["name", "state", "colour", "share", "problems", "described", "says"]);
+    let change = &overview["change"];
+    has(change, &["layout", "transfers", "plan", "history", "problems"]);
+    let ring = [
+        "reads", "target", "head", "waiting", "changing", "awaited", "progress", "staged", "asking",
+        "leaving",
+    ];
+    has(&change["layout"], &ring);
+    has(&change["layout"]["progress"][0], &["adopted", "filled", "reads", "emptied"]);
+    has(
+        &change["history"][0],
+        &["version", "lineage", "hash", "members", "came", "went", "moved", "back_to"],
+    );
+    assert_eq!((&change["plan"], &change["problems"]), (&Json::Null, &Json::Array(Vec::new())));
     has(&overview["asked"], &["cluster", "version", "node", "layout"]);
     has(&overview["asked"]["layout"], &["version", "hash", "n", "partitions"]);
 

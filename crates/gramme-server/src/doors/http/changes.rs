@@ -30,6 +30,13 @@ pub(super) async fn layout(
     ring_json(&service, request::Request::Ring).await
 }
 
+/// The ring as `/v1/cluster/layout` has it, and its history as `/v1/cluster/history` does.
+pub(super) async fn with_history(service: &Service) -> Result<(Value, Value), Problem> {
+    let status = ring(service, request::Request::Ring).await?;
+    let names = Names::of(service).await?;
+    Ok((told::ring_json(service.node(), &service.name, &status, names), told::history_json(&status)))
+}
+
 /// `GET /v1/cluster/history`: the layouts, oldest first.
 pub(super) async fn history(
     State(service): State<Arc<Service>>,

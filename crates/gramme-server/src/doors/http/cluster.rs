@@ -76,6 +76,7 @@ pub(super) async fn status_json(service: &Service) -> Value {
             "uptime_ms": service.started.elapsed().as_millis() as u64,
             "shards": service.shards.count(),
             "homes": shards.iter().map(|shard| shard.homes).sum::<usize>(),
+            "filling": shards.iter().map(|shard| shard.filling).sum::<usize>(),
             "hints": shards.iter().map(|shard| shard.hints.hints).sum::<u64>(),
             "hint_bytes": shards.iter().map(|shard| shard.hints.bytes).sum::<u64>(),
             "hint_bytes_max": shards.iter().map(|shard| shard.hints.bytes_max).sum::<u64>(),

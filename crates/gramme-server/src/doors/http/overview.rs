@@ -5,6 +5,7 @@
 //! Invariant: members are asked at most once in [`FRESH`], however many people look.
 
 mod ask;
+mod change;
 
 use super::asked;
 use super::cluster;
@@ -52,9 +53,9 @@ pub(super) async fn overview(
 async fn gather(service: &Service) -> Value {
     let asked = cluster::status_json(service).await;
     let members = asked["members"].as_array().map_or(&[][..], Vec::as_slice);
-    let told: Vec<Told> =
-        futures_util::future::join_all(members.iter().map(|member| word_of(service, &asked, member))).await;
-    health::overview(asked, &told)
+    let told = futures_util::future::join_all(members.iter().map(|member| word_of(service, &asked, member)));
+    let (told, change): (Vec<Told>, Value) = tokio::join!(told, change::gather(service));
+    health::overview(asked, &told, change)
 }
 
 /// What a member says of itself.
@@ -63,8 +64,7 @@ async fn word_of(service: &Service, asked: &Value, member: &Value) -> Told {
         return Ok(asked.clone());
     }
     let address = member["http"].as_str().unwrap_or_default();
-    let status = tokio::time::timeout(PATIENCE, ask::status(address, service.token.as_ref()));
-    let status = status.await.map_err(|_| "it does not answer in time".to_owned())??;
+    let status = ask::get(address, "/v1/cluster/status", service.token.as_ref()).await?;
     if status["node"]["id"] != member["id"] || status["cluster"] != asked["cluster"] {
         return Err("another node answers there".into());
     }
@@ -113,5 +113,3 @@ fn ring_json(layout: &Layout) -> Value {
 
 /// For how long an overview is given again.
 const FRESH: Duration = Duration::from_secs(1);
-/// How long a member may take to say how it is.
-const PATIENCE: Duration = Duration::from_millis(1500);

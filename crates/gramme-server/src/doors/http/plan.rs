@@ -22,12 +22,17 @@ use std::sync::Arc;
 /// See the module.
 pub(super) async fn plan(State(service): State<Arc<Service>>, parts: Parts) -> Result<Json<Value>, Problem> {
     asked::query(&parts.uri, &[])?;
+    Ok(Json(told(&service).await?))
+}
+
+/// What it answers.
+pub(super) async fn told(service: &Service) -> Result<Value, Problem> {
     let planned = match service.shards.call(Call { timeout_ms: REQUEST_MS, request: Request::Plan }).await {
         Response::Planned(planned) => planned,
         other => return Err(failed(other)),
     };
     let own = Own::of(service.store.stats().stored_bytes, &service.statuses().await);
-    Ok(Json(plan_json(&planned, own)))
+    Ok(plan_json(&planned, own))
 }
 
 /// What this node would take everybody else to be like.

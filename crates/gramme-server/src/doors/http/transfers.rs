@@ -19,7 +19,12 @@ use std::sync::Arc;
 /// `GET`: how far they are.
 pub(super) async fn get(State(service): State<Arc<Service>>, parts: Parts) -> Result<Json<Value>, Problem> {
     asked::query(&parts.uri, &[])?;
-    ask(&service, request::Request::Transfers).await
+    Ok(Json(own(&service).await?))
+}
+
+/// What `GET` answers.
+pub(super) async fn own(service: &Service) -> Result<Value, Problem> {
+    ask(service, request::Request::Transfers).await
 }
 
 /// `POST`: pauses or resumes all of this node's, and answers as `GET`.
@@ -30,7 +35,7 @@ pub(super) async fn post(
     let (parts, body) = request.into_parts();
     asked::query(&parts.uri, &[])?;
     let paused = paused(&asked::object(body, EXAMPLE).await?)?;
-    ask(&service, request::Request::PauseTransfers(paused)).await
+    Ok(Json(ask(&service, request::Request::PauseTransfers(paused)).await?))
 }
 
 fn paused(object: &Map<String, Value>) -> Result<bool, Problem> {
@@ -42,7 +47,7 @@ fn paused(object: &Map<String, Value>) -> Result<bool, Problem> {
 }
 
 /// Asks every shard, and puts their answers together.
-async fn ask(service: &Service, request: request::Request) -> Result<Json<Value>, Problem> {
+async fn ask(service: &Service, request: request::Request) -> Result<Value, Problem> {
     let mut shards = Vec::new();
     for shard in 0..service.shards.count() {
         let call = Call { timeout_ms: REQUEST_MS, request: request.clone() };
@@ -52,7 +57,7 @@ async fn ask(service: &Service, request: request::Request) -> Result<Json<Value>
         }
     }
     let names = Names::of(service).await?;
-    Ok(Json(to_json(service.node(), &service.name, &shards, &names)))
+    Ok(to_json(service.node(), &service.name, &shards, &names))
 }
 
 fn to_json(node: NodeId, name: &str, shards: &[TransfersStatus], names: &Names) -> Value {

@@ -69,5 +69,9 @@ const FILES: &[(&str, &str)] = &[
     ("ring.js", include_str!("ui/ring.js")),
     ("latency.js", include_str!("ui/latency.js")),
     ("panels.js", include_str!("ui/panels.js")),
+    ("change.js", include_str!("ui/change.js")),
+    ("plan.js", include_str!("ui/plan.js")),
+    ("changing.js", include_str!("ui/changing.js")),
+    ("write.js", include_str!("ui/write.js")),
     ("session.js", include_str!("ui/session.js")),
 ];

@@ -6,18 +6,22 @@ use axum::http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use std::time::Duration;
 use tokio::net::TcpStream;
 
-/// What the node at `address` (`host:port`) answers to `/v1/cluster/status`; the error completes "it cannot be
-/// asked:" for a person.
-pub(super) async fn status(address: &str, token: Option<&Token>) -> Result<Value, String> {
+/// What the node at `address` (`host:port`) answers to a `GET` of `path`; the error completes "it cannot be asked:" for a
+/// person.
+pub(super) async fn get(address: &str, path: &str, token: Option<&Token>) -> Result<Value, String> {
+    let answer = tokio::time::timeout(PATIENCE, unhurried(address, path, token)).await;
+    answer.map_err(|_| "it does not answer in time".to_owned())?
+}
+
+async fn unhurried(address: &str, path: &str, token: Option<&Token>) -> Result<Value, String> {
     let socket = TcpStream::connect(address).await.map_err(|e| e.to_string())?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(socket)).await.map_err(|e| e.to_string())?;
-    let mut request = Request::get("/v1/cluster/status")
-        .header(header::HOST, address)
-        .body(Body::empty())
-        .map_err(|e| e.to_string())?;
+    let mut request =
+        Request::get(path).header(header::HOST, address).body(Body::empty()).map_err(|e| e.to_string())?;
     if let Some(token) = token {
         let bearer = HeaderValue::from_str(&format!("Bearer {}", token.reveal()));
         let mut bearer = bearer.map_err(|_| "the token cannot be sent in a header".to_owned())?;
@@ -30,7 +34,7 @@ pub(super) async fn status(address: &str, token: Option<&Token>) -> Result<Value
         if status != StatusCode::OK {
             return Err(format!("it answers with status {}", status.as_u16()));
         }
-        let body = Limited::new(response.into_body(), STATUS_BYTES_MAX).collect().await;
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
         serde_json::from_slice(&body.map_err(|e| e.to_string())?.to_bytes()).map_err(|e| e.to_string())
     };
     // The connection moves only while it is polled, and it may end before the answer has been read to its end.
@@ -41,5 +45,7 @@ pub(super) async fn status(address: &str, token: Option<&Token>) -> Result<Value
     }
 }
 
-/// Some hundred bytes a member, and as many for each partition that is behind.
-const STATUS_BYTES_MAX: usize = 16 << 20;
+/// How long a node may take to answer.
+const PATIENCE: Duration = Duration::from_millis(1500);
+/// Some hundred bytes a member, and as many for each partition that is behind, or comes.
+const ANSWER_BYTES_MAX: usize = 16 << 20;

@@ -3,10 +3,11 @@
 import * as session from './session.js';
 import * as latency from './latency.js';
 import * as ring from './ring.js';
-import { write, showFigures, showIdentity, showNodes, showProblems, showVerdict } from './panels.js';
+import { showChange, showHistory, showPlan } from './changing.js';
+import { showFigures, showIdentity, showNodes, showProblems, showVerdict } from './panels.js';
+import { byId, write } from './write.js';
 
 const EVERY_MS = 2000;
-const byId = (id) => document.getElementById(id);
 const history = new latency.History();
 const drawLatency = latency.mount(byId('latency'));
 let layout = '';
@@ -27,6 +28,9 @@ async function show() {
   showProblems(overview);
   showFigures(overview);
   showNodes(overview);
+  showChange(overview);
+  showPlan(overview);
+  showHistory(overview);
   ring.mark(byId('ring'), overview.nodes);
   drawLatency(history, now);
   answeredAt = new Date();

@@ -69,11 +69,12 @@ export function unseen(node) {
   return behind && behind.reduce((sum, lag) => sum + lag.unseen, 0);
 }
 
-/** All problems of an overview, with the names of their nodes; those of nodes that do not serve come first. */
+/** All problems of an overview, with the names of their nodes; first those of the ring, then of nodes that do not serve. */
 export function problems(overview) {
   const rank = { red: 0, yellow: 1, green: 2 };
   const worst = [...overview.nodes].sort((a, b) => rank[a.colour] - rank[b.colour]);
-  return worst.flatMap((node) => node.problems.map((problem) => ({ node: node.name, ...problem })));
+  const ofRing = overview.change.problems.map((problem) => ({ node: 'the ring', ...problem }));
+  return [...ofRing, ...worst.flatMap((node) => node.problems.map((problem) => ({ node: node.name, ...problem })))];
 }
 
 const sum = (nodes, path) => nodes.reduce((total, node) => total + (at(node, path) || 0), 0);

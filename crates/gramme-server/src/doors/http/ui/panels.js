@@ -1,25 +1,7 @@
-// Writes plain values into the document. Elements are kept and only their texts change, so that nothing jumps, a
-// selection stays, and whoever listens to the page is not told what is as it was.
+// Writes plain values into the document: how the cluster is, node by node and as a whole.
 
 import { figures, problems, row } from './model.js';
-
-const byId = (id) => document.getElementById(id);
-
-/** Changes a text only if it is another one. */
-export function write(element, text) {
-  if (element.textContent !== text) element.textContent = text;
-}
-
-function fit(parent, count, make) {
-  while (parent.children.length > count) parent.lastElementChild.remove();
-  while (parent.children.length < count) parent.append(make());
-}
-
-const made = (name, ...children) => {
-  const element = document.createElement(name);
-  element.append(...children);
-  return element;
-};
+import { byId, fit, made, write } from './write.js';
 
 export function showVerdict(overview) {
   const open = problems(overview).length;
