@@ -8,6 +8,11 @@ use std::collections::BTreeSet;
 
 /// What goes on, in words, if the ring changes; by the layout of one node and the transfers of all.
 pub(crate) fn course(layout: &Json, transfers: &[Json]) -> Option<String> {
+    Some(course_parts(layout, transfers)?.join(", "))
+}
+
+/// The same in parts: the layouts, what is there if anything must come, and the rest.
+pub(crate) fn course_parts(layout: &Json, transfers: &[Json]) -> Option<Vec<String>> {
     if layout["changing"] != true {
         return None;
     }
@@ -31,7 +36,7 @@ pub(crate) fn course(layout: &Json, transfers: &[Json]) -> Option<String> {
     if waiting > 0 {
         parts.push(format!("{} in line", counted(waiting, "layout waits", "layouts wait")));
     }
-    Some(parts.join(", "))
+    Some(parts)
 }
 
 /// What an operator may want to do about the ring.
@@ -58,12 +63,6 @@ pub(crate) fn remarks(layout: &Json) -> Vec<String> {
             word(&layout["name"])
         ));
     }
-    if !layout["contradiction"].is_null() {
-        remarks.push(format!(
-            "warning  two layouts bear the number {}: nothing can be committed any more",
-            numbered(&layout["contradiction"])
-        ));
-    }
     remarks
 }
 
@@ -80,7 +79,9 @@ pub(crate) fn arrived(transfers: &Json) -> u64 {
 
 /// Partitions that still come to it.
 pub(crate) fn coming(transfers: &Json) -> u64 {
-    transfers["incoming"].as_array().map_or(0, |incoming| incoming.len() as u64)
+    // The overview counts them; a node itself lists them.
+    let counted = transfers["coming"].as_u64();
+    counted.unwrap_or_else(|| transfers["incoming"].as_array().map_or(0, |incoming| incoming.len() as u64))
 }
 
 /// Of a list of nodes.

@@ -5,6 +5,7 @@
 mod checks;
 mod clocks;
 mod disk;
+mod ring;
 
 use crate::failure::Failure;
 use crate::nodes::Nodes;

@@ -133,6 +133,9 @@ fn screen(overview: &Json, ring: &[String]) -> String {
     }
     text.push_str(&lines(&rows));
     ring.iter().for_each(|line| text.push_str(&format!("\n{line}")));
+    for problem in overview["change"]["problems"].as_array().into_iter().flatten() {
+        text.push_str(&format!("\nwarning  {}: {}", word(&problem["what"]), word(&problem["remedy"])));
+    }
     for node in nodes {
         for problem in node["problems"].as_array().into_iter().flatten() {
             let (what, remedy) = (word(&problem["what"]), word(&problem["remedy"]));
@@ -186,10 +189,12 @@ mod tests {
             * was asked; P99 is how long it waits for each of the others";
         assert_eq!(screen(&overview, &[]), expected);
 
+        overview["change"] =
+            json!({ "problems": [{ "what": "it waits for n3", "remedy": "start it again" }] });
         overview["nodes"][2]["says"] = Json::Null;
         overview["nodes"][2]["problems"] = json!([{ "what": "it is down", "remedy": "start it again" }]);
         let screen = screen(&overview, &["n4 asks to join: gramme cluster join n4".to_string()]);
-        assert!(screen.contains("\nn4 asks to join: gramme cluster join n4\nwarning  n2"), "{screen}");
+        assert!(screen.contains("\nn4 asks to join: gramme cluster join n4\nwarning  it waits for n3: start it again\nwarning  n2"), "{screen}");
         assert!(screen.contains("\nwarning  n2: it is down: start it again\n"), "{screen}");
     }
 

@@ -10,6 +10,7 @@
 mod going;
 mod json;
 mod latency;
+mod ring;
 mod screen;
 mod terminal;
 mod view;

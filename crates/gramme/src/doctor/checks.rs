@@ -2,7 +2,7 @@
 
 use super::clocks::{self, Reading};
 use super::disk::{judge_files, judge_space};
-use super::{Finding, Verdict};
+use super::{Finding, Verdict, ring};
 use crate::status::word;
 use gramme_core::bucket::Level;
 use gramme_server::figures::counted;
@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use Verdict::{Bad, Ok as Fine, Warn};
 
-type Found = Vec<(Verdict, String)>;
+pub(super) type Found = Vec<(Verdict, String)>;
 
 /// Every check of a cluster, from what `/v1/cluster/overview` says of it, in the order in which a person would go about
 /// it. One that finds nothing says so in a line of its own.
@@ -25,7 +25,7 @@ pub(super) fn all(overview: &Json, buckets: &Json, readings: &BTreeMap<String, R
     let of_each = |check: fn(&str, &Json) -> Found| -> Found {
         says.iter().flat_map(|(name, says)| check(name, says)).collect()
     };
-    let checks: [(&'static str, Found, &str); 10] = [
+    let checks: [(&'static str, Found, &str); 12] = [
         ("nodes", nodes.iter().flat_map(problems).collect(), "every node answers and serves"),
         ("links", links(&says), "the nodes that answer reach each other"),
         ("versions", versions(&says), "the nodes that answer run one version with one layout"),
@@ -34,6 +34,8 @@ pub(super) fn all(overview: &Json, buckets: &Json, readings: &BTreeMap<String, R
         ("space", of_each(space), "the disks have room"),
         ("files", of_each(files), "nodes may open files enough"),
         ("layout", layout(asked, nodes.len() as u64), "copies lie so that a node or a zone may be lost"),
+        ("ring", ring::change(&overview["change"]), "nothing keeps the ring from changing"),
+        ("plan", ring::plan(&overview["change"]), "nothing is staged that wants a second look"),
         (
             "quorums",
             quorums(asked, buckets),

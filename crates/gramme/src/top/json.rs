@@ -1,6 +1,7 @@
 //! A look as one line of JSON, for programs.
 
 use super::going::Going;
+use super::ring;
 use super::view::{Rate, View};
 use crate::status::load::Load;
 use gramme_server::time::iso;
@@ -42,6 +43,7 @@ pub(super) fn answered(view: &View, load: Option<&Load>, time_ms: u64) -> Json {
         "put": all.as_ref().map(|rates| rate(&rates[1])),
         "nodes": nodes.collect::<Vec<_>>(),
         "going_on": Going::of(view).json(),
+        "change": ring::json(&overview["change"]),
         "load": load.map(|load| load_json(load, view.nodes())),
     })
 }

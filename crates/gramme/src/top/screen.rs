@@ -4,6 +4,7 @@
 //! is shown before any that is.
 
 use super::going::{Going, load_sentence};
+use super::ring;
 use super::terminal::{Line, Paint, Size};
 use super::view::{Rate, Row, View};
 use crate::status::load::Load;
@@ -300,6 +301,10 @@ fn cut(name: &str) -> String {
 /// What is wrong, the worst first, with what to do about it.
 fn wrong(shown: &Shown<'_>, columns: usize) -> Vec<Line> {
     let mut problems: Vec<(Paint, String, String)> = Vec::new();
+    for problem in shown.view.overview["change"]["problems"].as_array().into_iter().flatten() {
+        let sentence = format!("{}: {}", word(&problem["what"]), word(&problem["remedy"]));
+        problems.push((Paint::Warn, "the ring: ".to_string(), sentence));
+    }
     for node in shown.view.nodes() {
         let paint = if node["colour"] == "red" { Paint::Bad } else { Paint::Warn };
         for problem in node["problems"].as_array().into_iter().flatten() {
@@ -313,7 +318,8 @@ fn wrong(shown: &Shown<'_>, columns: usize) -> Vec<Line> {
 
 /// What is going on besides requests, and what the table's words mean.
 fn going(shown: &Shown<'_>, columns: usize) -> Vec<Line> {
-    let mut sentences = Going::of(shown.view).sentences();
+    let mut sentences = ring::sentences(&shown.view.overview["change"]);
+    sentences.extend(Going::of(shown.view).sentences());
     if let Some(load) = shown.load {
         sentences.push(("load", load_sentence(load, shown.view.nodes())));
     }
@@ -507,6 +513,26 @@ mod tests {
             "{screen:#?}"
         );
         assert_eq!(screen.len(), 16, "{screen:#?}");
+    }
+
+    #[test]
+    fn a_ring_that_changes_says_how_far_it_is_and_what_it_waits_for() {
+        let mut answer = overview(vec![node("n0", "green", says(9_000, 0, 0))]);
+        let number = |version: u64| json!({ "version": version, "lineage": 0 });
+        answer["change"] = json!({
+            "layout": {
+                "changing": true, "reads": number(4), "target": number(5), "head": number(5), "waiting": 0,
+                "awaited": [{ "name": "n3" }], "staged": [], "asking": [], "leaving": [],
+            },
+            "transfers": [{ "name": "n4", "arrived": 48, "coming": 16, "handing_over": 0, "bytes_per_s": 2 << 20 }],
+            "problems": [{ "what": "n3 is down", "remedy": "start it again" }],
+        });
+        let screen = text(&View::next(None, answer, at(0)), at(0), None, 100, 30).join("\n");
+        assert!(
+            screen.contains("ring     layout 4 -> 5 [#########...] 48 of 64 partitions are there, 2.0 MiB/s, waiting for n3"),
+            "{screen}"
+        );
+        assert!(screen.contains("the ring: n3 is down: start it again"), "{screen}");
     }
 
     #[test]
