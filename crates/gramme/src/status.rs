@@ -134,7 +134,11 @@ fn screen(overview: &Json, ring: &[String]) -> String {
     text.push_str(&lines(&rows));
     ring.iter().for_each(|line| text.push_str(&format!("\n{line}")));
     for problem in overview["change"]["problems"].as_array().into_iter().flatten() {
-        text.push_str(&format!("\nwarning  {}: {}", word(&problem["what"]), word(&problem["remedy"])));
+        text.push_str(&format!(
+            "\nwarning  the ring: {}: {}",
+            word(&problem["what"]),
+            word(&problem["remedy"])
+        ));
     }
     for node in nodes {
         for problem in node["problems"].as_array().into_iter().flatten() {
@@ -194,7 +198,7 @@ mod tests {
         overview["nodes"][2]["says"] = Json::Null;
         overview["nodes"][2]["problems"] = json!([{ "what": "it is down", "remedy": "start it again" }]);
         let screen = screen(&overview, &["n4 asks to join: gramme cluster join n4".to_string()]);
-        assert!(screen.contains("\nn4 asks to join: gramme cluster join n4\nwarning  it waits for n3: start it again\nwarning  n2"), "{screen}");
+        assert!(screen.contains("\nn4 asks to join: gramme cluster join n4\nwarning  the ring: it waits for n3: start it again\nwarning  n2"), "{screen}");
         assert!(screen.contains("\nwarning  n2: it is down: start it again\n"), "{screen}");
     }
 

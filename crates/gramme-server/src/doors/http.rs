@@ -11,6 +11,7 @@ mod cluster;
 mod copies;
 mod kv;
 mod list;
+mod load;
 mod names;
 mod overview;
 mod plan;

@@ -38,7 +38,7 @@ fn awaited(layout: &Json, described: &[Json]) -> Option<Problem> {
     let first = names.first()?;
     let be = if names.len() == 1 { "is" } else { "are" };
     Some(problem(
-        format!("the ring cannot change as long as {} {be} down: it waits for that", names.join(", ")),
+        format!("it cannot go on changing as long as {} {be} down", names.join(", ")),
         format!(
             "start it again; if it is lost for good, gramme cluster leave {first} --lost (or replace {first} NEW), plan and commit; gramme cluster abort goes back to the layout before"
         ),
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn whoever_holds_it_up_is_named_with_every_way_on() {
         let stuck = found(true, "down", false, Json::Null);
-        assert!(stuck[0].starts_with("the ring cannot change as long as n3 is down"), "{stuck:?}");
+        assert!(stuck[0].starts_with("it cannot go on changing as long as n3 is down"), "{stuck:?}");
         for way in ["start it again", "leave n3 --lost", "replace n3 NEW", "abort"] {
             assert!(stuck[0].contains(way), "{stuck:?}");
         }

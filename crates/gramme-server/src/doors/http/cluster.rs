@@ -2,6 +2,7 @@
 
 use super::asked;
 use super::failed;
+use super::load;
 use super::problem::Problem;
 use super::shown;
 use crate::doors::Service;
@@ -114,6 +115,7 @@ pub(super) async fn status_json(service: &Service) -> Value {
         },
         "latency": tally::latency_json(&tallies),
         "conflicts": tally::conflicts_json(&tallies),
+        "load": load::brief_json(service),
         "machine": service.ground.json().await,
     })
 }

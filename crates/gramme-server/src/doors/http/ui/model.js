@@ -40,8 +40,35 @@ export function micros(us) {
 
 export const percent = (share) => (isNumber(share) ? `${(share * 100).toFixed(1)} %` : '–');
 
+/** What the clients of all nodes asked for lately: in total, of the hottest partition, and what each node carries. */
+export function load(overview) {
+  const perSecond = (node, number) => number / Math.max(at(node, 'says.load.window_ms') / 1000, 1);
+  const told = overview.nodes.filter((node) => at(node, 'says.load.requests') !== undefined);
+  const total = told.reduce((all, node) => all + perSecond(node, at(node, 'says.load.requests')), 0);
+  const hot = new Map();
+  const carried = new Map();
+  for (const node of told) {
+    for (const { partition, requests, homes } of at(node, 'says.load.hottest')) {
+      const known = hot.get(partition) || { partition, requests: 0, homes };
+      hot.set(partition, { ...known, requests: known.requests + perSecond(node, requests) });
+    }
+    for (const [name, requests] of Object.entries(at(node, 'says.load.carries'))) {
+      carried.set(name, (carried.get(name) || 0) + perSecond(node, requests));
+    }
+  }
+  const all = [...carried.values()].reduce((one, other) => one + other, 0);
+  const weights = overview.nodes.reduce((all, node) => all + (at(node, 'described.weight') || 0), 0);
+  const shares = new Map(overview.nodes.map((node) => {
+    const carries = all > 0 ? (carried.get(node.name) || 0) / all : undefined;
+    const fair = weights > 0 ? at(node, 'described.weight') / weights : undefined;
+    // The band of the paper, 6.2.
+    return [node.name, { carries, fair, isOut: Math.abs(carries - fair) > 0.15 * fair }];
+  }));
+  return { total, shares, hottest: [...hot.values()].sort((a, b) => b.requests - a.requests)[0] };
+}
+
 /** One row of the table of nodes. */
-export function row(node) {
+export function row(node, share) {
   const waits = at(node, 'says.store.reclaim_blocked_by') || [];
   return {
     name: node.name,
@@ -52,6 +79,8 @@ export function row(node) {
     zone: at(node, 'described.zone') || '–',
     version: at(node, 'says.version') || '–',
     stored: bytes(at(node, 'says.store.stored_bytes')),
+    load: percent(share && share.carries),
+    isOut: Boolean(share && share.isOut),
     sync: micros(at(node, 'says.store.sync_mean_us')),
     hints: count(at(node, 'says.node.hints')),
     oldestHint: at(node, 'says.node.hints') > 0 ? span(at(node, 'says.node.hint_oldest_ms')) : '–',
@@ -104,6 +133,18 @@ export function figures(overview) {
     ['Reads that showed siblings', count(sum(nodes, 'says.conflicts.shown'))],
     ['Merges that left siblings', count(sum(nodes, 'says.conflicts.joined'))],
     ['Homes at odds in audits', count(sum(nodes, 'says.conflicts.audits'))],
+    ...loadFigures(load(overview)),
+  ];
+}
+
+function loadFigures({ total, hottest, shares }) {
+  const words = hottest && total > 0
+    ? `${hottest.partition}, with ${percent(hottest.requests / total)} of requests, at ${hottest.homes.join(', ')}`
+    : 'none in the last minute or two';
+  const out = [...shares.values()].filter((share) => share.isOut).length;
+  return [
+    ['Hottest partition', words],
+    ['Load over 15 % off what is fair', `${count(out)} of ${count(shares.size)} nodes`],
   ];
 }
 

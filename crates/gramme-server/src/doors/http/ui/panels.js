@@ -1,6 +1,6 @@
 // Writes plain values into the document: how the cluster is, node by node and as a whole.
 
-import { figures, problems, row } from './model.js';
+import { figures, load, problems, row } from './model.js';
 import { byId, fit, made, write } from './write.js';
 
 export function showVerdict(overview) {
@@ -43,7 +43,7 @@ export function showFigures(overview) {
   });
 }
 
-const COLUMNS = ['address', 'zone', 'version', 'stored', 'sync', 'hints', 'oldestHint', 'verified', 'unseen', 'tombstones', 'waitsFor', 'uptime'];
+const COLUMNS = ['address', 'zone', 'version', 'stored', 'load', 'sync', 'hints', 'oldestHint', 'verified', 'unseen', 'tombstones', 'waitsFor', 'uptime'];
 const WORDS = new Set(['address', 'zone', 'version', 'waitsFor']);
 
 function emptyRow() {
@@ -62,12 +62,14 @@ function emptyRow() {
 export function showNodes(overview) {
   const body = byId('nodes');
   fit(body, overview.nodes.length, emptyRow);
+  const { shares } = load(overview);
   overview.nodes.forEach((node, i) => {
-    const values = row(node);
+    const values = row(node, shares.get(node.name));
     const [name, state, ...cells] = body.children[i].children;
     write(name, values.name + (values.isAsked ? '*' : ''));
     write(state.firstElementChild, values.state);
     state.firstElementChild.dataset.colour = values.colour;
     COLUMNS.forEach((column, at) => write(cells[at], values[column]));
+    cells[COLUMNS.indexOf('load')].dataset.colour = values.isOut ? 'yellow' : '';
   });
 }
