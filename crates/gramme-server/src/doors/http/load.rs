@@ -54,8 +54,8 @@ mod tests {
         let member = |id: u64| Member {
             id: NodeId(id),
             name: format!("n{id}"),
-            address: String::new(),
-            http: String::new(),
+            address: format!("h{id}:2"),
+            http: format!("h{id}:0"),
             zone: format!("z{id}"),
             weight: 1,
         };
