@@ -268,6 +268,22 @@ fn wishes_that_are_sound_alone_and_not_together_are_refused_by_the_plan() {
 }
 
 #[test]
+fn a_node_that_was_to_join_may_take_anothers_place_instead_and_comes_once() {
+    let layout = even(1..=4, 3, 16);
+    let replace = |old: u64| (old, Change::ReplaceLost(member(9, "z", 1)));
+    let instead = planned(&layout, [join(9), replace(2)]);
+    assert_eq!(instead.last().members().len(), 4);
+    assert!(instead.last().member(NodeId(2)).is_none());
+    for again in [join(9), replace(3)] {
+        let refused = staged(&layout, [replace(2), again]).expect_err("must be refused");
+        assert_eq!(
+            refused.to_string(),
+            "node9 is staged to come already, by a join or in another's place, and comes once: clear what is staged, and stage it anew"
+        );
+    }
+}
+
+#[test]
 fn a_wish_that_is_fulfilled_asks_for_nothing_and_keeps_older_ones_away() {
     let layout = even(1..=4, 3, 64);
     let older = staged(&layout, [(1, Change::Weight(2))]).expect("sound");

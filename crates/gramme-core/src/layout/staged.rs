@@ -96,7 +96,12 @@ pub enum BadChange {
         /// N.
         n: usize,
     },
-    /// Two members would have the same id, name or address.
+    /// It would come more than once: by a join and in another's place, or in the places of two.
+    ComesTwice {
+        /// What it is called.
+        name: String,
+    },
+    /// Two members would have the same name or address.
     Twice {
         /// Which of these.
         what: &'static str,
@@ -136,6 +141,10 @@ impl fmt::Display for BadChange {
             BadChange::TooFew { members, n } => write!(
                 f,
                 "this would leave {members} members, and each partition has {n} copies on distinct ones: stage a join first, or replace the node"
+            ),
+            BadChange::ComesTwice { name } => write!(
+                f,
+                "{name} is staged to come already, by a join or in another's place, and comes once: clear what is staged, and stage it anew"
             ),
             BadChange::Twice { what, shared } => {
                 write!(f, "two members would have the {what} {shared}: each needs its own")
@@ -178,7 +187,8 @@ impl Staged {
     }
 
     /// Stages a change of a node, or says why it cannot be and changes nothing. Where what is staged already cannot
-    /// be planned, a change is taken that does not mend it either: planning says what is left.
+    /// be planned, a change is taken that does not mend it either: planning says what is left. A node that was to join and
+    /// now takes another's place does not join besides.
     pub fn stage(
         &mut self,
         layout: &Layout,
@@ -189,6 +199,11 @@ impl Staged {
     ) -> Result<(), BadChange> {
         check_alone(layout, node, &change)?;
         let mut with = self.clone();
+        if let Change::Replace(new) | Change::ReplaceLost(new) = &change
+            && self.open(layout).any(|(node, open, _)| node == new.id && matches!(open, Change::Join(_)))
+        {
+            with.put(new.id, Aspect::Standing, Wish { change: None, stamp, author })?;
+        }
         with.put(node, change.aspect(), Wish { change: Some(change), stamp, author })?;
         if let (Err(refused), Ok(_)) = (with.next(layout), self.next(layout)) {
             return Err(refused);
@@ -285,7 +300,7 @@ impl Staged {
             }
         }
         if let Some(member) = twice {
-            return Err(BadChange::Twice { what: "id", shared: member.id.to_string() });
+            return Err(BadChange::ComesTwice { name: member.name });
         }
         for (node, change, _) in self.open(layout) {
             let goes = layout.member(node).is_some();
