@@ -160,6 +160,8 @@ impl<E: Env> Spread<E> {
         let now = self.node.0.env.now();
         if !self.stale.is_empty() && now >= self.again_at {
             self.ask_again();
+            // By the layouts that are live now, those who have it may be enough, and nobody left to wait for.
+            return true;
         }
         let mut until = self.seats.next_at(now).map_or(end, |at| at.min(end));
         if !self.stale.is_empty() {

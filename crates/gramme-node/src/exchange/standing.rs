@@ -14,7 +14,7 @@
 //! Invariant: a life's number, its past and its seen clock change in one batch.
 //!
 //! After a start a home waits for its co-homes' word on what they remember of it, for a moment, before its
-//! silence counts: its directory may have been replaced by an older copy.
+//! silence counts: its directory may have been replaced by an older copy. Whoever it has since pulled whole has had it.
 
 use crate::env::{Env, Mono};
 use crate::probe::Probe;
@@ -51,7 +51,7 @@ pub(crate) struct Continuity {
     /// In this life: the homes from which everything was pulled.
     pub(crate) refilled: BTreeSet<NodeId>,
     opened_at: Mono,
-    /// Since the start: the co-homes that have said what they remember.
+    /// Since the start: the co-homes that have said what they remember, or were pulled whole.
     compared: BTreeSet<NodeId>,
     checked: bool,
     serving_until: Mono,
@@ -191,6 +191,10 @@ impl<E: Env> Replica<E> {
         // Whoever mistrusted it meanwhile has begun a new life.
         if continuity.life != life {
             return kept.map(drop);
+        }
+        if kept.is_ok() {
+            // Whatever it remembers of this replica is here now.
+            continuity.compared.insert(home);
         }
         match kept {
             Ok(Past::Refilled) => {

@@ -300,6 +300,18 @@ fn a_home_of_which_others_remember_more_begins_a_new_life_and_is_refilled_by_all
 }
 
 #[test]
+fn a_home_that_has_pulled_every_other_one_whole_waits_for_nobodys_word_any_more() {
+    let story = Story::open(0, MemoryEngine::new(), Standing::Continuous);
+    let life = story.seen().0.number + 1_000;
+    a_round(&story, 1, up_to(1), Some(Remembered { life, bases: Frontier::none() }));
+    for pull in full_pulls(&story) {
+        fills(&story, &pull, vec![], Frontier::none());
+    }
+    assert!(story.world.now_ms() < CHECK_MS / 4, "it has not waited");
+    assert_eq!(story.shows("k").0, Standing::Continuous);
+}
+
+#[test]
 fn a_restart_in_the_middle_goes_on_with_whoever_is_missing() {
     let memory = MemoryEngine::new();
     let story = Story::open(0, memory.clone(), Standing::Continuous);
