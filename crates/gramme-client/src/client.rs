@@ -244,7 +244,7 @@ impl Client {
 
     /// The same of every node that counts while the ring changes. Nodes that come are learned on the way.
     pub async fn layouts(&self) -> Vec<(String, Result<Json, Error>)> {
-        self.learn_of_the_ring().await;
+        self.learn_of_the_ring(&COUNTED).await;
         self.everywhere(Ask::new(Method::GET, LAYOUT.to_string())).await
     }
 
@@ -296,23 +296,23 @@ impl Client {
 
     /// What comes to every node and what it hands over because the ring changes, as docs/http.md describes it.
     pub async fn transfers(&self) -> Vec<(String, Result<Json, Error>)> {
-        self.learn_of_the_ring().await;
+        self.learn_of_the_ring(&COUNTED).await;
         self.everywhere(Ask::new(Method::GET, TRANSFERS.to_string())).await
     }
 
-    /// Has every node pause or resume its transfers; answers as [`Client::transfers`].
+    /// Has every node pause or resume its transfers, those that ask to join included: one may have been told to pause
+    /// when it was to come. Answers as [`Client::transfers`].
     pub async fn pause_transfers(&self, paused: bool) -> Result<Vec<(String, Result<Json, Error>)>, Error> {
-        self.learn_of_the_ring().await;
+        self.learn_of_the_ring(&ALL).await;
         let ask = Ask::object(Method::POST, TRANSFERS.to_string(), &json!({ "paused": paused }))?;
         Ok(self.everywhere(ask).await)
     }
 
-    /// Nodes that come or go are in no layout that is read by; the ring of one that counts them knows where they are.
-    /// If nobody says, those that are known have to do.
-    async fn learn_of_the_ring(&self) {
+    /// Nodes that come or go are in no layout that is read by; the ring of one that counts them knows where they are, in
+    /// these lists. If nobody says, those that are known have to do.
+    async fn learn_of_the_ring(&self, lists: &[&str]) {
         let Ok(layout) = self.layout().await else { return };
-        let nodes =
-            ["progress", "leaving"].iter().flat_map(|list| layout[*list].as_array().into_iter().flatten());
+        let nodes = lists.iter().flat_map(|list| layout[*list].as_array().into_iter().flatten());
         for http in nodes.filter_map(|node| node["http"].as_str()) {
             if let Ok(base) = base_of(http) {
                 self.exchange.nodes().add(base);
@@ -417,6 +417,9 @@ const LAYOUT: &str = "/v1/cluster/layout";
 const STAGED: &str = "/v1/cluster/staged";
 const TRANSFERS: &str = "/v1/cluster/transfers";
 const REPAIR: &str = "/v1/cluster/repair";
+/// Lists of a ring, as a node tells it: nodes whose word counts, or that still have something.
+const COUNTED: [&str; 2] = ["progress", "leaving"];
+const ALL: [&str; 3] = ["progress", "leaving", "asking"];
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,7 @@
 //! One call, at most two attempts. An attempt ends in one of three ways, and the difference is everything:
 //! it was *not sent* (no connection: the next node is tried at no cost), it was *lost* (sent, and no whole
-//! answer came: something of a write may exist), or it was *answered*. One that is silent for too long has not
+//! answer came: something of a write may exist), or it was *answered*. A node that answers that it serves nobody, since it
+//! stops, left the cluster or only asks to join, has cost no attempt either. One that is silent for too long has not
 //! ended: a second one joins it, and whichever answers first counts, since a node that is slow may still be
 //! better than another that is frozen.
 //!
@@ -81,7 +82,8 @@ struct Course {
 impl Course {
     fn error(self, ask: &Ask, unserved: Option<Answer>) -> Error {
         let outcome = if self.doubt { Outcome::MaybeApplied } else { Outcome::NotApplied };
-        let kind = if self.reached == 0 { Kind::Unreachable } else { Kind::Unavailable };
+        let is_silence = self.reached == 0 && unserved.is_none();
+        let kind = if is_silence { Kind::Unreachable } else { Kind::Unavailable };
         let status = unserved.map(|answer| answer.status.as_u16());
         Error { kind, detail: sentence(kind, outcome, ask, &self.met), outcome, status }
     }
@@ -181,6 +183,9 @@ impl Exchange {
                     }
                     let problem = Problem::of(&answer);
                     course.doubt |= ask.writes() && problem.outcome != Outcome::NotApplied;
+                    if problem.serves_nobody {
+                        course.reached -= 1;
+                    }
                     course.met.push(format!("{node}: {}", problem.detail));
                     unserved = Some(answer);
                 }
@@ -268,6 +273,8 @@ pub(crate) struct Problem {
     pub(crate) detail: String,
     pub(crate) outcome: Outcome,
     pub(crate) retryable: bool,
+    /// The node takes no requests, and has begun nothing of this one.
+    serves_nobody: bool,
 }
 
 impl Problem {
@@ -277,16 +284,18 @@ impl Problem {
 
     pub(crate) fn read(status: StatusCode, json: &Json) -> Problem {
         let text = json["detail"].as_str().or(json["title"].as_str()).map(str::to_string);
+        let outcome = match json["outcome"].as_str() {
+            Some("not_applied") => Outcome::NotApplied,
+            Some("applied") => Outcome::Applied,
+            Some(_) => Outcome::MaybeApplied,
+            // Only refusals without a body of their own come from before any work was begun.
+            None if status.is_client_error() => Outcome::NotApplied,
+            None => Outcome::MaybeApplied,
+        };
         Problem {
             detail: text.unwrap_or_else(|| format!("answered {status}")),
-            outcome: match json["outcome"].as_str() {
-                Some("not_applied") => Outcome::NotApplied,
-                Some("applied") => Outcome::Applied,
-                Some(_) => Outcome::MaybeApplied,
-                // Only refusals without a body of their own come from before any work was begun.
-                None if status.is_client_error() => Outcome::NotApplied,
-                None => Outcome::MaybeApplied,
-            },
+            outcome,
+            serves_nobody: outcome == Outcome::NotApplied && json["type"] == SERVES_NOBODY,
             retryable: json["retryable"].as_bool().unwrap_or(
                 status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS,
             ),
@@ -381,6 +390,8 @@ fn sentence(kind: Kind, outcome: Outcome, ask: &Ask, met: &[String]) -> String {
     format!("{what} ({}){consequence}", met.join("; "))
 }
 
+/// The problem of a node that takes no requests.
+const SERVES_NOBODY: &str = "urn:gramme:problem:unsuitable";
 /// Attempts that reach a node, per call.
 const ATTEMPTS_MAX: usize = 2;
 /// Beyond a server's own deadline, for the way there and back.

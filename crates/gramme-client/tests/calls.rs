@@ -76,6 +76,33 @@ async fn a_node_that_cannot_serve_costs_one_retry_and_is_then_asked_last() {
 }
 
 #[tokio::test]
+async fn nodes_that_serve_nobody_cost_no_attempt() {
+    let turned_away = || {
+        let body = r#"{"type":"urn:gramme:problem:unsuitable","detail":"no member","outcome":"not_applied","retryable":true}"#;
+        Reply::Say(503, vec![], body.into())
+    };
+    let [left, leaving, joining] = [(); 3].map(|()| Node::that([turned_away()]));
+    let (cut_off, serving) = (Node::that([problem(503, "not_applied", true)]), Node::that([stored()]));
+    let order = [&left, &leaving, &cut_off, &joining, &serving].map(|node| node.url.as_str());
+    assert_eq!(client(&order).put("b", b"k", "v").await.unwrap().via.node, serving.url);
+
+    let alone = Node::that([turned_away()]);
+    let error = client(&[&alone.url]).put("b", b"k", "v").await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (Kind::Unavailable, Outcome::NotApplied));
+}
+
+#[tokio::test]
+async fn transfers_are_paused_and_resumed_at_nodes_that_ask_to_join_too() {
+    let say = |body: String| Reply::Say(200, vec![], body);
+    let asking = Node::that([say(r#"{"paused":false}"#.into())]);
+    let ring = format!(r#"{{"asking":[{{"http":"{}"}}]}}"#, asking.url.trim_start_matches("http://"));
+    let member = Node::that([say(ring), say(r#"{"paused":false}"#.into())]);
+    let told = client(&[&member.url]).pause_transfers(false).await.unwrap();
+    assert_eq!(told.into_iter().filter(|(_, answer)| answer.is_ok()).count(), 2);
+    assert_eq!(asking.seen()[0].body, br#"{"paused":false}"#);
+}
+
+#[tokio::test]
 async fn nodes_that_are_not_there_cost_no_attempt_and_the_put_is_no_retry() {
     let ([gone, also_gone], broken) = (nobody(), Node::that([Reply::HangUp]));
     let last = Node::that([stored()]);
