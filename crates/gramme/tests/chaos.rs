@@ -34,11 +34,12 @@ fn only_slow(figures: &Json) -> bool {
 }
 
 /// A run for the gate, in which at least so many writes must have been acknowledged.
-fn small(arguments: &str, acknowledged_min: u64) {
+fn small(arguments: &str, acknowledged_min: u64) -> Json {
     const SHORT: &str = "--round-secs 4 --cold-keys 40 --clients 6 --settle-secs 300";
     let figures = chaos(&SHORT.split(' ').chain(arguments.split(' ')).collect::<Vec<_>>());
     let acknowledged = figures["total"]["acknowledged"].as_u64().unwrap();
     assert!(acknowledged > acknowledged_min, "a run in which little happened: {figures:#}");
+    figures
 }
 
 #[test]
@@ -49,6 +50,14 @@ fn one_node_killed_frozen_or_cut_off_costs_no_write_and_no_request() {
 #[test]
 fn a_directory_that_was_wiped_or_is_old_comes_back_whole_and_brings_nothing_back() {
     small("--rounds 2 --faults wipe,old-copy --copy-age-secs 3", 20);
+}
+
+#[test]
+fn three_nodes_come_and_three_go_though_one_is_killed_in_the_middle_of_each_transfer() {
+    let figures = small("--scenario ring", 40);
+    for round in figures["rounds"].as_array().unwrap() {
+        assert!(!round["changed"]["killed"].as_array().unwrap().is_empty(), "{figures:#}");
+    }
 }
 
 #[test]

@@ -1,17 +1,18 @@
 //! The cluster of a run: a directory, a node per process, and between the nodes the fault proxy.
 //!
-//! Every node's address in the cluster file is a port of the proxy; where a node itself listens only its own
-//! settings say. Ports lie below those that systems hand out, so that a node that is down finds its own again.
+//! Every node's address is a port of the proxy; where a node itself listens only its own settings say. Ports lie below
+//! those that systems hand out, so that a node that is down finds its own again. Nodes that come later have their
+//! directories from the beginning: a cluster does not know of them before they are started.
 
 use super::proxy::Network;
 use crate::cluster::{CLUSTER_FILE, SETTINGS_FILE, fresh_id};
 use crate::dev::process::{LOG, Process, last_words};
-use crate::dev::ready::ready;
+use crate::dev::ready::ready_or_asking;
 use crate::failure::Failure;
 use gramme_core::{Layout, Member, NodeId};
 use gramme_server::cluster_file::ClusterFile;
 use rustix::process::Signal;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -25,19 +26,28 @@ pub(super) struct Ground {
     dir: PathBuf,
     port: u16,
     nodes: Vec<Option<(Process, Child)>>,
+    /// Those that came and did not go, up or not.
+    there: BTreeSet<usize>,
     pub(super) network: Network,
 }
 
 impl Ground {
-    /// Makes a new cluster in an empty directory and starts it.
-    pub(super) async fn start(dir: &Path, nodes: usize, reclaim: bool) -> Result<Ground, Failure> {
+    /// Makes a new cluster in an empty directory and starts it. As many as `later` nodes more may come to it.
+    pub(super) async fn start(
+        dir: &Path,
+        nodes: usize,
+        later: usize,
+        reclaim: bool,
+    ) -> Result<Ground, Failure> {
         fs::create_dir_all(dir).map_err(|e| Failure::io("cannot make", dir, &e))?;
         if fs::read_dir(dir).is_ok_and(|mut inside| inside.next().is_some()) {
             return Err(Failure::failed(format!("{} is not empty: choose another --dir", dir.display())));
         }
-        let port = free_ports(nodes)?;
-        let members = (0..nodes).map(|node| member(port, node)).collect::<Result<Vec<_>, _>>()?;
-        let layout = Layout::first(members.clone(), nodes.min(COPIES), PARTITIONS)
+        let ever = nodes + later;
+        let port = free_ports(ever)?;
+        let members = (0..ever).map(|node| member(port, node)).collect::<Result<Vec<_>, _>>()?;
+        let seeds: Vec<&str> = members[..nodes].iter().map(|member| &*member.address).collect();
+        let layout = Layout::first(members[..nodes].to_vec(), nodes.min(COPIES), PARTITIONS)
             .map_err(|bad| Failure::failed(format!("these nodes form no cluster: {bad}")))?;
         let file = ClusterFile::create(layout)
             .map_err(|e| Failure::failed(format!("no cluster id could be made: {e}")))?;
@@ -49,12 +59,17 @@ impl Ground {
             let node_dir = dir.join(&member.name);
             fs::create_dir_all(&node_dir).map_err(|e| Failure::io("cannot make", &node_dir, &e))?;
             let path = node_dir.join(SETTINGS_FILE);
-            fs::write(&path, settings(port, node, member, reclaim))
+            fs::write(&path, settings(port, node, member, &seeds, reclaim))
                 .map_err(|e| Failure::io("cannot write", &path, &e))?;
             network.stand_in(node, &member.address, address(port, node, PEER), numbers.clone()).await?;
         }
-        let mut ground =
-            Ground { dir: dir.to_path_buf(), port, nodes: (0..nodes).map(|_| None).collect(), network };
+        let mut ground = Ground {
+            dir: dir.to_path_buf(),
+            port,
+            nodes: (0..ever).map(|_| None).collect(),
+            there: (0..nodes).collect(),
+            network,
+        };
         (0..nodes).try_for_each(|node| ground.launch(node))?;
         for node in 0..nodes {
             ground.wait_ready(node).await?;
@@ -62,14 +77,29 @@ impl Ground {
         Ok(ground)
     }
 
-    /// How many nodes there are.
-    pub(super) fn nodes(&self) -> usize {
-        self.nodes.len()
+    /// The nodes that there are, those that are down included.
+    pub(super) fn there(&self) -> &BTreeSet<usize> {
+        &self.there
     }
 
-    /// Where clients reach each node.
+    /// Where clients reach each node that there is.
     pub(super) fn urls(&self) -> Vec<String> {
-        (0..self.nodes()).map(|node| format!("http://{}", address(self.port, node, HTTP))).collect()
+        self.there.iter().map(|node| self.url(*node)).collect()
+    }
+
+    /// Where clients reach a node.
+    pub(super) fn url(&self, node: usize) -> String {
+        format!("http://{}", address(self.port, node, HTTP))
+    }
+
+    /// What a node is called.
+    pub(super) fn name(node: usize) -> String {
+        format!("node-{node}")
+    }
+
+    /// The node that there is of a name.
+    pub(super) fn named(&self, name: &str) -> Option<usize> {
+        self.there.iter().copied().find(|node| Ground::name(*node) == name)
     }
 
     /// Where a node keeps its rows.
@@ -104,6 +134,21 @@ impl Ground {
         Ok(begun.elapsed())
     }
 
+    /// Starts a node that was not there before, which asks to join.
+    pub(super) async fn come(&mut self, node: usize) -> Result<(), Failure> {
+        self.there.insert(node);
+        self.restart(node).await.map(drop)
+    }
+
+    /// Stops a node politely that is not to come back.
+    pub(super) async fn go(&mut self, node: usize) {
+        self.there.remove(&node);
+        if let Some((process, _)) = &self.nodes[node] {
+            process.signal(Signal::TERM);
+        }
+        self.wait_end(node).await;
+    }
+
     /// Sends a running node a signal.
     pub(super) fn signal(&self, node: usize, signal: Signal) {
         if let Some((process, _)) = &self.nodes[node] {
@@ -131,20 +176,25 @@ impl Ground {
             process.signal(Signal::TERM);
         }
         for node in 0..self.nodes.len() {
-            let polite = match &mut self.nodes[node] {
-                Some((_, child)) => timeout(POLITE, child.wait()).await.is_ok(),
-                None => true,
-            };
-            if polite {
-                self.nodes[node] = None;
-            } else {
-                self.kill(node).await;
-            }
+            self.wait_end(node).await;
+        }
+    }
+
+    /// Of one that was told to end; it is killed if it does not.
+    async fn wait_end(&mut self, node: usize) {
+        let polite = match &mut self.nodes[node] {
+            Some((_, child)) => timeout(POLITE, child.wait()).await.is_ok(),
+            None => true,
+        };
+        if polite {
+            self.nodes[node] = None;
+        } else {
+            self.kill(node).await;
         }
     }
 
     fn node_dir(&self, node: usize) -> PathBuf {
-        self.dir.join(format!("node-{node}"))
+        self.dir.join(Ground::name(node))
     }
 
     fn launch(&mut self, node: usize) -> Result<(), Failure> {
@@ -157,7 +207,7 @@ impl Ground {
         let ended = match &mut self.nodes[node] {
             Some((_, child)) => tokio::select! {
                 ended = child.wait() => Some(ended),
-                waited = timeout(START, ready(&http)) => match waited {
+                waited = timeout(START, ready_or_asking(&http)) => match waited {
                     Ok(()) => None,
                     Err(_) => return Err(self.failed(node, "does not serve within a minute")),
                 },
@@ -206,7 +256,7 @@ pub(super) fn remove_dir(path: &Path) -> Result<(), Failure> {
 fn member(port: u16, node: usize) -> Result<Member, Failure> {
     Ok(Member {
         id: fresh_id()?,
-        name: format!("node-{node}"),
+        name: Ground::name(node),
         address: address(port, node, PROXY),
         http: address(port, node, HTTP),
         zone: format!("zone-{node}"),
@@ -214,14 +264,19 @@ fn member(port: u16, node: usize) -> Result<Member, Failure> {
     })
 }
 
-fn settings(port: u16, node: usize, member: &Member, reclaim: bool) -> String {
+fn settings(port: u16, node: usize, member: &Member, seeds: &[&str], reclaim: bool) -> String {
     format!(
         "# Node {node} of a chaos run; its peers reach it through the fault proxy at {proxy}.\n\n\
-         [node]\nid = \"{id}\"\n\n[cluster]\nfile = \"../{CLUSTER_FILE}\"\n\n[storage]\ndata_dir = \"data\"\n\
-         reclaim = {reclaim}\n\n\
-         [listen]\nhttp = \"{http}\"\nresp = \"{resp}\"\npeer = \"{peer}\"\n\n[server]\nshards = 1\n",
+         [node]\nid = \"{id}\"\nname = \"{name}\"\nzone = \"{zone}\"\n\n\
+         [cluster]\nfile = \"../{CLUSTER_FILE}\"\nseeds = \"{seeds}\"\n\n\
+         [storage]\ndata_dir = \"data\"\nreclaim = {reclaim}\n\n\
+         [listen]\nhttp = \"{http}\"\nresp = \"{resp}\"\npeer = \"{peer}\"\nadvertise = \"{proxy}\"\n\n\
+         [server]\nshards = 1\n",
         proxy = member.address,
         id = member.id,
+        name = member.name,
+        zone = member.zone,
+        seeds = seeds.join(","),
         http = address(port, node, HTTP),
         resp = address(port, node, RESP),
         peer = address(port, node, PEER),

@@ -16,32 +16,30 @@ mod ground;
 mod load;
 mod proxy;
 mod report;
+mod ring;
+mod run;
 mod settle;
 
 use crate::failure::Failure;
 use crate::nodes::runtime;
 use clap::{Args, ValueEnum};
 use faults::{Fault, Times};
-use gramme_check::{History, Key, judge};
-use gramme_client::{Client, Options};
-use gramme_core::limits::REQUEST_MS;
 use ground::Ground;
-use load::{Book, Keys, Rng, Worker};
 use report::Round;
+use run::Run;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::time::Duration;
 use tokio::task::LocalSet;
 use tokio::time::sleep;
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  gramme chaos                                    five nodes, ten rounds of every fault\n  gramme chaos --faults stop --stop-secs 15 --rounds 5\n  gramme chaos --faults wipe,old-copy --copy-age-secs 600 --json\n  gramme chaos --keep-tombstones --stop-secs 15\n  gramme chaos --scenario catch-up --writes 100000\n  gramme chaos --scenario deletes\n\nExits with 1 if a promise was broken; the directory with all logs is then kept."
+    after_help = "Examples:\n  gramme chaos                                    five nodes, ten rounds of every fault\n  gramme chaos --faults stop --stop-secs 15 --rounds 5\n  gramme chaos --faults wipe,old-copy --copy-age-secs 600 --json\n  gramme chaos --keep-tombstones --stop-secs 15\n  gramme chaos --scenario catch-up --writes 100000\n  gramme chaos --scenario deletes\n  gramme chaos --scenario ring\n\nExits with 1 if a promise was broken; the directory with all logs is then kept."
 )]
 pub(crate) struct Chaos {
-    /// How many nodes
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(3..=9))]
-    nodes: u16,
+    /// How many nodes there are at first [default: 5, 3 for ring]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(3..=9))]
+    nodes: Option<u16>,
     /// How many rounds; the faults take turns
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     rounds: u16,
@@ -66,7 +64,7 @@ pub(crate) struct Chaos {
     /// How old a copied directory is when it comes back, in seconds
     #[arg(long, default_value_t = 30)]
     copy_age_secs: u64,
-    /// How long a cluster may take to become whole after a round, in seconds
+    /// How long a cluster may take to become whole after a round, or to change its ring, in seconds
     #[arg(long, default_value_t = 60)]
     settle_secs: u64,
     /// Let all nodes keep tombstones for ever (`storage.reclaim = false`)
@@ -93,6 +91,8 @@ enum Scenario {
     CatchUp,
     /// Tombstones go, stay while a home is down, and go when it is back
     Deletes,
+    /// Three nodes come, then as many go, while a node is killed in the middle of each transfer
+    Ring,
 }
 
 impl Chaos {
@@ -116,104 +116,54 @@ impl Chaos {
     }
 
     async fn rounds(&self, dir: &Path) -> Result<bool, Failure> {
-        let mut ground = Ground::start(
-            dir,
-            self.nodes.into(),
-            !self.keep_tombstones || self.scenario == Some(Scenario::Deletes),
-        )
-        .await?;
-        if let Some(scenario) = self.scenario {
-            let within = Duration::from_secs(self.settle_secs);
-            let kept = match scenario {
-                Scenario::CatchUp => {
-                    let writes = self.writes.unwrap_or(CATCH_UP_WRITES);
-                    catch_up::catch_up(&mut ground, writes, within, self.json).await
-                }
-                Scenario::Deletes => {
-                    let writes = self.writes.unwrap_or(DELETES);
-                    deletes::deletes(&mut ground, writes, within, self.json).await
-                }
-            };
-            ground.stop().await;
-            return kept;
-        }
-        let client = Client::without_asking(&ground.urls(), Options::default())?;
-        let book = Book::new();
-        let mut rng = Rng::new(self.seed);
-        let mut history = History::default();
-        let mut rounds = Vec::new();
-        for number in 0..self.rounds {
-            let fault = self.faults[usize::from(number) % self.faults.len()];
-            let round =
-                self.round(&mut ground, &client, &book, number.into(), fault, &mut rng, &mut history).await?;
-            if !self.json {
-                eprintln!(
-                    "round {} of {}: {}: {}",
-                    number + 1,
-                    self.rounds,
-                    round.what,
-                    if round.is_kept() { "kept" } else { "BROKEN" }
-                );
+        let later = if self.scenario == Some(Scenario::Ring) { ring::COME } else { 0 };
+        let keeps = self.keep_tombstones && self.scenario != Some(Scenario::Deletes);
+        let mut ground = Ground::start(dir, self.members().into(), later, !keeps).await?;
+        let within = Duration::from_secs(self.settle_secs);
+        let kept = match self.scenario {
+            Some(Scenario::CatchUp) => {
+                let writes = self.writes.unwrap_or(CATCH_UP_WRITES);
+                catch_up::catch_up(&mut ground, writes, within, self.json).await
             }
-            rounds.push(round);
-        }
-        // What came back late is seen now: the keys of every round once more.
-        let keys: Vec<Key> = history.left.keys().copied().collect();
-        history.left = settle::read_all(&client, &keys).await?;
-        let last = judge(&history, GRACE_US);
+            Some(Scenario::Deletes) => {
+                let writes = self.writes.unwrap_or(DELETES);
+                deletes::deletes(&mut ground, writes, within, self.json).await
+            }
+            Some(Scenario::Ring) => ring::ring(&mut ground, self).await,
+            None => self.faults(&mut ground).await,
+        };
         ground.stop().await;
-        report::print(&rounds, last, self.json)
+        kept
     }
 
-    #[allow(clippy::too_many_arguments, reason = "a round touches everything that a run has")]
-    async fn round(
-        &self,
-        ground: &mut Ground,
-        client: &Client,
-        book: &Rc<Book>,
-        number: u32,
-        fault: Fault,
-        rng: &mut Rng,
-        history: &mut History,
-    ) -> Result<Round, Failure> {
+    async fn faults(&self, ground: &mut Ground) -> Result<bool, Failure> {
+        let mut run = Run::new(self);
         let times = self.times();
-        let mut plan = faults::draw(fault, ground.nodes(), rng);
-        let mut round = Round { what: plan.what.clone(), fault: fault.as_str(), ..Round::default() };
-        plan.prepare(ground).await?;
-        let keys = Keys { round: number, cold: self.cold_keys };
-        book.set_stop(false);
-        let mut running = Vec::new();
-        for client in 0..self.clients {
-            let worker = Worker::new(client, &ground.urls(), keys, self.seed, book.clone())?;
-            running.push(tokio::task::spawn_local(worker.work()));
+        for number in 0..self.rounds {
+            let fault = self.faults[usize::from(number) % self.faults.len()];
+            let mut plan = faults::draw(fault, ground.there().len(), &mut run.rng);
+            let mut round = Round { what: plan.what.clone(), fault: fault.as_str(), ..Round::default() };
+            plan.prepare(ground).await?;
+            let load = run.begin(&ground.urls())?;
+            sleep(plan.lead(self.quarter(), &times)).await;
+            let started = plan.inflict(ground, &times).await;
+            sleep(self.quarter()).await;
+            let of_round = load.end(&mut round).await?;
+            round.started_in = started?;
+            run.settle(ground, round, of_round).await?;
         }
-        let quarter = Duration::from_secs(self.round_secs) / 4;
-        sleep(plan.lead(quarter, &times)).await;
-        let started = plan.inflict(ground, &times).await;
-        sleep(quarter).await;
-        book.set_stop(true);
-        let mut of_round = History::default();
-        for worker in running {
-            let told =
-                worker.await.map_err(|e| Failure::failed(format!("a client of the run broke: {e}")))?;
-            round.add(&told);
-            of_round.writes.extend(told.writes);
-            of_round.reads.extend(told.reads);
-        }
-        round.started_in = started?;
-        let all: Vec<Key> = keys.all().collect();
-        // The keys of earlier rounds too: nobody has touched them since, so only the cluster itself can mend them.
-        let ever: Vec<Key> = history.left.keys().copied().chain(all.iter().copied()).collect();
-        let settled = settle::settle(ground, client, &ever, Duration::from_secs(self.settle_secs)).await;
-        round.settled(&settled);
-        of_round.left = settle::read_all(client, &all).await?;
-        round.violations = judge(&of_round, GRACE_US);
-        round.died =
-            ground.dead().into_iter().map(|(node, words)| format!("node {node} died: {words}")).collect();
-        history.writes.extend(of_round.writes);
-        history.reads.extend(of_round.reads);
-        history.left.extend(of_round.left);
-        Ok(round)
+        run.end(ground).await
+    }
+
+    /// How many nodes a run begins with.
+    fn members(&self) -> u16 {
+        let usual = if self.scenario == Some(Scenario::Ring) { ring::MEMBERS } else { NODES };
+        self.nodes.unwrap_or(usual)
+    }
+
+    /// Of the time for which the load of a round lasts.
+    fn quarter(&self) -> Duration {
+        Duration::from_secs(self.round_secs) / 4
     }
 
     fn times(&self) -> Times {
@@ -225,7 +175,6 @@ impl Chaos {
     }
 }
 
+const NODES: u16 = 5;
 const CATCH_UP_WRITES: u32 = 100_000;
 const DELETES: u32 = 10_000;
-/// Servers finish what they have begun until its deadline.
-const GRACE_US: u64 = 2 * REQUEST_MS * 1000;

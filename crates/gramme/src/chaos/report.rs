@@ -29,6 +29,38 @@ pub(super) struct Round {
     pub(super) died: Vec<String>,
     /// Microseconds, ascending.
     pub(super) took: Vec<u32>,
+    /// Of a round that changed the ring.
+    pub(super) changed: Option<Changed>,
+}
+
+/// A change of the ring, while nodes were killed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Changed {
+    /// Replicas that went from one node to another.
+    pub(super) moved: u64,
+    /// Layouts that were gone to, one after the other.
+    pub(super) layouts: usize,
+    /// From the commit until everyone read by the last of them.
+    pub(super) took: Duration,
+    /// Nodes that were killed in the middle of a transfer.
+    pub(super) killed: Vec<String>,
+}
+
+impl Changed {
+    /// For the table.
+    pub(super) fn words(&self) -> String {
+        let killed = if self.killed.is_empty() { "nobody".to_string() } else { self.killed.join(", ") };
+        format!("{} replicas in {:.1} s, killed {killed}", self.moved, self.took.as_secs_f64())
+    }
+
+    fn json(&self) -> Json {
+        json!({
+            "moved": self.moved,
+            "layouts": self.layouts,
+            "took_ms": millis(self.took),
+            "killed": self.killed,
+        })
+    }
 }
 
 impl Round {
@@ -76,6 +108,7 @@ impl Round {
             && self.gap() < GAP_MAX
             // A round in which little happened proves little.
             && self.acknowledged >= ACKNOWLEDGED_MIN
+            && self.changed.as_ref().is_none_or(|changed| !changed.killed.is_empty())
     }
 
     fn json(&self) -> Json {
@@ -102,6 +135,7 @@ impl Round {
             "homes_differ": self.differ,
             "amiss": self.amiss,
             "died": self.died,
+            "changed": self.changed.as_ref().map(Changed::json),
         })
     }
 

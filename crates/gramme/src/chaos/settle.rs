@@ -110,8 +110,9 @@ pub(super) async fn amiss(ground: &Ground, client: &Client) -> Vec<String> {
             amiss.push(format!("{name} thinks {} is {}", member["name"], member["health"]));
         }
     }
-    if heard < ground.nodes() && amiss.is_empty() {
-        amiss.push(format!("{heard} of {} nodes answer", ground.nodes()));
+    let all = ground.there().len();
+    if heard < all && amiss.is_empty() {
+        amiss.push(format!("{heard} of {all} nodes answer"));
     }
     amiss
 }

@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use std::time::Duration;
 
 /// A lineage and a version, in the order in which layouts follow each other.
-type Number = (u64, u64);
+pub(crate) type Number = (u64, u64);
 
 /// See the module.
 pub(super) struct Follow {
@@ -44,7 +44,7 @@ impl Follow {
 }
 
 /// Whether all members that answer read by what was committed, or by what came after it, and wait for nobody.
-fn is_done(layouts: &[Json], last: Number) -> bool {
+pub(crate) fn is_done(layouts: &[Json], last: Number) -> bool {
     let is_there = |layout: &&Json| {
         layout["changing"] == false && layout["waiting"] == 0 && number(&layout["reads"]) >= last
     };
@@ -82,7 +82,8 @@ fn part(said: &Json, transfers: Option<&Json>, version: Number) -> f64 {
     }
 }
 
-fn number(decree: &Json) -> Number {
+/// As a layout is numbered in JSON.
+pub(crate) fn number(decree: &Json) -> Number {
     (decree["lineage"].as_u64().unwrap_or(0), decree["version"].as_u64().unwrap_or(0))
 }
 

@@ -12,6 +12,7 @@ mod stage;
 use crate::failure::Failure;
 use clap::{Args, Subcommand};
 use commit::{Commit, ForceCommit};
+pub(crate) use follow::{Number, is_done, number};
 use history::History;
 pub(crate) use history::numbered;
 use init::Init;

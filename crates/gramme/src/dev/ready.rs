@@ -17,7 +17,7 @@ pub(crate) async fn ready(http: &str) {
 }
 
 /// Resolves when the node serves, or has nothing to do but to ask to join.
-pub(super) async fn ready_or_asking(http: &str) {
+pub(crate) async fn ready_or_asking(http: &str) {
     let asks = async {
         while layout_of(http).await.is_none_or(|layout| layout["is_member"] != false) {
             sleep(BETWEEN_LOOKS).await;
