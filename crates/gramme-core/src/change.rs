@@ -276,12 +276,10 @@ impl Chain {
         self.find_line();
     }
 
-    /// The first of the history in which a node was removed, if it is.
+    /// The first of the history from which on a node is removed, if it is; an earlier removal may have been undone.
     pub fn removed_at(&self, node: NodeId) -> Option<Decree> {
-        if !self.head().1.removed().contains(&node) {
-            return None;
-        }
-        self.line().find(|(_, layout)| layout.removed().contains(&node)).map(|(decree, _)| decree)
+        let is_removed = |(_, layout): &(Decree, &Arc<Layout>)| layout.removed().contains(&node);
+        self.line().rev().take_while(is_removed).last().map(|(decree, _)| decree)
     }
 
     /// The last in which a node was a member, if it was one and is none by the last of all.

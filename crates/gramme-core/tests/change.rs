@@ -308,3 +308,22 @@ fn a_stranger_that_has_begun_a_change_is_not_left_behind_in_it() {
     let mine = Progress { filled: decree(0, 2), ..mine };
     assert_eq!(catch_up(&chain, mine, &said), None);
 }
+
+#[test]
+fn who_was_to_go_stayed_and_goes_after_all_is_removed_from_the_last_time_on() {
+    let one = first(4);
+    let mut chain = Chain::new(Arc::new(one.clone()));
+    let leave = [(4, Change::Leave)];
+    let mut last = one.clone();
+    for link in links(&one, decree(0, 1), &leave) {
+        chain.add(&link).expect("a sound link");
+        last = link.layout;
+    }
+    assert!(chain.removed_at(NodeId(4)).is_some());
+    let back = last.back_to_that_of(&one);
+    let undone = chain.head().0.next().expect("a number");
+    chain.add(&chosen(&last, undone, back.clone())).expect("a sound link");
+    assert_eq!(chain.removed_at(NodeId(4)), None);
+    links(&back, undone, &leave).iter().for_each(|link| _ = chain.add(link).expect("a sound link"));
+    assert!(chain.removed_at(NodeId(4)).is_some_and(|at| at > undone), "{:?}", chain.removed_at(NodeId(4)));
+}
