@@ -252,7 +252,10 @@ impl fmt::Display for Reason {
             }
             Reason::Disk(cause) => write!(f, "this node's disk failed: {cause}"),
             Reason::Invalid(what) => write!(f, "{what}"),
-            Reason::Unsuitable => write!(f, "this node serves nobody now, since it is no member of the cluster or is stopping: ask another"),
+            Reason::Unsuitable => write!(
+                f,
+                "this node serves nobody now, since it is no member of the cluster or is stopping: ask another"
+            ),
             Reason::Unexpected => {
                 write!(f, "the key does not look as the condition expects: read it again and decide anew")
             }
