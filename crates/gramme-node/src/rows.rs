@@ -222,7 +222,7 @@ pub(crate) fn encode_known(name: &Name, entry: &Entry) -> Bytes {
 }
 
 /// Reads [`encode_known`] back.
-pub(crate) fn decode_known(bytes: &[u8]) -> Result<(Name, Entry), BadBytes> {
+pub fn decode_known(bytes: &[u8]) -> Result<(Name, Entry), BadBytes> {
     let mut r = unseal(bytes, VERSION)?;
     let known = read_entry(&mut r)?;
     r.end()?;

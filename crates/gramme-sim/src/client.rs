@@ -119,7 +119,7 @@ impl Client {
         let of = self.keys[key].clone();
         let get = Get { key: of.clone(), r, pr, min: min.clone(), explain: false };
         let shard = ring::partition_of(&of, self.knobs.partitions).0 as usize % self.knobs.shards;
-        let lives = || (0..self.knobs.hosts).map(|host| self.cluster.world().boot_of(host));
+        let lives = || (0..self.knobs.machines()).map(|host| self.cluster.world().boot_of(host));
         let before: Vec<Option<u32>> = lives().collect();
         let (answered, found) = match self.call_one(host, Request::Get(get)).await {
             Some((host, Response::Got(got))) => (Some(host), Some(*got)),
@@ -232,7 +232,7 @@ impl Client {
     /// One attempt, and one more at another node if the first broke, timed out or may succeed elsewhere.
     async fn attempts(&self, host: usize, mut put: Put, at: usize) -> Option<Box<Done>> {
         for nth in 0..ATTEMPTS_MAX {
-            let host = (host + nth) % self.knobs.hosts;
+            let host = (host + nth) % self.knobs.machines();
             let number = self.attempt_begins(at, host);
             let history = self.history.clone();
             let world = self.cluster.world().clone();
@@ -329,7 +329,7 @@ impl Client {
     /// The same, and who answered.
     async fn call_one(&self, host: usize, request: Request) -> Option<(usize, Response)> {
         for nth in 0..ATTEMPTS_MAX {
-            let host = (host + nth) % self.knobs.hosts;
+            let host = (host + nth) % self.knobs.machines();
             match self.attempt(host, request.clone(), Box::new(|_, _| {})).await {
                 Attempted::Answered(Response::Failed(failure)) if failure.reason.retryable() => {}
                 Attempted::Answered(response) => return Some((host, response)),

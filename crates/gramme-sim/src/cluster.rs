@@ -4,6 +4,7 @@
 //! What the server does around a node is done here in its place: the store's identity, what a node's silence
 //! proves, and ending a process whose store is broken.
 
+use crate::admin;
 use crate::env::SimEnv;
 use crate::executor::Owner;
 use crate::knobs::{Healer, Knobs};
@@ -19,7 +20,7 @@ use gramme_node::node::{Node, Options};
 use gramme_node::request::{Call, Response};
 use gramme_node::rows::KIND_DATA;
 use gramme_node::{Event, Fact, Trust};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -36,6 +37,8 @@ struct Inner {
     hosts: RefCell<Vec<Machine>>,
     /// When processes ended, and whose.
     ends: RefCell<Vec<(usize, u64)>>,
+    /// Orders of administrators that are being carried out.
+    orders: Rc<Cell<usize>>,
 }
 
 /// What the supervisor knows of one host.
@@ -51,6 +54,8 @@ struct Machine {
     copy: Option<BTreeMap<Bytes, Bytes>>,
     /// It was replaced by that copy.
     restored: bool,
+    /// The machine is gone, for good as far as anybody knows.
+    destroyed: bool,
 }
 
 /// How a call ended for whoever made it.
@@ -70,18 +75,10 @@ pub type Heard = Box<dyn FnOnce(u64, &Response)>;
 impl Cluster {
     /// A cluster whose hosts are all down.
     pub fn new(world: Rc<World>, knobs: &Knobs) -> Cluster {
-        let member = |host: usize| Member {
-            id: node_id(host),
-            name: name(host),
-            address: format!("{}:7402", name(host)),
-            http: format!("{}:7400", name(host)),
-            zone: format!("z{}", host % knobs.zones.max(1)),
-            weight: 1,
-        };
-        let members = (0..knobs.hosts).map(member).collect();
+        let members = (0..knobs.hosts).map(|host| member(host, knobs)).collect();
         let layout = Layout::first(members, knobs.n, knobs.partitions).expect("drawn knobs make a layout");
         let trust = if knobs.begin_unproven { Trust::Proving } else { Trust::Continuous };
-        let hosts = (0..knobs.hosts)
+        let hosts = (0..knobs.machines())
             .map(|host| Machine {
                 nodes: vec![None; knobs.shards],
                 store: StoreId(host as u64 + 1),
@@ -90,9 +87,10 @@ impl Cluster {
                 draining: false,
                 copy: None,
                 restored: false,
+                destroyed: false,
             })
             .collect();
-        for host in 0..knobs.hosts {
+        for host in 0..knobs.machines() {
             world.set_clock(host, |clock| {
                 clock.wall_offset_ms = knobs.wall_offset_ms.get(host).copied().unwrap_or(0);
                 clock.mono_ppm = knobs.drift_ppm.get(host).copied().unwrap_or(0);
@@ -106,6 +104,7 @@ impl Cluster {
             knobs,
             hosts: RefCell::new(hosts),
             ends: RefCell::default(),
+            orders: Rc::default(),
         }))
     }
 
@@ -114,9 +113,14 @@ impl Cluster {
         &self.0.world
     }
 
-    /// Who keeps what.
+    /// Who keeps what in the beginning.
     pub fn layout(&self) -> &Arc<Layout> {
         &self.0.layout
+    }
+
+    /// Whether some administrator still insists on something.
+    pub fn is_ordered_about(&self) -> bool {
+        self.0.orders.get() > 0
     }
 
     /// Hosts whose processes ended between two true times, in nanoseconds.
@@ -132,18 +136,24 @@ impl Cluster {
 
     /// Whether a host's directory was emptied.
     pub fn was_wiped(&self, host: usize) -> bool {
-        self.0.hosts.borrow()[host].store.0 > self.0.knobs.hosts as u64
+        self.0.hosts.borrow()[host].store.0 > self.0.knobs.machines() as u64
     }
 
     /// Whether a host's disk was lost, or replaced by an old copy.
     pub fn was_lost(&self, host: usize) -> bool {
-        self.was_wiped(host) || self.0.hosts.borrow()[host].restored
+        let replaced = self.0.hosts.borrow()[host].restored;
+        self.was_wiped(host) || replaced || self.is_away(host)
+    }
+
+    /// Whether a host was destroyed and is not to come back.
+    pub fn is_away(&self, host: usize) -> bool {
+        self.0.hosts.borrow()[host].destroyed
     }
 
     /// Starts a host that is down.
     pub fn start(&self, host: usize) {
         let world = &self.0.world;
-        if world.boot_of(host).is_some() {
+        if world.boot_of(host).is_some() || self.is_away(host) {
             return;
         }
         let boot = world.start(host);
@@ -202,7 +212,7 @@ impl Cluster {
 
     /// All nodes have met and told each other that they are new: what they lack proves something.
     pub fn prove(&self) {
-        for host in 0..self.0.knobs.hosts {
+        for host in 0..self.0.knobs.machines() {
             if self.was_wiped(host) {
                 continue;
             }
@@ -228,7 +238,7 @@ impl Cluster {
 
     /// Starts processes anew that cannot go on, as their supervisor would.
     pub fn supervise(&self) {
-        for host in 0..self.0.knobs.hosts {
+        for host in 0..self.0.knobs.machines() {
             let unfit = self.0.hosts.borrow()[host].unfit || self.0.world.is_broken(host);
             if unfit && !self.0.world.is_frozen(host) {
                 self.stop(host, false);
@@ -252,12 +262,12 @@ impl Cluster {
     }
 
     fn fact(&self, host: usize) -> NodeFact {
-        let member = self.0.layout.member(node_id(host)).expect("every host is a member");
+        let member = member(host, &self.0.knobs);
         NodeFact {
-            name: member.name.clone(),
-            address: member.address.clone(),
-            http: member.http.clone(),
-            zone: member.zone.clone(),
+            name: member.name,
+            address: member.address,
+            http: member.http,
+            zone: member.zone,
             ..NodeFact::default()
         }
     }
@@ -286,9 +296,21 @@ impl Cluster {
             Fault::Start { host } => self.start(host),
             Fault::PowerLoss => {
                 world.log.borrow_mut().count("power lost");
-                (0..self.0.knobs.hosts).for_each(|host| self.stop(host, true));
+                (0..self.0.knobs.machines()).for_each(|host| self.stop(host, true));
             }
             Fault::Wipe { host } => self.wipe(host),
+            Fault::Destroy { host } => {
+                self.stop(host, true);
+                self.0.hosts.borrow_mut()[host].destroyed = true;
+            }
+            Fault::Order { host, order } => {
+                let (cluster, under_way) = (self.clone(), self.0.orders.clone());
+                under_way.set(under_way.get() + 1);
+                world.spawn(Owner::Harness, "order", async move {
+                    admin::carry_out(cluster, host, order).await;
+                    under_way.set(under_way.get() - 1);
+                });
+            }
             Fault::Copy { host } => {
                 let rows = world.with_disk(host, |disk| disk.rows().clone());
                 self.0.hosts.borrow_mut()[host].copy = Some(rows);
@@ -342,19 +364,25 @@ impl Cluster {
             Fault::Crash { host }
             | Fault::PowerOff { host }
             | Fault::Drain { host }
+            | Fault::Destroy { host }
             | Fault::Freeze { host } => is_up(host),
-            Fault::PowerLoss => (0..self.0.knobs.hosts).any(is_up),
+            Fault::PowerLoss => (0..self.0.knobs.machines()).any(is_up),
             Fault::Restore { host } => self.0.hosts.borrow()[host].copy.is_some(),
             Fault::Wipe { .. } | Fault::ClockJump { .. } => true,
             _ => false,
         }
     }
 
-    /// Ends every fault and starts whatever is down. Clocks stay as wrong as they are.
-    pub fn heal(&self) {
+    /// Ends every fault and starts whatever is down, but those destroyed machines that were declared lost. Clocks stay as
+    /// wrong as they are.
+    pub fn heal(&self, lost: &BTreeSet<usize>) {
         let world = &self.0.world;
         self.net(|net| net.mend_all());
-        for host in 0..self.0.knobs.hosts {
+        for host in 0..self.0.knobs.machines() {
+            if self.is_away(host) {
+                // Whoever is destroyed and was not declared lost was only away for long.
+                self.0.hosts.borrow_mut()[host].destroyed = lost.contains(&host) && !self.0.knobs.lost_return;
+            }
             world.with_disk(host, |disk| disk.condition = Default::default());
             if world.is_frozen(host) {
                 world.thaw(host);
@@ -436,7 +464,7 @@ impl Cluster {
         self.0.world.log.borrow_mut().count("wiped");
         self.0.world.with_disk(host, |disk| disk.wipe());
         let mut hosts = self.0.hosts.borrow_mut();
-        hosts[host].store = StoreId(hosts[host].store.0 + self.0.knobs.hosts as u64);
+        hosts[host].store = StoreId(hosts[host].store.0 + self.0.knobs.machines() as u64);
         hosts[host].trust = Trust::Lost;
     }
 
@@ -454,6 +482,18 @@ impl Cluster {
             change(net);
             Default::default()
         });
+    }
+}
+
+/// A machine as a member of a ring, and as it describes itself.
+fn member(host: usize, knobs: &Knobs) -> Member {
+    Member {
+        id: node_id(host),
+        name: name(host),
+        address: format!("{}:7402", name(host)),
+        http: format!("{}:7400", name(host)),
+        zone: format!("z{}", host % knobs.zones.max(1)),
+        weight: 1,
     }
 }
 

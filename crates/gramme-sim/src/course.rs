@@ -5,10 +5,10 @@
 //! Nothing is asked of a node between the end of the work and the dump, so that no read repairs what is
 //! measured; with [`Healer::Reads`] it is the other way round: nothing but one read of each key heals.
 
-use crate::check::convergence;
+use crate::check::{convergence, ring};
 use crate::client::Client;
 use crate::cluster::Cluster;
-use crate::evidence::{Claims, Dump, Evidence};
+use crate::evidence::{Claims, Dump, Evidence, RingSeen};
 use crate::executor::Owner;
 use crate::history::{History, PutOp};
 use crate::knobs::Healer;
@@ -18,16 +18,20 @@ use crate::rng::Rng;
 use crate::run::Plan;
 use crate::timer::Sleep;
 use crate::workload::{self, LWW, OWN};
-use crate::world::{World, node_id};
+use crate::world::{World, host_of, node_id};
 use bytes::Bytes;
 use gramme_core::bucket::BucketSettings;
+use gramme_core::gossip::Name;
 use gramme_core::limits::{AUDIT_MS, SIBLINGS_MAX};
+use gramme_core::paxos::Decree;
 use gramme_core::record::Content;
-use gramme_core::{Key, RequestId};
+use gramme_core::{Key, Layout, LayoutHash, RequestId};
 use gramme_node::request::{Call, Request};
+use gramme_node::rows::{self, KIND_CLUSTER, KIND_REPLICA, decode_known};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// See the module.
 pub struct Course<'a> {
@@ -37,6 +41,7 @@ pub struct Course<'a> {
     keys: Rc<Vec<Key>>,
     history: Rc<RefCell<History>>,
     working: Rc<Cell<usize>>,
+    layouts: RefCell<BTreeMap<Decree, BTreeSet<LayoutHash>>>,
 }
 
 impl<'a> Course<'a> {
@@ -48,13 +53,14 @@ impl<'a> Course<'a> {
             .collect();
         let cluster = Cluster::new(world.clone(), &plan.knobs);
         let history = Rc::default();
-        Course { plan, world, cluster, keys: Rc::new(keys), history, working: Rc::default() }
+        let (working, layouts) = (Rc::default(), RefCell::default());
+        Course { plan, world, cluster, keys: Rc::new(keys), history, working, layouts }
     }
 
     /// Goes through it; `None` if the run ended in trouble.
     pub fn carry_out(&self) -> Option<(Evidence, Facts)> {
         if self.plan.knobs.buffered {
-            let hosts = 0..self.plan.knobs.hosts;
+            let hosts = 0..self.plan.knobs.machines();
             hosts.for_each(|host| {
                 self.world.with_disk(host, |disk| disk.witness = Some(Default::default()));
             });
@@ -64,17 +70,18 @@ impl<'a> Course<'a> {
         let mut facts = Facts { worked_until: self.world.now(), tombstones, ..Facts::default() };
         self.heal();
         self.advance(self.now_ms() + self.plan.knobs.linger_ms);
-        let asker = Asker { cluster: &self.cluster, knobs: &self.plan.knobs, keys: &self.keys };
         let mut unread = Vec::new();
         match self.plan.knobs.healer {
             Healer::Exchange => facts.converged_ms = self.converge(),
             Healer::Reads => {
-                unread = asker.read_all();
+                self.await_ring();
+                unread = self.asker().read_all();
                 self.advance(self.now_ms() + SETTLE_MS);
                 self.await_late_hints();
             }
         }
         let (dumps, claims) = (self.dumps(), self.claims());
+        let asker = self.asker();
         if self.plan.knobs.healer == Healer::Exchange {
             self.history.borrow_mut().converged_at = self.world.now();
             unread = self.read_settled();
@@ -92,7 +99,7 @@ impl<'a> Course<'a> {
         }
         facts.counts = self.world.log.borrow().counts().clone();
         // What becomes of a row that rots or goes in silence is not known to the tree that was kept.
-        let is_sound = !(0..self.plan.knobs.hosts).any(|host| self.is_liar(host));
+        let is_sound = !(0..self.plan.knobs.machines()).any(|host| self.is_liar(host));
         if self.plan.knobs.audit_ms < SHORT_AUDIT_MS && is_sound {
             facts.wrong_trees = asker.verify_trees();
         }
@@ -107,13 +114,14 @@ impl<'a> Course<'a> {
             lost_in_memory: self.lost_in_memory(&history),
             forgotten_by: self.forgotten_by(&history),
             last_writer_wins: BTreeSet::from([LWW.to_string()]),
-            ..Evidence::new(self.cluster.layout().clone(), history, dumps, claims)
+            ring: RingSeen { first: self.cluster.layout().clone(), under: self.layouts.take() },
+            ..Evidence::new(asker.layout.clone(), history, dumps, claims)
         };
         self.world.trouble().is_none().then_some((evidence, facts))
     }
 
     fn work(&self) {
-        (0..self.plan.knobs.hosts).for_each(|host| self.cluster.start(host));
+        (0..self.plan.knobs.machines()).for_each(|host| self.cluster.start(host));
         self.advance(MEET_MS);
         self.cluster.prove();
         self.spawn_settings();
@@ -123,16 +131,65 @@ impl<'a> Course<'a> {
             self.cluster.suffer(timed.fault);
         }
         self.advance(self.plan.knobs.length_ms);
-        while self.working.get() > 0 && self.world.trouble().is_none() && self.now_ms() < PATIENCE_MS {
+        while (self.working.get() > 0 || self.cluster.is_ordered_about())
+            && self.world.trouble().is_none()
+            && self.now_ms() < PATIENCE_MS
+        {
             self.advance(self.now_ms() + 100);
         }
     }
 
     fn heal(&self) {
-        self.cluster.heal();
+        self.cluster.heal(&self.lost());
         self.advance(self.now_ms() + HEAL_MS);
         // Whatever the last fault has broken has been started anew by now.
-        self.cluster.heal();
+        self.cluster.heal(&self.lost());
+    }
+
+    /// Machines that were declared lost.
+    fn lost(&self) -> BTreeSet<usize> {
+        let dumps: Vec<Dump> = (0..self.plan.knobs.machines()).map(|host| dump(&self.world, host)).collect();
+        let lost = ring::lost(&ring::newest(self.cluster.layout(), &dumps));
+        lost.into_iter().filter_map(host_of).collect()
+    }
+
+    /// Who keeps what by now.
+    fn layout(&self) -> Arc<Layout> {
+        ring::newest(self.cluster.layout(), &self.dumps()).head().1.clone()
+    }
+
+    fn asker(&self) -> Asker<'_> {
+        let layout = self.layout();
+        let hosts = layout.members().iter().filter_map(|member| host_of(member.id)).collect();
+        Asker { cluster: &self.cluster, layout, hosts, knobs: &self.plan.knobs, keys: &self.keys }
+    }
+
+    /// Whatever is committed of the ring is finished without any client.
+    fn await_ring(&self) {
+        let until = self.now_ms() + CONVERGE_MS;
+        let is_changing = || !ring::differences(self.cluster.layout(), &self.dumps()).is_empty();
+        while self.plan.knobs.spares > 0 && self.now_ms() < until && is_changing() {
+            self.advance(self.now_ms() + LOOK_MS);
+        }
+    }
+
+    /// Puts down which layouts are known to anyone, under which numbers.
+    fn note_layouts(&self) {
+        if self.plan.knobs.spares == 0 {
+            return;
+        }
+        let mut under = self.layouts.borrow_mut();
+        let from = rows::node_row(KIND_CLUSTER, &[]);
+        for host in 0..self.plan.knobs.machines() {
+            self.world.with_disk(host, |disk| {
+                let rows = disk.rows().range(from.clone()..).take_while(|(row, _)| row.starts_with(&from));
+                for (name, _) in rows.filter_map(|(_, value)| decode_known(value).ok()) {
+                    if let Name::Layout(decree, hash) = name {
+                        under.entry(decree).or_default().insert(hash);
+                    }
+                }
+            });
+        }
     }
 
     /// A frame that was held back for long may bring a hint after all: that is brought home by itself.
@@ -148,11 +205,18 @@ impl<'a> Course<'a> {
     /// took; whatever then still differs is for the checkers to say.
     fn converge(&self) -> Option<u64> {
         let began = self.now_ms();
-        let layout = self.cluster.layout();
+        let first = self.cluster.layout();
         while self.now_ms() < began + CONVERGE_MS && self.world.trouble().is_none() {
-            let idle =
-                (0..self.plan.knobs.hosts).all(|host| self.world.with_disk(host, |disk| disk.is_idle()));
-            if idle && convergence::differences(layout, &self.dumps(), self.claims()).is_empty() {
+            let hosts = 0..self.plan.knobs.machines();
+            let idle = hosts
+                .into_iter()
+                .all(|host| self.cluster.is_away(host) || self.world.with_disk(host, |disk| disk.is_idle()));
+            let dumps = self.dumps();
+            if idle
+                && ring::differences(first, &dumps).is_empty()
+                && convergence::differences(ring::newest(first, &dumps).head().1, &dumps, self.claims())
+                    .is_empty()
+            {
                 return Some(self.now_ms() - began);
             }
             let step = if self.now_ms() < began + SOON_MS { LOOK_MS } else { LATE_LOOK_MS };
@@ -177,13 +241,15 @@ impl<'a> Course<'a> {
         let knobs = &self.plan.knobs;
         let (cluster, keys, history) = (self.cluster.clone(), self.keys.clone(), self.history.clone());
         let mut reader = Client::new(knobs.clients, cluster, knobs, keys, history);
-        let host = (key + attempt + self.plan.seed as usize % knobs.hosts) % knobs.hosts;
+        let hosts = self.asker().hosts;
+        let host = hosts[(key + attempt + self.plan.seed as usize % hosts.len()) % hosts.len()];
         let read = async move { reader.get(host, key, None, 0, None).await };
         self.world.run_for(READ_MS * 1_000_000, read).flatten().is_some()
     }
 
     fn dumps(&self) -> Vec<Dump> {
-        (0..self.plan.knobs.hosts).map(|host| dump(&self.world, host)).collect()
+        let hosts = (0..self.plan.knobs.machines()).filter(|&host| !self.cluster.is_away(host));
+        hosts.map(|host| dump(&self.world, host)).collect()
     }
 
     fn counted(&self, what: &str) -> u64 {
@@ -191,7 +257,8 @@ impl<'a> Course<'a> {
     }
 
     fn claims(&self) -> Claims {
-        let disk_lost = (0..self.plan.knobs.hosts).any(|host| self.cluster.was_lost(host));
+        let disk_lost = (0..self.plan.knobs.machines()).any(|host| self.cluster.was_lost(host));
+        let node_lost = !self.lost().is_empty();
         // Homes learn from hint stores by themselves, however the rest is healed.
         let any = |is: fn(&Fault) -> bool| self.plan.faults.iter().any(|timed| is(&timed.fault));
         let silent_loss = any(|fault| matches!(fault, Fault::SilentLoss { .. } | Fault::Lies { .. }));
@@ -208,7 +275,8 @@ impl<'a> Course<'a> {
         let buried = buries && self.has_right_clocks() && self.plan.knobs.healer == Healer::Exchange;
         let steady_clocks = !any(|fault| matches!(fault, Fault::ClockJump { .. }));
         let claims = Claims { buries, buried, steady_clocks, ..Claims::default() };
-        let claims = Claims { disk_lost, silent_loss, converged: true, drained: true, reclaims, ..claims };
+        let claims =
+            Claims { disk_lost, node_lost, silent_loss, converged: true, drained: true, reclaims, ..claims };
         match self.plan.knobs.healer {
             // What went beneath a cache, no read is shown to be gone.
             Healer::Reads => Claims {
@@ -233,7 +301,7 @@ impl<'a> Course<'a> {
 
     /// Whether a row has rotted that nobody else has: what wrote it was told to this home alone.
     fn has_unnamed_rot(&self) -> bool {
-        let hosts = 0..self.plan.knobs.hosts;
+        let hosts = 0..self.plan.knobs.machines();
         let has = |host: usize, row: &Bytes| {
             self.world.with_disk(host, |disk| disk.rows().contains_key(row) && !disk.rotten().contains(row))
         };
@@ -250,6 +318,7 @@ impl<'a> Course<'a> {
             let next = (self.now_ms() + SUPERVISE_MS).min(until_ms);
             self.world.run_until(next * 1_000_000);
             self.cluster.supervise();
+            self.note_layouts();
         }
     }
 
@@ -348,7 +417,7 @@ impl<'a> Course<'a> {
             })
         };
         let (kept, lost): (Vec<usize>, Vec<usize>) =
-            (0..self.plan.knobs.hosts).filter(|host| has_had(*host)).partition(keeps);
+            (0..self.plan.knobs.machines()).filter(|host| has_had(*host)).partition(keeps);
         let gone: BTreeSet<usize> = self.ended_meanwhile(op).into_iter().chain(lost).collect();
         done.buffered && kept.is_empty() && gone.len() >= usize::from(done.acks.homes)
     }
@@ -402,8 +471,13 @@ pub struct Facts {
 
 /// What is durable on a host's disk.
 fn dump(world: &World, host: usize) -> Dump {
-    let rows: Vec<_> =
-        world.with_disk(host, |disk| disk.rows().iter().map(|(k, v)| (k.clone(), v.clone())).collect());
+    // What cannot be read and has no name is all that stays of a partition that was wiped.
+    let rows: Vec<_> = world.with_disk(host, |disk| {
+        let is_wiped = |row: &Bytes| !disk.rows().contains_key(&[&row[..2], &[KIND_REPLICA]].concat()[..]);
+        let shows = |row: &Bytes| !disk.rotten().contains(row) || !is_wiped(row);
+        let shown = disk.rows().iter().filter(|(row, _)| shows(row));
+        shown.map(|(row, value)| (row.clone(), value.clone())).collect()
+    });
     Dump::of_rows(node_id(host), rows)
 }
 

@@ -5,7 +5,7 @@ use crate::coverage;
 use crate::engine::SimEngine;
 use crate::executor::Owner;
 use crate::timer::Sleep;
-use crate::world::{World, name, node_id};
+use crate::world::{World, host_of, name, node_id};
 use gramme_core::NodeId;
 use gramme_node::{Env, Event, Fact, Mono, Probe};
 use gramme_wire::Message;
@@ -110,7 +110,13 @@ impl Env for SimEnv {
         &self.engine
     }
 
-    fn ring_is(&self, _ring: std::sync::Arc<gramme_node::Ring>) {}
+    /// Whoever has nothing to do with the cluster any more is hung up on; all others may connect.
+    fn ring_is(&self, ring: std::sync::Arc<gramme_node::Ring>) {
+        if self.is_alive() {
+            let gone: Vec<usize> = ring.gone.iter().filter_map(|&node| host_of(node)).collect();
+            self.world.with_net(|net| net.shut_out(self.host, &gone));
+        }
+    }
 
     fn probe(&self, probe: Probe) {
         let what = coverage::name_of(&probe);

@@ -7,20 +7,28 @@
 use crate::history::{GetOp, History};
 use bytes::Bytes;
 use gramme_core::bucket::{BucketSettings, Mode};
+use gramme_core::change::{Chain, Link, Progress};
 use gramme_core::closed::Closed;
 use gramme_core::codec::decode_record;
+use gramme_core::gossip::{Entry, Name};
+use gramme_core::paxos::Decree;
 use gramme_core::record::Content;
 use gramme_core::seen::Seen;
-use gramme_core::{Dot, Incarnation, Key, Layout, NodeId, PartitionId, Record, RequestId};
-use gramme_node::rows::{self, KIND_DATA, KIND_END, KIND_HINT, KIND_SEEN};
+use gramme_core::{Dot, Incarnation, Key, Layout, LayoutHash, NodeId, PartitionId, Record, RequestId};
+use gramme_node::rows::{
+    self, KIND_CLUSTER, KIND_DATA, KIND_END, KIND_FRONTIER, KIND_HINT, KIND_MEMBERS, KIND_REPLICA, KIND_SEEN,
+    KIND_TREE, decode_known,
+};
 use gramme_storage::NODE_ROWS;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Everything that is known of a run when it is over.
 pub struct Evidence {
-    /// Who keeps what.
+    /// Who keeps what in the end.
     pub layout: Arc<Layout>,
+    /// The ring from its beginning.
+    pub ring: RingSeen,
     /// What clients asked and were told.
     pub history: History,
     /// The disks, after the faults were healed and the cluster had its time to converge.
@@ -45,6 +53,15 @@ pub struct Evidence {
     pub forgotten_by: BTreeMap<RequestId, usize>,
 }
 
+/// What is known of a ring that changes.
+#[derive(Clone, Debug)]
+pub struct RingSeen {
+    /// The first layout, of the cluster file.
+    pub first: Arc<Layout>,
+    /// Every layout that anyone has ever known under each number.
+    pub under: BTreeMap<Decree, BTreeSet<LayoutHash>>,
+}
+
 /// What may be asked of a run, beyond what holds always.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
@@ -57,6 +74,8 @@ pub struct Claims {
     /// Some disk was lost: what a single home acknowledged, with fallbacks, may be in hint stores alone until they
     /// are handed over.
     pub disk_lost: bool,
+    /// Some member was declared lost: what it alone had is missed until it comes back, if it does.
+    pub node_lost: bool,
     /// Acknowledged data may still lie in hint stores alone: some disk was lost and hints are not drained.
     pub hints_count: bool,
     /// A disk may have lost something without a trace, which is outside of what is promised: what a node lacks
@@ -87,6 +106,10 @@ pub struct Dump {
     pub seen: BTreeMap<PartitionId, Seen>,
     /// How incarnations have ended there, home or not.
     pub ends: BTreeMap<PartitionId, Closed>,
+    /// Partitions of which it keeps any row that only homes have.
+    pub kept: BTreeSet<PartitionId>,
+    /// What it knows of the cluster.
+    pub known: Vec<(Name, Entry)>,
     /// Rows that cannot be read, and why.
     pub garbled: Vec<String>,
 }
@@ -111,6 +134,7 @@ impl Evidence {
     /// A history and what the disks held when it was over, of which so much may be asked.
     pub fn new(layout: Arc<Layout>, history: History, dumps: Vec<Dump>, claims: Claims) -> Evidence {
         Evidence {
+            ring: RingSeen { first: layout.clone(), under: BTreeMap::new() },
             layout,
             history,
             dumps,
@@ -127,7 +151,8 @@ impl Evidence {
 
     /// What people call a node.
     pub fn name(&self, node: NodeId) -> String {
-        self.layout.member(node).map_or_else(|| node.to_string(), |member| member.name.clone())
+        let member = self.layout.member(node).or(self.ring.first.member(node));
+        member.map_or_else(|| node.to_string(), |member| member.name.clone())
     }
 
     /// How a bucket's siblings are shown.
@@ -218,9 +243,16 @@ impl Dump {
     pub fn of_rows(node: NodeId, rows: impl IntoIterator<Item = (Bytes, Bytes)>) -> Dump {
         let mut dump = Dump { node, ..Dump::default() };
         for (row, value) in rows {
-            let (Some(partition), Some(kind)) = (partition_of(&row), row.get(2)) else { continue };
+            let (partition, kind) = (partition_of(&row), row.get(2).copied());
+            if partition.is_none() && kind == Some(KIND_CLUSTER) {
+                dump.known.extend(decode_known(&value).ok());
+            }
+            let (Some(partition), Some(kind)) = (partition, kind) else { continue };
             let rest = rows::rest(&row);
-            let garbled = match *kind {
+            if [KIND_DATA, KIND_SEEN, KIND_REPLICA, KIND_MEMBERS, KIND_TREE, KIND_FRONTIER].contains(&kind) {
+                dump.kept.insert(partition);
+            }
+            let garbled = match kind {
                 KIND_DATA => dump.take_data(rest, &value),
                 KIND_HINT => dump.take_hint(rest, &value),
                 KIND_SEEN => dump.take_seen(partition, &rest, &value),
@@ -236,6 +268,26 @@ impl Dump {
     pub fn tombstones(&self) -> usize {
         let dead = |record: &&Record| record.siblings().iter().all(|s| s.content == Content::Tombstone);
         self.data.values().filter(dead).count()
+    }
+
+    /// The layouts that it knows, and how they follow the first.
+    pub fn chain(&self, first: &Arc<Layout>) -> Chain {
+        let mut chain = Chain::new(first.clone());
+        let mut links: Vec<Link> =
+            self.known.iter().filter_map(|(name, entry)| Link::read(name, entry).ok()).collect();
+        links.sort_by_key(|link| link.decree);
+        for link in &links {
+            // What is unsound is nobody's layout; two under one number are an alarm that the chain keeps.
+            let _ = chain.add(link);
+        }
+        chain
+    }
+
+    /// How far it has said that a node has come; where everyone begins if it has heard nothing.
+    pub fn progress(&self, node: NodeId, first: &Layout) -> Progress {
+        let said = self.known.iter().find(|(name, _)| *name == Name::Progress(node));
+        let start = Progress::at(Decree { lineage: 0, version: first.version() });
+        said.and_then(|(_, entry)| Progress::read(entry).ok()).unwrap_or(start)
     }
 
     fn take_data(&mut self, rest: Bytes, value: &Bytes) -> Result<(), String> {

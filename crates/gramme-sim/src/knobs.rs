@@ -85,6 +85,15 @@ pub struct Knobs {
     /// back for long arrive in it.
     #[serde(default)]
     pub linger_ms: u64,
+    /// Machines beyond the first members: each runs a node that asks to join. The ring changes only where there are some.
+    #[serde(default)]
+    pub spares: usize,
+    /// Whether a member may be destroyed for good, and declared lost.
+    #[serde(default)]
+    pub loses_node: bool,
+    /// Whether whoever was declared lost comes back all the same when the faults are over.
+    #[serde(default)]
+    pub lost_return: bool,
 }
 
 /// What makes the homes of a key agree again.
@@ -225,12 +234,50 @@ impl Knobs {
             buffered: rng.chance(300),
             scrub_ms: SCRUB_MS,
             linger_ms: 0,
+            spares: 0,
+            loses_node: false,
+            lost_return: false,
         };
+        knobs.draw_ring(seed, loses);
         // Where reads heal, the disks are looked at once, and a burial may be on its way.
         if knobs.healer == Healer::Reads {
             knobs.expiry_after_ms = HOUR_MS;
         }
         knobs
+    }
+
+    /// In some runs the ring changes.
+    fn draw_ring(&mut self, seed: u64, loses: bool) {
+        let rng = &mut Rng::stream(seed, "ring knobs", 0);
+        // Homes that come are filled by exchanges.
+        if !rng.chance(RING_PERMILLE) || self.healer == Healer::Reads {
+            return;
+        }
+        self.spares = rng.between(1, 4) as usize;
+        // A lost node is a lost disk: there may be one of both.
+        self.loses_node = rng.chance(400) && self.n > 1 && !loses;
+        self.lost_return = rng.chance(500);
+        if self.loses_node && self.w == 1 {
+            self.w = 2;
+        }
+        self.grow_machines(rng);
+    }
+
+    /// Clocks for machines that have none.
+    pub fn grow_machines(&mut self, rng: &mut Rng) {
+        let machines = self.machines();
+        self.wall_offset_ms.resize_with(machines, || rng.below(20) as i64);
+        self.drift_ppm.resize_with(machines, || rng.below(800) as i64 - 400);
+    }
+
+    /// All machines: members of the first layout, and those that ask to join.
+    pub fn machines(&self) -> usize {
+        self.hosts + self.spares
+    }
+
+    /// Whether a single copy is more than can be promised.
+    pub fn loses(&self) -> bool {
+        self.loses_node || self.classes.iter().any(|class| class.loses())
     }
 
     /// Whether expired values are replaced by tombstones while the run lasts.
@@ -287,6 +334,8 @@ fn never_buried() -> u64 {
     HOUR_MS
 }
 
+/// Runs of a thousand in which the ring changes.
+const RING_PERMILLE: u32 = 300;
 /// No run lasts as long.
 const HOUR_MS: u64 = 3_600_000;
 /// Runs of a thousand in which tombstones go, where no disk loses in silence.

@@ -7,16 +7,21 @@ use crate::workload::OWN;
 use crate::world::{host_of, name};
 use bytes::Bytes;
 use gramme_core::bucket::{BucketSettings, Level};
-use gramme_core::{Key, PartitionId, ring};
+use gramme_core::{Key, Layout, PartitionId, ring};
 use gramme_node::request::{Call, Get, ListPage, Request, Response};
 use gramme_node::trees::repair::Verify;
 use gramme_wire::Reason;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Who asks. Time passes while it does.
 pub struct Asker<'a> {
     /// Whom.
     pub cluster: &'a Cluster,
+    /// Who keeps what by now.
+    pub layout: Arc<Layout>,
+    /// The members by that, which are asked.
+    pub hosts: Vec<usize>,
     /// How the run is set up.
     pub knobs: &'a Knobs,
     /// Every key that clients use.
@@ -40,10 +45,11 @@ impl Asker<'_> {
     /// A home whose directory was emptied proves nothing by its answer: its place is taken by a fallback, or, if
     /// there is none, the read is refused; it is repaired all the same. Asked for itself it would not ask itself.
     fn read_one(&self, key: usize) -> Result<(), String> {
-        let homes = self.cluster.layout().homes(ring::partition_of(&self.keys[key], self.knobs.partitions));
+        let homes = self.layout.homes(ring::partition_of(&self.keys[key], self.knobs.partitions));
         let unprovable = homes.iter().any(|&home| host_of(home).is_some_and(|h| self.cluster.was_wiped(h)));
         let mut last = "no node could be asked".to_string();
-        let sound: Vec<usize> = (0..self.knobs.hosts).filter(|&host| !self.cluster.was_wiped(host)).collect();
+        let sound: Vec<usize> =
+            self.hosts.iter().copied().filter(|&host| !self.cluster.was_wiped(host)).collect();
         for attempt in 0..READ_ATTEMPTS {
             let host = sound[(key + attempt) % sound.len()];
             let get =
@@ -72,7 +78,7 @@ impl Asker<'_> {
             Some(Response::Bucket(settings)) => Some(settings),
             _ => None,
         };
-        let all = (0..self.knobs.hosts).filter_map(of_host).collect();
+        let all = self.hosts.iter().copied().filter_map(of_host).collect();
         BTreeMap::from([(OWN.to_string(), all)])
     }
 
@@ -96,7 +102,7 @@ impl Asker<'_> {
                     values: false,
                     r: None,
                 };
-                let answers = (0..self.knobs.hosts).map(|host| self.ask(host, Request::List(page.clone())));
+                let answers = self.hosts.iter().map(|&host| self.ask(host, Request::List(page.clone())));
                 let listed = answers.flatten().find_map(|answer| match answer {
                     Response::Listed(listed) => Some(listed),
                     _ => None,
@@ -120,7 +126,7 @@ impl Asker<'_> {
     /// Has every shard reread all that it holds; says whose hash trees were other than what they had kept, or could
     /// not be made.
     pub fn verify_trees(&self) -> Vec<String> {
-        let shards = || (0..self.knobs.hosts).flat_map(|host| (0..self.knobs.shards).map(move |s| (host, s)));
+        let shards = || self.hosts.iter().flat_map(|&host| (0..self.knobs.shards).map(move |s| (host, s)));
         for (host, shard) in shards() {
             self.ask_shard(host, shard, Request::Verify(None));
         }

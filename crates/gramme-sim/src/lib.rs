@@ -11,6 +11,7 @@
 //! what only real processes show: sockets, file systems, data races.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 mod agenda;
 pub mod armed;
 pub mod batch;

@@ -4,6 +4,7 @@
 //! The budget that keeps a run recoverable is part of the drawing: at most one directory is emptied, whatever is
 //! lost or rots does so on that same host, outages are short, and between them there is time.
 
+use crate::admin::{self, Order};
 use crate::knobs::{Class, Knobs};
 use crate::rng::Rng;
 use serde::{Deserialize, Serialize};
@@ -180,6 +181,19 @@ pub enum Fault {
         /// Whether it does not.
         stalled: bool,
     },
+    /// A machine is gone for good: it does not come back unless nobody has said by the end that it is lost, or this run
+    /// has those come back too.
+    Destroy {
+        /// Which.
+        host: usize,
+    },
+    /// No fault: an administrator gives an order at a node.
+    Order {
+        /// Where.
+        host: usize,
+        /// What.
+        order: Order,
+    },
     /// Writes to a disk fail, or no longer.
     ReadOnly {
         /// Whose.
@@ -219,6 +233,8 @@ impl Fault {
             Fault::Lies { lies: true, .. } => "fault: lie",
             Fault::Stall { stalled: true, .. } => "fault: stall",
             Fault::ReadOnly { read_only: true, .. } => "fault: read-only",
+            Fault::Destroy { .. } => "fault: destroyed",
+            Fault::Order { order: Order::Commit | Order::Force, .. } => admin::CHANGED,
             _ => return None,
         })
     }
@@ -228,8 +244,8 @@ impl Fault {
 pub fn draw(seed: u64, knobs: &Knobs) -> Vec<Timed> {
     let mut plan = Plan {
         rng: Rng::stream(seed, "nemesis", 0),
-        hosts: knobs.hosts,
-        loser: Rng::stream(seed, "loser", 0).index(knobs.hosts),
+        hosts: knobs.machines(),
+        loser: Rng::stream(seed, "loser", 0).index(knobs.machines()),
         faults: Vec::new(),
     };
     let mut at_ms = BEGIN_MS + plan.rng.below(400);
@@ -242,6 +258,7 @@ pub fn draw(seed: u64, knobs: &Knobs) -> Vec<Timed> {
         }
         at_ms += plan.rng.between(150, 1_200);
     }
+    plan.faults.extend(admin::draw(seed, knobs));
     plan.faults.sort_by_key(|timed| timed.at_ms);
     plan.faults
 }

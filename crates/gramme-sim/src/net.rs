@@ -94,6 +94,8 @@ pub struct Net {
     hosts: usize,
     pairs: Vec<Pair>,
     cut: Vec<bool>,
+    /// Whether one host will not talk to another.
+    shut: Vec<bool>,
     slow: Vec<u32>,
     connections: u64,
     /// How often each kind of fault took effect.
@@ -118,6 +120,7 @@ impl Net {
             hosts,
             pairs: vec![Pair::default(); hosts * hosts],
             cut: vec![false; hosts * hosts],
+            shut: vec![false; hosts * hosts],
             slow: vec![1; hosts],
             connections: 0,
             bites: Bites::new(),
@@ -202,6 +205,9 @@ impl Net {
         if pair.believed == [true, true] {
             return consequences;
         }
+        if self.is_shut(a, b) {
+            return consequences;
+        }
         let is_cut = self.is_cut(a, b) || self.is_cut(b, a);
         if is_cut {
             self.bite("fault: cut");
@@ -227,9 +233,36 @@ impl Net {
         self.pairs[at].dialling = false;
     }
 
+    /// A host hangs up on these others, and on nobody else any more.
+    pub fn shut_out(&mut self, host: usize, others: &[usize]) -> Consequences {
+        let mut consequences = Consequences::default();
+        for peer in (0..self.hosts).filter(|&peer| peer != host) {
+            let shuts = others.contains(&peer);
+            let before = std::mem::replace(&mut self.shut[host * self.hosts + peer], shuts);
+            let at = self.pair(host, peer);
+            if shuts && self.pairs[at].believed[side(host, peer)] {
+                let number = self.pairs[at].number;
+                let noticed = self.notice(host, peer, number);
+                consequences.told.extend(noticed.told);
+                consequences.later.extend(noticed.later);
+            } else if before && !shuts {
+                self.redial(host, peer, &mut consequences);
+            }
+        }
+        consequences
+    }
+
+    fn is_shut(&self, a: usize, b: usize) -> bool {
+        self.shut[a * self.hosts + b] || self.shut[b * self.hosts + a]
+    }
+
     /// A host has just opened its doors: it connects to every other.
     pub fn started(&mut self, host: usize) -> Consequences {
         let mut consequences = Consequences::default();
+        // A new life has still to learn whom it hangs up on.
+        for peer in 0..self.hosts {
+            self.shut[host * self.hosts + peer] = false;
+        }
         for peer in (0..self.hosts).filter(|&peer| peer != host) {
             self.redial(host, peer, &mut consequences);
         }

@@ -107,7 +107,7 @@ impl Plan {
         let world = World::new(Beginning {
             seed: self.seed,
             schedule: self.schedule,
-            hosts: knobs.hosts,
+            hosts: knobs.machines(),
             shards: knobs.shards,
             net: knobs.net.clone(),
             disk: knobs.disk.clone(),
@@ -127,7 +127,8 @@ impl Plan {
         }
         violations.extend(self.false_alarms(&world));
         let (polls, events) = (world.polls(), world.events());
-        let longer = (knobs.linger_ms + knobs.length_ms) / 1_000 * PER_SECOND_MAX;
+        let ring = if knobs.spares > 0 { POLLS_MAX } else { 0 };
+        let longer = (knobs.linger_ms + knobs.length_ms) / 1_000 * PER_SECOND_MAX + ring;
         let (polls_max, events_max) = (POLLS_MAX + longer, EVENTS_MAX + longer);
         if polls > polls_max || events > events_max {
             let text = format!(

@@ -1,6 +1,7 @@
 //! How a scenario's faults are written down: a short language over [`Timed`] faults in which each trouble says
 //! when it begins and when it ends.
 
+use crate::admin::Order;
 use crate::knobs::Knobs;
 use crate::nemesis::{Fault, Timed};
 use crate::rng::Rng;
@@ -23,7 +24,7 @@ impl Script {
     pub fn new(seed: u64, knobs: &Knobs) -> Script {
         Script {
             rng: Rng::stream(seed, "scenario", 0),
-            hosts: knobs.hosts,
+            hosts: knobs.machines(),
             length_ms: knobs.length_ms,
             zones: knobs.zones.max(1),
             faults: Vec::new(),
@@ -105,6 +106,14 @@ impl Script {
         let off = self.rng.chance(500);
         self.at(span.start, if off { Fault::PowerOff { host } } else { Fault::Crash { host } });
         self.at(span.end, Fault::Start { host });
+    }
+
+    /// An administrator stages these at a host, looks at the plan and commits it.
+    pub fn change(&mut self, at_ms: u64, host: usize, orders: &[Order]) {
+        for &order in orders {
+            self.at(at_ms, Fault::Order { host, order });
+        }
+        self.at(at_ms + 100, Fault::Order { host, order: Order::Commit });
     }
 
     /// A process stands still.

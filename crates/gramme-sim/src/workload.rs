@@ -134,7 +134,7 @@ fn step(rng: &mut Rng, knobs: &Knobs, at_ms: u64) -> Step {
     let key = bucket * knobs.keys + if hot { 0 } else { rng.index(knobs.keys) };
     let strict = rng.chance(300);
     let level = |rng: &mut Rng, least: u64| if strict { rng.between(least.min(n), n) as u8 } else { 0 };
-    let w_least = if knobs.classes.iter().any(|class| class.loses()) { 2 } else { 1 };
+    let w_least = if knobs.loses() { 2 } else { 1 };
     // Of twenty steps: reads up to the first number, session reads, puts, deletes, and the rest are lists.
     let [gets, sessions, puts, deletes] = match knobs.mix {
         Mix::Ordinary => [5, 7, 16, 18],
@@ -165,7 +165,7 @@ fn step(rng: &mut Rng, knobs: &Knobs, at_ms: u64) -> Step {
         }
         _ => Action::List { keys_max: rng.pick(&[1, 2, 100]), values: rng.chance(500) },
     };
-    Step { at_ms, host: rng.index(knobs.hosts), key, action }
+    Step { at_ms, host: rng.index(knobs.machines()), key, action }
 }
 
 /// What some writes of some runs are besides.

@@ -9,6 +9,7 @@ pub mod lists;
 pub mod no_loss;
 pub mod phantom;
 pub mod resurrection;
+pub mod ring;
 pub mod sessions;
 pub mod siblings;
 pub mod strict;
@@ -21,7 +22,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Every violation of every rule.
 pub fn all(evidence: &Evidence) -> Vec<Violation> {
-    let checks: [fn(&Evidence) -> Vec<Violation>; 12] = [
+    let checks: [fn(&Evidence) -> Vec<Violation>; 13] = [
+        ring::check,
         no_loss::check,
         coverage::check,
         resurrection::check,
@@ -42,10 +44,11 @@ pub fn all(evidence: &Evidence) -> Vec<Violation> {
 }
 
 /// What is held even where a disk has lost a row without a trace (correctness.md section 0: one copy of it).
-const HOLDS_ALWAYS: [&str; 5] = [no_loss::RULE, convergence::RULE, phantom::RULE, frozen::RULE, lists::RULE];
+const HOLDS_ALWAYS: [&str; 6] =
+    [no_loss::RULE, convergence::RULE, phantom::RULE, frozen::RULE, lists::RULE, ring::RULE];
 
 /// The names of the rules.
-pub const RULES: [&str; 12] = [
+pub const RULES: [&str; 13] = [
     no_loss::RULE,
     coverage::RULE,
     resurrection::RULE,
@@ -58,6 +61,7 @@ pub const RULES: [&str; 12] = [
     lists::RULE,
     expiry::RULE,
     told::RULE,
+    ring::RULE,
 ];
 
 /// What is known of the writes of each key.

@@ -26,8 +26,9 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
             if evidence.lost_in_memory.contains(&op.request) {
                 continue;
             }
-            // The one home that had it may be the one that lost its disk, and was refilled from the others.
-            if evidence.claims.disk_lost && done.acks.homes < 2 {
+            // The one home that had it may be the one that lost its disk, and was refilled from the others; or was
+            // declared lost itself, and whoever has taken its place was filled from the others.
+            if (evidence.claims.disk_lost || evidence.claims.node_lost) && done.acks.homes < 2 {
                 continue;
             }
             // What a home has in memory alone goes with its end, and is not shown before it is durable.
