@@ -18,7 +18,11 @@ pub(crate) fn course_parts(layout: &Json, transfers: &[Json]) -> Option<Vec<Stri
     }
     // One that has heard of a layout and not begun with it is still on its way there.
     let to = if layout["target"] == layout["reads"] { &layout["head"] } else { &layout["target"] };
-    let mut parts = vec![format!("layout {} -> {}", numbered(&layout["reads"]), numbered(to))];
+    let mut parts = vec![if layout["reads"] == *to {
+        format!("layout {} is read by here", numbered(to))
+    } else {
+        format!("layout {} -> {}", numbered(&layout["reads"]), numbered(to))
+    }];
     let (there, all) = partitions(transfers);
     if all > 0 {
         parts.push(format!("{there} of {} there", counted(all, "partition is", "partitions are")));
@@ -56,6 +60,9 @@ pub(crate) fn remarks(layout: &Json) -> Vec<String> {
     let leaving = names(&layout["leaving"]);
     if !leaving.is_empty() {
         remarks.push(format!("still handing over what they have: {}", leaving.join(", ")));
+    }
+    if layout["is_member"] == false && layout["is_gone"] == false {
+        remarks.push(format!("{} was asked, and is no member: it serves nobody", word(&layout["name"])));
     }
     if layout["is_gone"] == true {
         remarks.push(format!(
@@ -118,6 +125,9 @@ mod tests {
             Some("layout 4 -> 6, waiting for n3, 2 layouts wait in line")
         );
         assert_eq!(course(&layout(5, 5, 5), &transfers), None);
+        let mut awaits = layout(5, 5, 5);
+        awaits["changing"] = true.into();
+        assert_eq!(course(&awaits, &[]).as_deref(), Some("layout 5 is read by here, waiting for n3"));
     }
 
     #[test]
@@ -126,12 +136,14 @@ mod tests {
         layout["asking"] = json!([{ "node": "04", "name": "n4" }, { "node": "05", "name": "n5" }]);
         layout["staged"] = json!([{ "node": "05", "name": "n5", "what": "joins" }]);
         layout["leaving"] = json!([{ "node": "09", "name": "n9" }]);
+        layout["is_member"] = false.into();
         assert_eq!(
             remarks(&layout),
             [
                 "n4 asks to join: gramme cluster join n4",
                 "1 change is staged: gramme cluster plan",
                 "still handing over what they have: n9",
+                "n1 was asked, and is no member: it serves nobody",
             ]
         );
     }

@@ -9,7 +9,8 @@ use crate::failure::Failure;
 use crate::nodes::Nodes;
 use crate::output::{print_json, print_line};
 use clap::Args;
-use gramme_client::Client;
+use gramme_client::{Client, Error};
+use gramme_core::Outcome;
 use serde_json::Value as Json;
 
 #[derive(Args)]
@@ -78,9 +79,19 @@ fn commit(nodes: &Nodes, digits: &str, manner: Manner) -> Result<(), Failure> {
     nodes.with_client(|client| async move {
         let plan = client.plan().await?;
         let hash = whole(digits, &plan)?;
-        let committed = client.commit(hash, manner.force).await?;
+        let committed = client.commit(hash, manner.force).await.map_err(uncommitted)?;
         tell(&client, committed, manner).await
     })
+}
+
+/// Whoever broke off in the middle may have committed it, or may have left it for the next to commit.
+fn uncommitted(why: Error) -> Failure {
+    if why.outcome() == Outcome::NotApplied {
+        return why.into();
+    }
+    Failure::failed(format!(
+        "whether the plan was committed is not known: look at `gramme cluster history`, and commit it again if it is not there ({why})"
+    ))
 }
 
 async fn tell(client: &Client, mut committed: Json, manner: Manner) -> Result<(), Failure> {
