@@ -301,13 +301,23 @@ fn a_home_of_which_others_remember_more_begins_a_new_life_and_is_refilled_by_all
 
 #[test]
 fn a_home_that_has_pulled_every_other_one_whole_waits_for_nobodys_word_any_more() {
-    let story = Story::open(0, MemoryEngine::new(), Standing::Continuous);
+    let story = Story::unasked(MemoryEngine::new());
+    let began = story.world.now_ms();
     let life = story.seen().0.number + 1_000;
-    a_round(&story, 1, up_to(1), Some(Remembered { life, bases: Frontier::none() }));
-    for pull in full_pulls(&story) {
+    story.happens(Event::PeerUp(story.list[1]));
+    let digests = story.digests_to(story.list[1]).expect("at once");
+    let remembered = Some(Remembered { life, bases: Frontier::none() });
+    story.answers(&digests, differs(&digests, up_to(1), remembered));
+    let mut pulls = full_pulls(&story);
+    while pulls.len() < 2 && story.world.now_ms() < began + CHECK_MS - 100 {
+        story.pass_ms(100);
+        pulls.extend(full_pulls(&story));
+    }
+    for pull in pulls {
         fills(&story, &pull, vec![], Frontier::none());
     }
-    assert!(story.world.now_ms() < CHECK_MS / 4, "it has not waited");
+    assert_eq!(story.seen().0.standing, Standing::Continuous);
+    assert!(story.world.now_ms() < began + CHECK_MS, "it has not waited");
     assert_eq!(story.shows("k").0, Standing::Continuous);
 }
 
