@@ -327,3 +327,21 @@ fn who_was_to_go_stayed_and_goes_after_all_is_removed_from_the_last_time_on() {
     links(&back, undone, &leave).iter().for_each(|link| _ = chain.add(link).expect("a sound link"));
     assert!(chain.removed_at(NodeId(4)).is_some_and(|at| at > undone), "{:?}", chain.removed_at(NodeId(4)));
 }
+
+#[test]
+fn a_forced_chain_is_taken_from_its_beginning_by_whoever_hears_of_all_of_it_at_once() {
+    let one = first(3);
+    let mut chain = Chain::new(Arc::new(one.clone()));
+    let (mut parent, mut forced) = (one, Vec::new());
+    for (at, id) in [4, 5].into_iter().enumerate() {
+        let staged = staged(&parent, &[(id, Change::Join(member(id, "z", 1)))]);
+        let layout = plan(&parent, &staged).expect("a plan").chain()[0].clone();
+        forced.push(decree(1, 2 + at as u64));
+        let link =
+            Link { decree: forced[at], layout: layout.clone(), ground: Ground::Forced { by: NodeId(1) } };
+        chain.add(&link).expect("a sound link");
+        parent = layout;
+    }
+    let stand = stand(&chain, NodeId(2), Progress::at(decree(0, 1)), &BTreeMap::new());
+    assert_eq!(stand.target, forced[0]);
+}

@@ -114,7 +114,11 @@ impl<'a> Course<'a> {
             lost_in_memory: self.lost_in_memory(&history),
             forgotten_by: self.forgotten_by(&history),
             last_writer_wins: BTreeSet::from([LWW.to_string()]),
-            ring: RingSeen { first: self.cluster.layout().clone(), under: self.layouts.take() },
+            ring: RingSeen {
+                first: self.cluster.layout().clone(),
+                under: self.layouts.take(),
+                lost: self.lost().into_iter().map(node_id).collect(),
+            },
             ..Evidence::new(asker.layout.clone(), history, dumps, claims)
         };
         self.world.trouble().is_none().then_some((evidence, facts))

@@ -92,7 +92,7 @@ pub fn name_of(probe: &Probe) -> &'static str {
 }
 
 /// What a batch of at least [`BATCH`] runs must have seen.
-pub const MUST_BE_SEEN: [&str; 42] = [
+pub const MUST_BE_SEEN: [&str; 49] = [
     "get answered",
     "put answered",
     "list answered",
@@ -135,6 +135,13 @@ pub const MUST_BE_SEEN: [&str; 42] = [
     "condition held",
     "incarnation closed",
     "node fact taken",
+    "voted",
+    "layout taken",
+    "ring changed",
+    "ring aborted",
+    "home came",
+    "home left",
+    "left wiped",
 ];
 
 /// What a batch of at least [`LARGE_BATCH`] runs must have seen as well.

@@ -60,6 +60,8 @@ pub struct RingSeen {
     pub first: Arc<Layout>,
     /// Every layout that anyone has ever known under each number.
     pub under: BTreeMap<Decree, BTreeSet<LayoutHash>>,
+    /// Nodes that were declared lost.
+    pub lost: BTreeSet<NodeId>,
 }
 
 /// What may be asked of a run, beyond what holds always.
@@ -134,7 +136,7 @@ impl Evidence {
     /// A history and what the disks held when it was over, of which so much may be asked.
     pub fn new(layout: Arc<Layout>, history: History, dumps: Vec<Dump>, claims: Claims) -> Evidence {
         Evidence {
-            ring: RingSeen { first: layout.clone(), under: BTreeMap::new() },
+            ring: RingSeen { first: layout.clone(), under: BTreeMap::new(), lost: BTreeSet::new() },
             layout,
             history,
             dumps,

@@ -641,8 +641,8 @@ fn ring(knobs: &mut Knobs, rng: &mut Rng, spares: usize) {
 /// Every second read and write is strict.
 fn demanding(step: &mut Step) {
     match &mut step.action {
-        Action::Get { r, pr } if step.at_ms % 2 == 0 => (*r, *pr) = (2, 2),
-        Action::Put { w, pw, .. } if step.at_ms % 2 == 0 => (*w, *pw) = (2, 2),
+        Action::Get { r, pr } if step.at_ms.is_multiple_of(2) => (*r, *pr) = (2, 2),
+        Action::Put { w, pw, .. } if step.at_ms.is_multiple_of(2) => (*w, *pw) = (2, 2),
         _ => {}
     }
 }

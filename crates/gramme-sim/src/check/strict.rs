@@ -3,11 +3,12 @@
 //! as the answers say, so the rule holds nodes to every number they print.
 //!
 //! It holds with a directory emptied too: a home that lost its disk is merged but not counted by reads until it
-//! has everything that the others have. Only what it alone of the homes had acknowledged is excused.
+//! has everything that the others have. Only what it alone of the homes had acknowledged is excused. A node that was
+//! declared lost and is not lost may go on by the ring that it knows: what it coordinates is not judged here.
 
 use crate::check::{Writes, replaced_by};
 use crate::evidence::{Evidence, Violation, describe};
-use crate::history::{Found, PutOp};
+use crate::history::{Found, GetOp, PutOp};
 
 /// Its name.
 pub const RULE: &str = "strict reads";
@@ -23,7 +24,7 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
             let (Some(_), Some(done), Some(returned)) = (op.told_dot(), &op.done, op.returned) else {
                 continue;
             };
-            if evidence.lost_in_memory.contains(&op.request) {
+            if is_of_lost(evidence, op, get) || evidence.lost_in_memory.contains(&op.request) {
                 continue;
             }
             // The one home that had it may be the one that lost its disk, and was refilled from the others; or was
@@ -51,6 +52,15 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
         }
     }
     violations
+}
+
+/// Whether one of the two was coordinated by a node that was declared lost, or is no member: for as long as it has not heard
+/// of that, it goes on by the ring that it knows, with whom it can reach.
+fn is_of_lost(evidence: &Evidence, op: &PutOp, get: &GetOp) -> bool {
+    let reader = get.found.as_ref().and_then(|found| found.coordinator).map(|(node, ..)| node);
+    let writers = op.attempts.iter().map(|attempt| attempt.node);
+    let is_outside = |node| evidence.ring.lost.contains(&node) || evidence.layout.member(node).is_none();
+    evidence.claims.node_lost && writers.chain(reader).any(is_outside)
 }
 
 /// Whether a read was shown a write, or something that may have replaced it, and nothing that it had replaced.
