@@ -282,7 +282,7 @@ fn warnings(layout: &Layout) -> Vec<Warning> {
     if zones.len() < n {
         warnings.push(Warning::FewZones { zones: zones.len(), n });
     }
-    for &zone in zones.iter().filter(|_| zones.len() > 1) {
+    for &zone in zones.iter().filter(|_| n > 1 && zones.len() > 1) {
         let held = |p: &usize| {
             let homes = layout.homes(PartitionId(*p as u16)).iter();
             homes.filter(|&&home| layout.member(home).is_some_and(|member| member.zone == zone)).count()

@@ -118,6 +118,9 @@ impl<E: Env> Drop for Turn<E> {
 }
 
 fn agreed<E: Env>(node: &Node<E>, hash: LayoutHash) -> Result<crate::request::Planned, String> {
+    if let Some(decree) = committed_as(node, hash) {
+        return Err(format!("that plan was committed already, as {decree}: see `gramme cluster history`"));
+    }
     let planned = stage::planned(node)?;
     if planned.plan.hash() != hash {
         return Err(
@@ -132,6 +135,11 @@ fn agreed<E: Env>(node: &Node<E>, hash: LayoutHash) -> Result<crate::request::Pl
         ));
     }
     Ok(planned)
+}
+
+fn committed_as<E: Env>(node: &Node<E>, hash: LayoutHash) -> Option<Decree> {
+    let chain = node.0.changing.chain.borrow();
+    chain.line().find(|(_, layout)| layout.hash() == hash).map(|(decree, _)| decree)
 }
 
 /// Has a layout chosen to follow the last one, and known here.
@@ -175,7 +183,7 @@ async fn settle<E: Env>(node: &Node<E>, layout: &Layout) -> Result<Decree, Strin
                 false => "nothing was committed",
             };
             Err(format!(
-                "only {answered} of {} members have answered, and a ring change needs {needed}: {what}; reads and writes go on as they are",
+                "only {answered} of {} members have answered, and a ring change needs {needed}: {what}; reads and writes do not depend on it",
                 members.len()
             ))
         }

@@ -59,7 +59,7 @@ fn of_state(member: &Member<'_>, has_fallbacks: bool, copies: u64) -> Option<Pro
                 member.described["http"].as_str().unwrap_or("an unknown address"),
                 member.told.as_ref().err().map_or("it does not answer", String::as_str)
             ),
-            "see that listen.http there, or its http in the cluster file, is an address that the others can use",
+            "see that listen.http there, or its http in the cluster file, is an address that the others can use; if it listens everywhere, set listen.advertise there",
         ),
         State::Unproven => unproven(says),
         State::Stopping => problem("it is shutting down", "start it again when you are done with it"),
@@ -216,7 +216,7 @@ fn tombstones(says: &Json) -> Option<Problem> {
                 counted(count, "tombstone", "tombstones"),
                 blocking.join(" and ")
             ),
-            "a node that is down must come back for that",
+            "they go once it is up and has taken what it missed; one that is lost for good must be replaced",
         )
     })
 }
