@@ -168,12 +168,13 @@ impl<E: Env> Node<E> {
             let ends = ends[&partition].clone();
             let is_kept = is_kept(&env, partition).await?;
             let home = Replica::open(env.clone(), options.id, store, hlc, partition, ends).await?;
+            // What was left may become a home again; its tree is kept from then on.
+            home.watched_by(trees.clone());
             if !is_home {
                 left.insert(partition, Rc::new(Left::new(Rc::new(home))));
                 continue;
             }
             trees.watch(&env, partition).await?;
-            home.watched_by(trees.clone());
             home.set_only_home(live.reads().homes(partition) == [options.id]);
             // The homes of the first layout begin with all there is: nothing.
             let is_first =
