@@ -94,7 +94,7 @@ async fn hand_over<E: Env>(
             return Ok(());
         }
         look_at_rows(node, &left.replica).await?;
-        left.looked.set(true);
+        left.looked.set(is_left(node, &left.replica));
     }
     offer(node, partition, left).await;
     let live = node.live();
@@ -138,7 +138,8 @@ async fn offer<E: Env>(node: &Node<E>, partition: PartitionId, left: &Left<E>) {
     }
 }
 
-/// Goes through every row: what it shows was seen, and what is void of it goes.
+/// Goes through every row: what it shows was seen, and what is void of it goes. Ends early when the node is a home of it
+/// again: the life that then begins claims nothing by what the last one kept.
 pub(crate) async fn look_at_rows<E: Env>(node: &Node<E>, replica: &Replica<E>) -> Result<(), EngineError> {
     let mut pages = Pages::of(rows::row(replica.partition.0, KIND_DATA, &[]), PAGE_ROWS, PAGE_BYTES);
     node.0.store.wait_all().await?;
@@ -150,10 +151,18 @@ pub(crate) async fn look_at_rows<E: Env>(node: &Node<E>, replica: &Replica<E>) -
             // A row that cannot be read is nobody's proof; the homes were filled from it as far as it could be.
             let Ok(local) = node.0.store.latest(row).await else { continue };
             let kept = replica.rid_of_void(row, local).await?;
+            if !is_left(node, replica) {
+                return Ok(());
+            }
             replica.note_all(&kept.record);
         }
     }
     Ok(())
+}
+
+/// Whether a replica is what this node has left, and has not become a home again.
+fn is_left<E: Env>(node: &Node<E>, replica: &Replica<E>) -> bool {
+    node.left(replica.partition).is_some_and(|left| std::ptr::eq(&*left, replica))
 }
 
 /// Removes all there is: first what claims to have seen, last what names it. What a crash leaves of it claims no more than
