@@ -65,6 +65,10 @@ pub(crate) async fn for_ever<E: Env>(node: Node<E>) {
     let shift = &node.0.shift;
     loop {
         let installing = shift.arrived.wait_for(|| shift.handed.borrow_mut().pop_front()).await;
+        // What shards tell each other may arrive in any order.
+        if installing.epoch <= shift.epoch.get() {
+            continue;
+        }
         let Ok(()) = install(&node, &installing).await else {
             // The store is broken, and the process about to end.
             return;

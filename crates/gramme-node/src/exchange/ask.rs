@@ -43,6 +43,9 @@ pub(crate) struct Brought {
 pub(crate) fn want<E: Env>(node: &Node<E>, partition: PartitionId, peer: NodeId) {
     let exchange = &node.0.exchange;
     let asking = exchange.asking.borrow().contains(&(partition, peer, PullOf::Home));
+    if exchange.resting.borrow().contains(&(partition, peer)) {
+        return;
+    }
     let mut wanted = exchange.wanted.borrow_mut();
     if !asking && !wanted.contains(&(partition, peer)) {
         wanted.push_back((partition, peer));
@@ -79,13 +82,22 @@ pub(crate) fn next<E: Env>(node: &Node<E>) {
             next(&asker);
             // A home that has come is filled as soon as its source has heard of it.
             if full && result.is_err() && replica.is_new() {
-                let env = &asker.0.env;
-                env.sleep_until(env.now() + AGAIN).await;
-                want(&asker, partition, peer);
-                next(&asker);
+                again(&asker, partition, peer).await;
             }
         });
     }
+}
+
+/// Wants a session again after a rest: once, however many have failed.
+async fn again<E: Env>(node: &Node<E>, partition: PartitionId, peer: NodeId) {
+    let resting = &node.0.exchange.resting;
+    if !resting.borrow_mut().insert((partition, peer)) {
+        return;
+    }
+    node.0.env.sleep_until(node.0.env.now() + AGAIN).await;
+    resting.borrow_mut().remove(&(partition, peer));
+    want(node, partition, peer);
+    next(node);
 }
 
 /// Pulls what a peer has of a partition and this home has not seen. What arrived stays if the session breaks;

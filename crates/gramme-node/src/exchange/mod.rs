@@ -57,6 +57,8 @@ pub(crate) struct Exchange<E: Env> {
     wanted: RefCell<VecDeque<(PartitionId, NodeId)>>,
     /// Sessions being asked for.
     asking: RefCell<BTreeSet<(PartitionId, NodeId, PullOf)>>,
+    /// Sessions of a home that is being filled which have just failed, and are wanted again in a moment.
+    resting: RefCell<BTreeSet<(PartitionId, NodeId)>>,
     /// Sessions being served, by number.
     serving: RefCell<BTreeMap<u64, Session<E>>>,
     remembered_at: Cell<Mono>,
@@ -69,6 +71,7 @@ impl<E: Env> Default for Exchange<E> {
             behind: RefCell::default(),
             wanted: RefCell::default(),
             asking: RefCell::default(),
+            resting: RefCell::default(),
             serving: RefCell::default(),
             remembered_at: Cell::default(),
         }
