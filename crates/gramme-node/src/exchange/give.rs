@@ -69,11 +69,15 @@ pub(crate) async fn begin<E: Env>(node: &Node<E>, from: NodeId, partition: Parti
     // taken for seen at its end.
     let reading = if of == PullOf::Hints { node.0.hints.read(partition) } else { None };
     let found = match of {
+        // A home by a layout that was called off: the asker still goes by that one, and waits for this node's word.
+        PullOf::Home if full => node.home(partition).or_else(|| node.left(partition)),
         PullOf::Home => node.home(partition),
         PullOf::Hints => reading.as_ref().map(Keeping::replica).cloned(),
         PullOf::Left => node.left(partition),
     };
-    let Some(replica) = found else { return refused(Reason::Unsuitable) };
+    let Some(replica) = found else {
+        return if of == PullOf::Home && full { nothing(node) } else { refused(Reason::Unsuitable) };
+    };
     let now = node.0.env.now();
     {
         let mut serving = node.0.exchange.serving.borrow_mut();
@@ -83,7 +87,7 @@ pub(crate) async fn begin<E: Env>(node: &Node<E>, from: NodeId, partition: Parti
         }
     }
     replica.serve_session(now);
-    let is_home = of == PullOf::Home;
+    let is_home = of == PullOf::Home && node.home(partition).is_some();
     if is_home {
         replica.note_member(from, theirs, replica.bases_of(&seen));
     }
@@ -106,6 +110,20 @@ pub(crate) async fn begin<E: Env>(node: &Node<E>, from: NodeId, partition: Parti
     let kept = Kept { asker: from, replica, _reading: reading, partition, kind, seen, rows, frontier, life };
     let number = node.0.env.random();
     page(node, number, Rc::new(kept), None, Some(sigma)).await
+}
+
+/// A whole session in one page: this node is no home, and keeps nothing that it had as one. Whatever that was, every home
+/// has had it from this node, the asker too.
+fn nothing<E: Env>(node: &Node<E>) -> Body {
+    Body::PullReply(PullPage {
+        session: node.0.env.random(),
+        pulled: Vec::new(),
+        next: None,
+        sigma: Some(Box::default()),
+        frontier: Frontier::none(),
+        life: Life { number: 0, standing: Standing::Unproven },
+        unreadable: 0,
+    })
 }
 
 /// The asker of a session goes on with it.
