@@ -514,7 +514,8 @@ fn standing_byte(standing: Standing) -> u8 {
     }
 }
 
-/// At the end of a message, and only if it is not 0: the first release knew none.
+/// At the end of a message, and only if it is not 0: the first release knew none. A field that comes after it must be
+/// preceded by it, even by 0.
 fn write_fence(w: &mut FrameWriter<'_>, fence: u64) {
     if fence > 0 {
         w.varint(fence);

@@ -177,9 +177,14 @@ fn without_word<E: Env>(node: &Node<E>, partition: PartitionId, reports: &[Repor
 /// Those whose word is needed. Who goes by other layouts than this node refuses to say anything: it may know of somebody
 /// who is not asked.
 ///
-/// They are every member of the cluster by any live layout, and former ones that still hand over.
+/// They are every member of the cluster by any live layout, and former ones that still hand over. By a layout that was forced,
+/// those that it says are lost too: nobody has asked a majority, so they may have gone on, and what they acknowledged would be
+/// void when they return. The next change of the ring takes it that they are lost.
 fn heard_of<E: Env>(node: &Node<E>, partition: PartitionId) -> Vec<NodeId> {
     let live = node.live();
     let counts = |member: &NodeId| !planted::on(Bug::CloseWithoutHints) || live.is_home(partition, *member);
-    live.voices().iter().copied().filter(counts).collect()
+    let is_forced = live.newest_decree().lineage > 0;
+    let lost = live.newest().lost().iter().filter(|_| is_forced);
+    let heard: BTreeSet<NodeId> = live.voices().iter().chain(lost).copied().filter(counts).collect();
+    heard.into_iter().collect()
 }
