@@ -78,7 +78,8 @@ fn a_person_sees_a_plan_a_change_that_goes_on_and_what_it_came_to() {
     let page = format!("{}/ui", cluster.url(0));
     let see = |words: &[&str]| {
         let mut seen = String::new();
-        for _ in 0..20 {
+        // What was just read to fill a home is kept for the length of a session's lease.
+        for _ in 0..120 {
             seen = look(browser, &page);
             if words.iter().all(|words| seen.contains(words)) {
                 return seen;
