@@ -35,7 +35,7 @@ pub struct Hunt {
 /// and `RestoredTrusted` (what the refill missed comes with the next exchange), `SilenceIgnored`, and the faults of
 /// audits: the scripted stories of `gramme-node` find those. Nor those of closing, which need a message that survives
 /// its sender by many seconds: the walk and scripted stories find them, and the walk the other faults of reclaim.
-pub const ALL: [Planted; 29] = [
+pub const ALL: [Planted; 28] = [
     of(Bug::AckBeforeSync, 1000),
     of(Bug::ReplicaAckBeforeSync, 2000),
     of(Bug::DuplicateCounted, 4000),
@@ -63,7 +63,6 @@ pub const ALL: [Planted; 29] = [
     of(Bug::TreeForgetsRemovals, 200),
     of(Bug::ReclaimOnOwnBase, 1000),
     of(Bug::ReadNotFilled, 3000),
-    within(Bug::ReadsSwitchEarly, "D14", 1000),
     within(Bug::WritesNewestOnly, "D14", 1000),
 ];
 

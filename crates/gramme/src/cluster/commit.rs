@@ -77,6 +77,7 @@ struct Manner {
 fn commit(nodes: &Nodes, digits: &str, manner: Manner) -> Result<(), Failure> {
     check(digits)?;
     nodes.with_client(|client| async move {
+        is_new(digits, &client.history().await?)?;
         let plan = client.plan().await?;
         let hash = whole(digits, &plan)?;
         let committed = client.commit(hash, manner.force).await.map_err(uncommitted)?;
@@ -138,6 +139,20 @@ fn whole<'p>(digits: &str, plan: &'p Json) -> Result<&'p str, Failure> {
     )))
 }
 
+/// A plan is committed once: whoever asks again is told so.
+fn is_new(digits: &str, history: &Json) -> Result<(), Failure> {
+    let digits = digits.to_ascii_lowercase();
+    let is_it =
+        |layout: &&Json| layout["hash"].as_str().is_some_and(|hash| hash.starts_with(digits.as_str()));
+    match history["layouts"].as_array().into_iter().flatten().find(is_it) {
+        None => Ok(()),
+        Some(layout) => Err(Failure::failed(format!(
+            "that plan was committed already, as layout {}: see `gramme cluster history` and `gramme status`",
+            numbered(layout)
+        ))),
+    }
+}
+
 const DIGITS_MIN: usize = 8;
 const DIGITS_MAX: usize = 32;
 
@@ -146,6 +161,15 @@ const DIGITS_MAX: usize = 32;
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_plan_that_was_committed_is_told_by_its_number() {
+        let history = json!({ "layouts": [{ "hash": "8f3c01d2aa", "version": 3, "lineage": 0 }] });
+        let again = is_new("8F3C01D2", &history).unwrap_err();
+        let again = again.sentence();
+        assert!(again.starts_with("that plan was committed already, as layout 3:"), "{again}");
+        assert!(is_new("9f3c01d2", &history).is_ok());
+    }
 
     #[test]
     fn a_hash_may_be_given_by_its_beginning_if_it_is_that_of_the_plan_as_it_stands() {
