@@ -4,7 +4,7 @@ use crate::cluster::{Cluster, Shape, THREE};
 use gramme_server::run::{RunError, Server, Sockets};
 
 #[test]
-fn a_node_that_is_no_member_is_let_in_by_all_and_what_it_is_asked_for_is_served() {
+fn a_node_that_is_no_member_is_let_in_by_all_and_serves_no_client_yet() {
     let mut cluster = Cluster::start(&THREE);
     cluster.wait_met(&[0, 1, 2]);
     cluster.put(0, "/v1/kv/b/k", b"x").is(204);
@@ -17,7 +17,11 @@ fn a_node_that_is_no_member_is_let_in_by_all_and_what_it_is_asked_for_is_served(
     });
     let status = cluster.get(joiner, "/v1/cluster/status").json();
     assert_eq!((&status["node"]["name"], &status["node"]["homes"]), (&"node-000000".into(), &0.into()));
-    assert_eq!(cluster.get(joiner, "/v1/kv/b/k").is(200).text(), "x");
+    let refusal = cluster.get(joiner, "/v1/kv/b/k").is(503).json();
+    assert_eq!(
+        (&refusal["type"], &refusal["outcome"]),
+        (&"urn:gramme:problem:unsuitable".into(), &"not_applied".into())
+    );
     cluster.wait_met(&[0, 1, 2]);
 }
 
