@@ -32,6 +32,8 @@ pub(crate) struct Shift {
     /// Layouts that flows may still hold which began by them.
     older: RefCell<Vec<Weak<Live>>>,
     reported: Cell<Option<Report>>,
+    /// How many reports were made.
+    reports: Cell<u64>,
 }
 
 impl Default for Shift {
@@ -42,6 +44,7 @@ impl Default for Shift {
             epoch: Cell::new(1),
             older: RefCell::default(),
             reported: Cell::new(None),
+            reports: Cell::new(0),
         }
     }
 }
@@ -203,14 +206,18 @@ pub(crate) fn report<E: Env>(node: &Node<E>) {
     };
     let report = Report {
         shard: node.0.options.shard,
+        number: shift.reports.get(),
         epoch: shift.epoch.get(),
         drained: shift.is_drained(),
         filled: node.homes().into_iter().all(holds_all),
         empty: node.0.left.borrow().is_empty() && node.0.hints.is_empty(),
     };
-    if shift.reported.replace(Some(report)) == Some(report) {
+    if shift.reported.get() == Some(report) {
         return;
     }
+    let report = Report { number: report.number + 1, ..report };
+    shift.reports.set(report.number);
+    shift.reported.set(Some(report));
     if node.0.options.shard == 0 {
         super::steps::heard(node, report);
     } else {

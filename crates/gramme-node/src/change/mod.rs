@@ -54,6 +54,8 @@ impl PartialEq for Installing {
 pub struct Report {
     /// Which shard.
     pub(crate) shard: usize,
+    /// Grows with each of its reports, within one life of the process: what shards tell each other may arrive in any order.
+    pub(crate) number: u64,
     /// What it works by.
     pub(crate) epoch: u64,
     /// Nothing is under way that began by earlier ones.

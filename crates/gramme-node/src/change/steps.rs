@@ -26,10 +26,19 @@ use std::time::Duration;
 
 /// A shard has told how far it is.
 pub(crate) fn heard<E: Env>(node: &Node<E>, report: Report) {
-    if node.0.options.shard == 0 {
-        node.0.changing.reports.borrow_mut().insert(report.shard, report);
-        look(node);
+    if node.0.options.shard != 0 {
+        return;
     }
+    {
+        let mut reports = node.0.changing.reports.borrow_mut();
+        let latest = reports.entry(report.shard).or_default();
+        // One that was overtaken is of what was.
+        if report.number <= latest.number {
+            return;
+        }
+        *latest = report;
+    }
+    look(node);
 }
 
 /// Takes what steps may be taken; see the module.
