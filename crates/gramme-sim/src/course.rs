@@ -91,9 +91,8 @@ impl<'a> Course<'a> {
             self.advance(self.now_ms() + LOOK_MS);
             let repairs = self.counted("read repair");
             asker.read_all();
-            // Burials where clocks are off may come later than the first read.
-            let is_late = self.plan.knobs.buries() && !self.has_right_clocks();
-            if !is_late {
+            // Burials that nobody has waited for may come later than the first read.
+            if claims.buried || !claims.buries {
                 facts.needless_repairs = self.counted("read repair") - repairs;
             }
         }
@@ -297,6 +296,8 @@ impl<'a> Course<'a> {
                     && !silent_loss
                     && !any(|fault| matches!(fault, Fault::Rot { .. })),
                 converged: !unseen_loss,
+                // Until then nobody has waited for the last burial.
+                buried: claims.buried && !unseen_loss,
                 hints_count: disk_lost || pages_missing,
                 ..claims
             },
