@@ -3,7 +3,8 @@
 //! and so all tombstones of its partition, back for ever.
 //!
 //! ```text
-//! every home      a hole that stays ──▶ counted and shown; the first home of the preference list leads
+//! every home      a hole that stays ──▶ counted and shown; the first home of the preference list leads, and those
+//!                 after it if that does not help: it may keep nothing any more that names the hole
 //! the leader      Survey everyone: who lives, what is seen, how it ended
 //!                   └▶ nobody lives it, all homes agree, nobody has more ──▶ Freeze at that set, everywhere
 //!                        └▶ everyone has ──▶ closed here, and told (Ends)
@@ -51,32 +52,37 @@ pub(crate) struct Closing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Hole {
     base: u64,
-    /// Whether it was the same a round before.
-    stays: bool,
+    /// For how many rounds it has been the same.
+    stays: u32,
 }
 
 impl Closing {
     /// Holes that stay.
     pub(crate) fn holes(&self) -> usize {
-        self.holes.borrow().values().flat_map(BTreeMap::values).filter(|hole| hole.stays).count()
+        self.holes.borrow().values().flat_map(BTreeMap::values).filter(|hole| hole.stays > 0).count()
     }
 
     /// Whether holes stay in a partition.
     fn has_holes(&self, partition: PartitionId) -> bool {
-        self.holes.borrow().get(&partition).is_some_and(|holes| holes.values().any(|hole| hole.stays))
+        self.holes.borrow().get(&partition).is_some_and(|holes| holes.values().any(|hole| hole.stays > 0))
     }
 
-    /// Takes note of the holes that there are now; those that stay.
-    fn look(&self, partition: PartitionId, now: BTreeMap<Incarnation, u64>) -> Vec<Incarnation> {
+    /// Takes note of the holes that there are now; those that have stayed for so many rounds.
+    fn look(
+        &self,
+        partition: PartitionId,
+        now: BTreeMap<Incarnation, u64>,
+        patience: u32,
+    ) -> Vec<Incarnation> {
         let mut all = self.holes.borrow_mut();
         let before = all.remove(&partition).unwrap_or_default();
         let look = |(incarnation, base): (Incarnation, u64)| {
-            let stays = before.get(&incarnation).is_some_and(|hole| hole.base == base);
-            (incarnation, Hole { base, stays })
+            let same = before.get(&incarnation).filter(|hole| hole.base == base);
+            (incarnation, Hole { base, stays: same.map_or(0, |hole| hole.stays.saturating_add(1)) })
         };
         let holes: BTreeMap<Incarnation, Hole> = now.into_iter().map(look).collect();
-        let staying = holes.iter().filter(|(_, hole)| hole.stays).map(|(&incarnation, _)| incarnation);
-        let staying = staying.take(SURVEY_MAX).collect();
+        let staying = holes.iter().filter(|(_, hole)| hole.stays >= patience);
+        let staying = staying.map(|(&incarnation, _)| incarnation).take(SURVEY_MAX).collect();
         if !holes.is_empty() {
             all.insert(partition, holes);
         }
@@ -91,14 +97,20 @@ pub(crate) async fn for_ever<E: Env>(node: Node<E>) {
         let pause = CLOSING_MS - CLOSING_MS / 4 + env.random() % (CLOSING_MS / 2);
         env.sleep_until(env.now() + Duration::from_millis(pause)).await;
         for (partition, replica) in node.homes() {
-            let staying = node.0.closing.look(partition, holes_of(&replica));
+            let staying = node.0.closing.look(partition, holes_of(&replica), patience(&node, partition));
             let mut waits_for = BTreeSet::new();
-            if !staying.is_empty() && node.live().homes(partition).first() == Some(&node.id()) {
+            if !staying.is_empty() {
                 waits_for = lead::round(&node, partition, staying).await;
             }
             node.0.closing.waits_for.borrow_mut().insert(partition, waits_for);
         }
     }
+}
+
+/// For how many rounds a hole must have stayed before this home leads: two more for each home before it.
+fn patience<E: Env>(node: &Node<E>, partition: PartitionId) -> u32 {
+    let before = node.live().homes(partition).into_iter().take_while(|&home| home != node.id()).count();
+    1 + 2 * before as u32
 }
 
 /// The nodes without which the holes of a partition cannot be closed, as this one sees it.
@@ -139,12 +151,20 @@ mod tests {
     #[test]
     fn a_hole_is_looked_into_once_it_has_stayed() {
         let closing = Closing::default();
-        assert_eq!(closing.look(P, holes(&[(1, 5), (2, 7)])), []);
+        assert_eq!(closing.look(P, holes(&[(1, 5), (2, 7)]), 1), []);
         assert_eq!(closing.holes(), 0, "under load there are always some");
-        assert_eq!(closing.look(P, holes(&[(1, 5), (2, 9)])), [Incarnation(1)], "the other moves on");
+        assert_eq!(closing.look(P, holes(&[(1, 5), (2, 9)]), 1), [Incarnation(1)], "the other moves on");
         assert_eq!(closing.holes(), 1);
         assert!(closing.has_holes(P));
-        assert_eq!(closing.look(P, holes(&[])), []);
+        assert_eq!(closing.look(P, holes(&[]), 1), []);
         assert!(!closing.has_holes(P), "it is gone");
+    }
+
+    #[test]
+    fn a_home_that_is_not_the_first_leaves_a_hole_to_those_before_it_for_a_while() {
+        let closing = Closing::default();
+        let look = || closing.look(P, holes(&[(1, 5)]), 3);
+        assert_eq!([look(), look(), look()], [[], [], []]);
+        assert_eq!(look(), [Incarnation(1)], "nobody has closed it");
     }
 }
