@@ -87,51 +87,43 @@ async fn install<E: Env>(node: &Node<E>, installing: &Installing) -> Result<(), 
     let mut fresh = Vec::new();
     for partition in node.own_partitions().filter(|&partition| live.is_home(partition, me)) {
         match node.home(partition) {
-            None => fresh.push((partition, acquired(node, partition).await?)),
-            Some(replica) if !live.goes_on_from(&before, partition, me) => begin_anew(node, &replica).await?,
+            None => fresh.push((partition, once_possible(node, || acquire(node, partition)).await?)),
+            Some(replica) if !live.goes_on_from(&before, partition, me) => {
+                once_possible(node, || async { begin_anew(node, &replica) }).await?;
+            }
             Some(_) => {}
         }
     }
-    until_durable(node).await?;
+    once_possible(node, || node.0.store.wait_all()).await?;
     let (came, gone) = change_over(node, live, fresh);
     node.0.shift.epoch.set(installing.epoch);
     (0..came).for_each(|_| node.0.env.probe(Probe::HomeCame));
     (0..gone).for_each(|_| node.0.env.probe(Probe::HomeLeft));
-    if came > 0 {
-        exchange::fill(node);
-    }
+    // Of whom everything is awaited may have changed even where no home has come.
+    exchange::fill(node);
     Ok(())
 }
 
-/// A home that was none for a while, by layouts that this node has never worked by, missed what was written by those.
-async fn begin_anew<E: Env>(node: &Node<E>, replica: &Rc<Replica<E>>) -> Result<(), EngineError> {
+/// Tries as often as it takes: a disk that is full or cannot be read is waited for. Fails only with a store that is broken.
+async fn once_possible<E: Env, T>(
+    node: &Node<E>,
+    attempt: impl AsyncFn() -> Result<T, EngineError>,
+) -> Result<T, EngineError> {
     loop {
-        let begun = replica
-            .begin_new()
-            .and_then(|()| node.0.store.append_plain([node.0.trees.forget(replica.partition)]).map(drop));
-        match begun {
-            Err(cause) if node.0.store.broken().is_some() => return Err(cause),
-            Err(_) => {
+        match attempt().await {
+            Err(_) if node.0.store.broken().is_none() => {
                 let env = &node.0.env;
                 env.sleep_until(env.now() + Duration::from_millis(FULL_RETRY_MS)).await;
             }
-            Ok(()) => return Ok(()),
+            done => return done,
         }
     }
 }
 
-/// Opens a home, as often as it takes; fails only with a store that is broken.
-async fn acquired<E: Env>(node: &Node<E>, partition: PartitionId) -> Result<Rc<Replica<E>>, EngineError> {
-    loop {
-        match acquire(node, partition).await {
-            Err(cause) if node.0.store.broken().is_some() => return Err(cause),
-            Err(_) => {
-                let env = &node.0.env;
-                env.sleep_until(env.now() + Duration::from_millis(FULL_RETRY_MS)).await;
-            }
-            opened => return opened,
-        }
-    }
+/// A home that was none for a while, by layouts that this node has never worked by, missed what was written by those.
+fn begin_anew<E: Env>(node: &Node<E>, replica: &Replica<E>) -> Result<(), EngineError> {
+    replica.begin_new()?;
+    node.0.store.append_plain([node.0.trees.forget(replica.partition)]).map(drop)
 }
 
 /// Opens a home that this node has not been, or was and has left.
@@ -150,19 +142,6 @@ async fn acquire<E: Env>(node: &Node<E>, partition: PartitionId) -> Result<Rc<Re
         node.0.left.borrow_mut().insert(partition, left);
     }
     begun.map(|()| replica)
-}
-
-/// What was appended is durable: a full disk is waited for.
-async fn until_durable<E: Env>(node: &Node<E>) -> Result<(), EngineError> {
-    loop {
-        match node.0.store.wait_all().await {
-            Err(EngineError::Full) => {
-                let env = &node.0.env;
-                env.sleep_until(env.now() + Duration::from_millis(FULL_RETRY_MS)).await;
-            }
-            other => return other,
-        }
-    }
 }
 
 /// The moment itself; how many homes came and went.
