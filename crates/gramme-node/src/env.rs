@@ -125,6 +125,9 @@ pub enum Fact {
     Report(Report),
     /// A peer goes by other layouts; heard by shard 0.
     Differs(NodeId),
+    /// A peer refuses this node as one that was removed. Said by the server after a handshake; it counts while no peer
+    /// at all is connected.
+    Removed,
 }
 
 /// What the outside of a node must know of its ring.

@@ -128,6 +128,9 @@ pub(crate) struct Inner<E: Env> {
     /// Requests of peers that wait for the disk.
     pub(crate) served: Cell<usize>,
     draining: Cell<bool>,
+    /// Whether a peer has refused this node as one that was removed, and none has taken it for a member since. Its own
+    /// directory may know nothing of that: it is empty, or an old copy.
+    pub(crate) shunned: Cell<bool>,
     idle: Signal,
 }
 
@@ -236,6 +239,7 @@ impl<E: Env> Node<E> {
             late: Cell::new(0),
             served: Cell::new(0),
             draining: Cell::new(false),
+            shunned: Cell::new(false),
             idle: Signal::default(),
         }));
         if node.0.options.shard == 0 {
@@ -460,7 +464,7 @@ impl<E: Env> Node<E> {
             return Err(Reason::Unsuitable);
         }
         // Whoever is no member reaches nobody with what it takes.
-        if !self.live().members().contains(&self.id()) {
+        if self.0.shunned.get() || !self.live().members().contains(&self.id()) {
             return Err(Reason::Unsuitable);
         }
         if self.0.in_flight.get() >= IN_FLIGHT_MAX {

@@ -274,7 +274,8 @@ pub struct RingStatus {
     pub leaving: Vec<NodeId>,
     /// Whether this node is a member by the last layout.
     pub is_member: bool,
-    /// Whether this node was removed, and has nothing left to hand over.
+    /// Whether this node was removed, and has nothing left to hand over; as its peers say, if its own directory knows
+    /// nothing of it.
     pub is_gone: bool,
     /// A number that two layouts bear: an alarm.
     pub contradiction: Option<Decree>,

@@ -26,6 +26,7 @@ use crate::metrics::ShardMetrics;
 use crate::tls::Secured;
 use bytes::BytesMut;
 use gramme_core::NodeId;
+use gramme_node::Fact;
 use gramme_wire::hello::Hello;
 use meet::{Acquaintance, MeetError};
 use std::cell::RefCell;
@@ -201,6 +202,14 @@ impl Peers {
         if let Some(bell) = self.bells.borrow().get(&node) {
             bell.notify_one();
         }
+    }
+
+    /// A call came to nothing: the node is told if it is one that was removed, and whoever reads logs is told why.
+    fn was_refused(&self, who: &str, why: &MeetError) {
+        if why.is_removed() {
+            self.shards.tell(&Fact::Removed, None);
+        }
+        self.complain(who, why);
     }
 
     /// Logs why a connection came to nothing: once per peer and cause, and again after a while.

@@ -252,7 +252,12 @@ impl<'a> Course<'a> {
 
     fn dumps(&self) -> Vec<Dump> {
         let hosts = (0..self.plan.knobs.machines()).filter(|&host| !self.cluster.is_away(host));
-        hosts.map(|host| dump(&self.world, host)).collect()
+        let dumps: Vec<Dump> = hosts.map(|host| dump(&self.world, host)).collect();
+        let first = self.cluster.layout();
+        let chain = ring::newest(first, &dumps);
+        let is_stranger = |dump: &Dump| ring::is_stranger(&chain, first, dump, &dumps);
+        let strange: Vec<bool> = dumps.iter().map(is_stranger).collect();
+        dumps.into_iter().zip(strange).filter(|(_, strange)| !strange).map(|(dump, _)| dump).collect()
     }
 
     fn counted(&self, what: &str) -> u64 {

@@ -75,6 +75,8 @@ pub enum Told {
     Up(usize, usize),
     /// `host` has none any more.
     Down(usize, usize),
+    /// `host` was refused by `peer` as one that was removed.
+    Refused(usize, usize),
 }
 
 /// What a decision comes to.
@@ -206,6 +208,9 @@ impl Net {
             return consequences;
         }
         if self.is_shut(a, b) {
+            let hears = |&(host, peer): &(usize, usize)| self.shut[peer * self.hosts + host];
+            let refused = [(a, b), (b, a)].into_iter().filter(hears);
+            consequences.told.extend(refused.map(|(host, peer)| Told::Refused(host, peer)));
             return consequences;
         }
         let is_cut = self.is_cut(a, b) || self.is_cut(b, a);

@@ -489,6 +489,7 @@ impl World {
             let (host, event) = match told {
                 Told::Up(host, peer) => (host, Event::PeerUp(node_id(peer))),
                 Told::Down(host, peer) => (host, Event::PeerDown(node_id(peer))),
+                Told::Refused(host, _) => (host, Event::Fact(Fact::Removed)),
             };
             self.note("link", host as u64, 0, || format!("{}: {event:?}", name(host)));
             let Some(boot) = self.boot_of(host) else { continue };

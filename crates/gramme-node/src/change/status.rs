@@ -39,7 +39,7 @@ pub(crate) fn status<E: Env>(node: &Node<E>) -> RingStatus {
         asking: asking(node, head),
         leaving: voices.into_iter().filter(|id| head.removed().contains(id)).collect(),
         is_member: head.member(node.id()).is_some(),
-        is_gone: gone.contains(&node.id()),
+        is_gone: gone.contains(&node.id()) || node.0.shunned.get(),
         contradiction: chain.contradiction(),
         history: history(&chain),
     }

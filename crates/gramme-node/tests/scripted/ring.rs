@@ -10,9 +10,9 @@ use gramme_core::layout::staged::{Change, Staged};
 use gramme_core::limits::FALLBACK_AFTER_MS_MAX;
 use gramme_core::paxos::{Ballot, Certificate, Decree, Proposal, Request as Ask, Says};
 use gramme_core::seen::SeenRow;
-use gramme_core::{Incarnation, Layout, NodeId, Seen, Stamp};
+use gramme_core::{Incarnation, Layout, NodeId, Outcome, Seen, Stamp};
 use gramme_node::request::{Get, Request, Response, RingStatus, Wanted};
-use gramme_node::{Event, Probe};
+use gramme_node::{Event, Fact, Probe};
 use gramme_storage::memory::MemoryEngine;
 use gramme_wire::{Body, Life, PullOf, PullPage, Put, Reason, Reconcile, Standing};
 
@@ -580,4 +580,23 @@ fn one_who_moved_is_told_of_under_its_new_address() {
     story.happens(Event::PeerUp(other));
     let ring = story.world.rings.borrow().last().cloned().expect("the outside was told");
     assert_eq!(ring.peers.get(&other).map(|peer| peer.address.as_str()), Some("elsewhere:7"));
+}
+
+#[test]
+fn a_node_that_only_its_peers_know_to_be_removed_serves_nobody_until_one_takes_it_for_a_member() {
+    let story = Story::at_home();
+    let try_put = |request| story.asks(write(Put { w: Some(Level::Count(1)), ..put("k", "v", request) }));
+    story.happens(Event::Fact(Fact::Removed));
+    // One word against that of all who are connected.
+    try_put(1).done();
+    story.lose(&story.others());
+    // Alone, and told nothing.
+    try_put(2).done();
+    story.happens(Event::Fact(Fact::Removed));
+    let failure = try_put(3).failure();
+    assert_eq!((failure.outcome, failure.reason), (Outcome::NotApplied, Reason::Unsuitable));
+    assert!(ring(&story).is_gone, "and says so");
+    story.happens(Event::PeerUp(story.list[1]));
+    try_put(4).done();
+    assert!(!ring(&story).is_gone);
 }

@@ -69,7 +69,7 @@ impl Peers {
             match self.dial(&peer.address, Whom::Node(node)).await {
                 Ok(()) => pause = PAUSE_MIN,
                 Err(e) => {
-                    self.complain(&format!("{} at {}", peer.name, peer.address), &e);
+                    self.was_refused(&format!("{} at {}", peer.name, peer.address), &e);
                     pause = (pause * 2).min(PAUSE_MAX);
                 }
             }
@@ -90,7 +90,7 @@ impl Peers {
                     Ok(()) => pause = PAUSE_MIN,
                     Err(e) if e.is_yourself() => return,
                     Err(e) => {
-                        self.complain(&format!("the seed {seed}"), &e);
+                        self.was_refused(&format!("the seed {seed}"), &e);
                         pause = (pause * 2).min(PAUSE_MAX);
                     }
                 }

@@ -94,6 +94,11 @@ impl MeetError {
         matches!(self, MeetError::Broken(Refused(Refusal::Yourself) | RefusedByPeer(Refusal::Yourself)))
     }
 
+    /// Whether the peer takes this node for one that was removed.
+    pub(super) fn is_removed(&self) -> bool {
+        matches!(self, MeetError::Broken(Broken::RefusedByPeer(Refusal::Removed(_))))
+    }
+
     /// Whether every shard of this process meets the same.
     pub(super) fn is_of_the_process(&self) -> bool {
         matches!(self, MeetError::Broken(Broken::Refused(_) | Broken::RefusedByPeer(_)))

@@ -171,6 +171,10 @@ fn whoever_is_gone_is_let_go_of_and_refused_whoever_calls() {
         a.ring(&[], &[&removed]);
         let why = "the peer refuses this node: node 0000000000000002 was removed from this cluster and cannot come back: give it an empty data directory and a new node.id, and have it ask to join";
         until(|| !a.sees(&removed) && removed.complaints().contains(why)).await;
+        let mut letters = Vec::new();
+        removed.peers.shards.collect(0, &mut letters).await;
+        let says_so = |letter: &Letter| matches!(letter, Letter::Event(Event::Fact(Fact::Removed)));
+        assert!(letters.iter().any(says_so), "its own directory may know nothing of it");
 
         let seeded = host(3, &[&removed.address]).await;
         seeded.ring(&[], &[&removed]);
