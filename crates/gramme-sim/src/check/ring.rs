@@ -34,12 +34,12 @@ pub fn lost(chain: &Chain) -> BTreeSet<NodeId> {
     lost.filter(|node| chain.head().1.member(*node).is_none()).collect()
 }
 
-/// Whether a node was removed, has handed over all it had, and has since begun anew with an empty disk, which knows nothing
-/// of that: all others refuse it, and nothing is asked of it any more.
+/// Whether a node was removed, has said that it has handed over all it had, and knows nothing of that itself, since it has
+/// begun anew with an empty disk: all others refuse it, and nothing is asked of it any more.
 pub fn is_stranger(chain: &Chain, first: &Arc<Layout>, dump: &Dump, dumps: &[Dump]) -> bool {
     let Some(at) = chain.removed_at(dump.node) else { return false };
-    let has_handed_over = |other: &Dump| other.progress(dump.node, first).emptied >= at;
-    dump.chain(first).removed_at(dump.node).is_none() && dumps.iter().any(has_handed_over)
+    let has_said_so = |by: &Dump| by.progress(dump.node, first).emptied >= at;
+    !has_said_so(dump) && dumps.iter().any(has_said_so)
 }
 
 /// What is unfinished, and where; empty once every change is through. `dumps` are those of all that are not gone for good.
