@@ -119,8 +119,13 @@ pub(crate) fn overview(asked: Json, told: &[Told], mut change: Json) -> Json {
     let (verdict, nodes) = {
         let members = members(&asked, told);
         let copies = asked["layout"]["n"].as_u64().unwrap_or(1);
-        let nodes: Vec<Json> = members.iter().map(|member| node_json(&asked, &members, member)).collect();
-        (verdict(copies, &members), nodes)
+        let mut nodes: Vec<Json> = members.iter().map(|member| node_json(&asked, &members, member)).collect();
+        let removed = removed(&change["layout"]);
+        if removed.is_some() {
+            // Nobody talks to it, and what it says of the others is of no use.
+            nodes.iter_mut().for_each(|node| node["problems"] = json!([]));
+        }
+        (removed.unwrap_or_else(|| verdict(copies, &members)), nodes)
     };
     let (level, sentence) = verdict;
     json!({
@@ -161,6 +166,17 @@ fn node_json(asked: &Json, members: &[Member<'_>], member: &Member<'_>) -> Json 
         "described": member.described,
         "says": member.told.as_ref().ok(),
     })
+}
+
+/// The verdict of a node that was removed: it is no part of what it is asked about.
+fn removed(layout: &Json) -> Option<(&'static str, String)> {
+    let name = layout["name"].as_str().filter(|_| layout["is_gone"] == true)?;
+    Some((
+        "critical",
+        format!(
+            "{name} was removed from this cluster and sees nothing of it any more: ask a member; to come back it needs an empty directory and a new node.id"
+        ),
+    ))
 }
 
 /// What may still fail: of a key's `n` homes a majority must answer, whichever nodes they are.
@@ -248,6 +264,17 @@ mod tests {
             let is_problem = nodes.iter().any(|node| node["problems"][0].is_object());
             assert_eq!(is_problem, level != "healthy", "{overview:#}");
         }
+    }
+
+    #[test]
+    fn a_node_that_was_removed_says_so_instead_of_judging_the_others() {
+        let told = [says("continuous"), says("continuous"), silent()];
+        let change = json!({ "layout": { "name": "n0", "is_gone": true } });
+        let overview = overview(asked(["up", "down", "down"]), &told, change);
+        let sentence = overview["verdict"]["sentence"].as_str().unwrap();
+        assert!(sentence.starts_with("n0 was removed from this cluster"), "{sentence}");
+        let nodes = overview["nodes"].as_array().unwrap();
+        assert!(nodes.iter().all(|node| node["problems"] == json!([])), "{overview:#}");
     }
 
     #[test]

@@ -89,7 +89,7 @@ pub(crate) fn may_change<E: Env>(node: &Node<E>) -> Result<(), String> {
         ));
     }
     let head = chain.head().1;
-    if head.removed().contains(&node.id()) {
+    if head.removed().contains(&node.id()) || node.0.shunned.get() {
         return Err("this node was removed from the cluster: ask a member".to_string());
     }
     if head.member(node.id()).is_none() {

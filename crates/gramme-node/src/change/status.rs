@@ -48,7 +48,8 @@ pub(crate) fn status<E: Env>(node: &Node<E>) -> RingStatus {
 /// Nodes that have said what they are, and are no members and never were.
 pub(crate) fn asking<E: Env>(node: &Node<E>, head: &Layout) -> Vec<NodeKnown> {
     let mut known = node.nodes_known();
-    known.retain(|known| head.member(known.node).is_none() && !head.removed().contains(&known.node));
+    let is_out = |id: NodeId| head.removed().contains(&id) || id == node.id() && node.0.shunned.get();
+    known.retain(|known| head.member(known.node).is_none() && !is_out(known.node));
     known
 }
 

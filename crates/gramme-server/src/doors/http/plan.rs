@@ -58,13 +58,15 @@ fn plan_json(planned: &Planned, own: Own) -> Value {
     let plan = &planned.plan;
     let last = plan.last();
     let slots = last.n() * last.partitions();
+    let mut shares: Vec<&Share> = plan.shares().iter().collect();
+    shares.sort_by_key(|share| &share.name);
     json!({
         "hash": plan.hash().to_string(),
         "after": decree_json(planned.after),
         "versions": versions_json(plan, planned.after),
         "n": last.n(),
         "partitions": last.partitions(),
-        "shares": plan.shares().iter().map(|share| share_json(share, last, slots)).collect::<Vec<_>>(),
+        "shares": shares.into_iter().map(|share| share_json(share, last, slots)).collect::<Vec<_>>(),
         "replicas": plan.moves().len(),
         "moves": moves_json(plan),
         "estimate": estimate_json(plan, own),
@@ -101,12 +103,15 @@ fn share_json(share: &Share, last: &Layout, slots: usize) -> Value {
 }
 
 fn moves_json(plan: &Plan) -> Vec<Value> {
-    let node = |id: NodeId| {
-        let name = plan.shares().iter().find(|share| share.node == id).map(|share| share.name.clone());
-        json!({ "node": id.to_string(), "name": name.unwrap_or_else(|| id.to_string()) })
+    let name = |id: NodeId| {
+        let share = plan.shares().iter().find(|share| share.node == id);
+        share.map_or_else(|| id.to_string(), |share| share.name.clone())
     };
+    let node = |id: NodeId| json!({ "node": id.to_string(), "name": name(id) });
+    let mut moved: Vec<((NodeId, NodeId), usize)> = plan.moved().into_iter().collect();
+    moved.sort_by_cached_key(|((from, to), _)| (name(*from), name(*to)));
     let of = |((from, to), replicas): ((NodeId, NodeId), usize)| json!({ "from": node(from), "to": node(to), "replicas": replicas });
-    plan.moved().into_iter().map(of).collect()
+    moved.into_iter().map(of).collect()
 }
 
 /// Nothing is said where this node has nothing to go by.
