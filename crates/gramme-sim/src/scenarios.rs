@@ -3,19 +3,18 @@
 //! what it asks beyond the rules that hold for every run. Its runs are plans like any other: they are shrunk,
 //! kept and replayed in the same way. Which id is tested where: `docs/simulator.md`.
 
-use crate::admin::Order;
+mod load;
+mod ring;
+
 use crate::course::Facts;
 use crate::evidence::{Evidence, Violation};
-use crate::judged;
 use crate::knobs::{Class, Healer, Knobs, RECLAIM_PERMILLE, Reclaim};
 use crate::nemesis::{Fault, Timed};
 use crate::rng::Rng;
 use crate::run::Plan;
 use crate::script::Script;
-use crate::workload::{self, Action, Expected, Mix, Step, With};
-use crate::world::node_id;
+use crate::workload::{self, Action, Mix, Step};
 use gramme_core::Outcome;
-use std::ops::Range;
 
 /// See the module.
 #[derive(Clone, Copy)]
@@ -211,22 +210,7 @@ pub const ALL: [Scenario; 34] = [
             s.at(at, Fault::SilentLoss { host });
         })
     },
-    Scenario {
-        set: |knobs, _| {
-            (knobs.net.straggler_permille, knobs.disk.sync_us) = (0, 500);
-            (knobs.request_ms, knobs.attempt_ms) = (1000, 300);
-            (knobs.length_ms, knobs.think_ms, knobs.keys) = (40_000, 25, 4);
-            // A verdict about a peer needs a few answers a second.
-            (knobs.shards, knobs.clients) = (1, 8);
-        },
-        shape: |_, clients| clients.iter_mut().flatten().for_each(undemanding),
-        also: |evidence, facts| judged::slow_node(evidence, facts, node_id(SLOW), SLOW_MS),
-        must: &["peer degraded"],
-        ..scenario("D8", "one disk is a hundred times slower", |s| {
-            s.at(SLOW_MS, Fault::SlowDisk { host: SLOW, factor: 100 });
-            s.at(s.length_ms, Fault::SlowDisk { host: SLOW, factor: 1 });
-        })
-    },
+    load::D8,
     scenario("D9", "wall clocks strobe, ten minutes either way, and one is in 2038", |s| {
         let ahead = s.host();
         s.at(BEGIN_MS, Fault::ClockJump { host: ahead, by_ms: 400_000_000_000 });
@@ -287,121 +271,12 @@ pub const ALL: [Scenario; 34] = [
             },
         )
     },
-    Scenario {
-        set: |knobs, rng| ring(knobs, rng, 2),
-        shape: |_, clients| clients.iter_mut().flatten().for_each(demanding),
-        must: &["ring committed", "home came", "home left", "left wiped"],
-        ..scenario("D14", "members come and go while the network is cut and nodes crash", |s| {
-            let admin = s.rng.index(3);
-            s.change(
-                BEGIN_MS,
-                admin,
-                &[Order::Join { node: 5, weight: 1 }, Order::Join { node: 6, weight: 1 }],
-            );
-            s.change(2_500, admin, &[Order::Leave { node: 3 }, Order::Leave { node: 4 }]);
-            let mut at = BEGIN_MS + 200;
-            while at < s.length_ms {
-                let lasts = s.rng.between(200, 900);
-                let (a, b) = s.pair();
-                match s.rng.below(3) {
-                    0 => s.down(at..at + lasts, a),
-                    1 => s.cut_off(at..at + lasts, &[a, b], false),
-                    _ => s.cut_off(at..at + lasts, &[a], true),
-                }
-                at += lasts + s.rng.between(100, 500);
-            }
-        })
-    },
-    Scenario {
-        set: |knobs, rng| {
-            ring(knobs, rng, 1);
-            knobs.loses_node = true;
-        },
-        must: &["ring committed", "home came", "refilled"],
-        ..scenario(
-            "D15",
-            "a member is destroyed and replaced, and another dies while the new one is filled",
-            |s| {
-                let (dead, second) = (s.rng.index(2), 2 + s.rng.index(3));
-                s.at(BEGIN_MS, Fault::Destroy { host: dead });
-                let replace = Order::Replace { old: dead, new: 5, force: false };
-                s.change(1_500, second, &[replace]);
-                s.at(5_000, Fault::Order { host: second, order: Order::Commit });
-                let at = s.rng.between(1_600, 5_500);
-                let lasts = s.rng.between(200, 1_500);
-                s.down(at..at + lasts, second);
-            },
-        )
-    },
-    Scenario {
-        set: |knobs, rng| {
-            ring(knobs, rng, 2);
-            (knobs.loses_node, knobs.lost_return) = (true, true);
-        },
-        must: &["ring committed", "ring forced"],
-        ..scenario(
-            "D16",
-            "two administrators on two sides of a cut, of whom the one with the minority uses force",
-            |s| {
-                s.cut_off(BEGIN_MS..7_000, &[0, 1, 5], false);
-                s.change(BEGIN_MS + 100, 3, &[Order::Weight { node: 4, weight: 2 }]);
-                s.change(BEGIN_MS + 100, 0, &[Order::Weight { node: 1, weight: 2 }]);
-                let wishes = [2, 3, 4].map(|node| Order::Lost { node });
-                for order in wishes.into_iter().chain([Order::Join { node: 5, weight: 1 }]) {
-                    s.at(3_000, Fault::Order { host: 1, order });
-                }
-                s.at(5_500, Fault::Order { host: 1, order: Order::Force });
-            },
-        )
-    },
-    Scenario {
-        set: |knobs, rng| {
-            ring(knobs, rng, 2);
-            (knobs.loses_node, knobs.lost_return, knobs.length_ms) = (true, true, 9_000);
-        },
-        must: &["ring committed", "thawed"],
-        ..scenario(
-            "D17",
-            "a member stands still while it is replaced and the ring changes once more, and goes on",
-            |s| {
-                let frozen = s.rng.index(5);
-                let admin = (frozen + 1) % 5;
-                s.frozen(BEGIN_MS..8_000, frozen);
-                s.change(1_500, admin, &[Order::Replace { old: frozen, new: 5, force: false }]);
-                s.at(6_000, Fault::Order { host: admin, order: Order::Commit });
-                s.change(6_500, admin, &[Order::Join { node: 6, weight: 1 }]);
-            },
-        )
-    },
-    Scenario {
-        set: |knobs, rng| {
-            ring(knobs, rng, 1);
-            (knobs.loses_node, knobs.lost_return, knobs.mix) = (true, true, Mix::Churn);
-            knobs.linger_ms = 60_000;
-        },
-        must: &["ring committed"],
-        ..scenario("D18", "a member that was declared lost comes back an hour later", |s| {
-            let lost = s.rng.index(5);
-            let admin = (lost + 1) % 5;
-            s.at(1_200, Fault::Destroy { host: lost });
-            s.change(2_000, admin, &[Order::Replace { old: lost, new: 5, force: false }]);
-            s.at(6_000, Fault::Order { host: admin, order: Order::Commit });
-            (0..s.hosts).for_each(|host| s.at(3_500, Fault::ClockJump { host, by_ms: HOUR_MS }));
-        })
-    },
-    Scenario {
-        set: |knobs, rng| {
-            ring(knobs, rng, 0);
-            knobs.mix = Mix::Churn;
-        },
-        must: &["ring committed", "left wiped"],
-        ..scenario("D18-left", "a member leaves, stops before it has handed over, and comes back", |s| {
-            let goes = s.rng.index(5);
-            s.change(1_500, (goes + 1) % 5, &[Order::Leave { node: goes }]);
-            let at = s.rng.between(1_600, 3_500);
-            s.down(at..s.length_ms, goes);
-        })
-    },
+    ring::D14,
+    ring::D15,
+    ring::D16,
+    ring::D17,
+    ring::D18,
+    ring::D18_LEFT,
     Scenario {
         set: |knobs, _| (knobs.keys, knobs.hot_percent) = (2, 60),
         must: &["hint stored", "forwarded"],
@@ -463,37 +338,7 @@ pub const ALL: [Scenario; 34] = [
             }
         })
     },
-    Scenario {
-        set: |knobs, _| {
-            (knobs.clients, knobs.think_ms, knobs.length_ms) = (14, 20, 24_000);
-            (knobs.disk.sync_us, knobs.keys, knobs.siblings_max) = (15_000, 4, 8);
-        },
-        shape: |_, clients| {
-            // All but a few clients are there for the overload alone.
-            for steps in clients.iter_mut().skip(judged::STEADY_CLIENTS) {
-                steps.retain(|step| OVERLOAD_MS.contains(&step.at_ms));
-                steps.truncate(60);
-                steps.iter_mut().for_each(|step| step.at_ms = OVERLOAD_MS.start);
-            }
-            // The same steps before it and after it, so that what is answered can be compared.
-            for steps in clients.iter_mut().take(judged::STEADY_CLIENTS) {
-                let before = steps.iter().filter(|step| judged::BEFORE_MS.contains(&step.at_ms));
-                let later = OVERLOAD_MS.end + judged::RECOVERY_MS - judged::BEFORE_MS.start;
-                let again: Vec<Step> =
-                    before.map(|step| Step { at_ms: step.at_ms + later, ..*step }).collect();
-                steps.retain(|step| step.at_ms < OVERLOAD_MS.end);
-                steps.extend(again);
-            }
-        },
-        also: |evidence, _| judged::goodput(evidence, OVERLOAD_MS),
-        must: &["slice", "pull whole"],
-        ..scenario("D23", "three times the load on slow disks, then an ordinary one", |s| {
-            for host in 0..s.hosts {
-                s.at(OVERLOAD_MS.start, Fault::SlowDisk { host, factor: 5 });
-                s.at(OVERLOAD_MS.end, Fault::SlowDisk { host, factor: 1 });
-            }
-        })
-    },
+    load::D23,
     Scenario {
         also: |evidence, _| answered_at_least(evidence, 85),
         must: &["hint stored"],
@@ -542,139 +387,14 @@ pub const ALL: [Scenario; 34] = [
             }
         })
     },
-    Scenario {
-        set: |knobs, rng| ring(knobs, rng, 1),
-        must: &["hint stored", "home came", "hint store destroyed"],
-        ..scenario(
-            "riak-2C22",
-            "a fallback with hints starts anew while the home that they are for is replaced",
-            |s| {
-                let (home, fallback) = s.pair();
-                let (home, fallback) = (home % 5, fallback % 5);
-                s.down(BEGIN_MS..3_000, home);
-                s.change(3_100, (home + 1) % 5, &[Order::Replace { old: home, new: 5, force: true }]);
-                let lasts = s.rng.between(100, 700);
-                s.down(3_150..3_150 + lasts, fallback);
-            },
-        )
-    },
-    Scenario {
-        set: |knobs, rng| {
-            ring(knobs, rng, 1);
-            knobs.classes = vec![Class::Rot];
-        },
-        must: &["rotted", "home came"],
-        ..scenario("riak-2C25", "rows that cannot be read stop no transfer", |s| {
-            let (host, admin) = (s.rng.index(5), s.rng.index(5));
-            (0..4).for_each(|nth| s.at(2_400 + nth * 60, Fault::Rot { host }));
-            s.change(2_500, admin, &[Order::Join { node: 5, weight: 2 }]);
-        })
-    },
-    Scenario {
-        set: |knobs, rng| ring(knobs, rng, 1),
-        must: &["home came", "left wiped"],
-        ..scenario("riak-2C26", "whoever receives is at a tenth of its speed", |s| {
-            let admin = s.rng.index(5);
-            s.at(1_400, Fault::SlowDisk { host: 5, factor: 10 });
-            s.at(1_400, Fault::SlowNode { host: 5, factor: 10 });
-            s.change(1_500, admin, &[Order::Join { node: 5, weight: 1 }]);
-        })
-    },
-    Scenario {
-        set: |knobs, rng| {
-            (knobs.hosts, knobs.mix, knobs.length_ms) = (3, Mix::Churn, 12_000);
-            ring(knobs, rng, 3);
-        },
-        must: &["ring committed", "home came", "home left", "left wiped"],
-        ..scenario("grow-shrink", "three members become six and three again while keys come and go", |s| {
-            s.at(BEGIN_MS, Fault::ClockJump { host: 0, by_ms: 100 });
-            s.change(1_000, 0, &[3, 4, 5].map(|node| Order::Join { node, weight: 1 }));
-            s.change(6_000, 4, &[0, 1, 2].map(|node| Order::Leave { node }));
-        })
-    },
-    Scenario {
-        set: |knobs, rng| {
-            (knobs.hosts, knobs.n, knobs.r, knobs.w, knobs.length_ms) = (1, 1, 0, 0, 9_000);
-            ring(knobs, rng, 2);
-        },
-        shape: |_, clients| clients.iter_mut().flatten().for_each(undemanding),
-        must: &["ring committed", "home came", "left wiped"],
-        ..scenario("single", "a single node grows to three, with one copy of everything", |s| {
-            s.at(BEGIN_MS, Fault::ClockJump { host: 0, by_ms: 100 });
-            s.change(1_000, 0, &[Order::Join { node: 1, weight: 1 }]);
-            s.change(4_000, 0, &[Order::Join { node: 2, weight: 1 }]);
-        })
-    },
-    Scenario {
-        set: |knobs, _| bulk(knobs),
-        shape: |knobs, clients| *clients = bulk_deletes(knobs, None),
-        also: |_, facts| judged::tombstones_gone(facts, 30_000),
-        must: &["reclaimed"],
-        ..scenario("bulk", "hundreds of keys are deleted while all nodes are up", |s| {
-            // A clock that is a little off is no fault that anything must survive.
-            s.at(BEGIN_MS, Fault::ClockJump { host: 0, by_ms: 100 });
-        })
-    },
-    Scenario {
-        set: |knobs, _| bulk(knobs),
-        shape: |knobs, clients| *clients = bulk_deletes(knobs, Some(AWAY)),
-        also: |_, facts| {
-            let stayed = judged::tombstones_stayed(facts);
-            stayed.into_iter().chain(judged::tombstones_gone(facts, 600_000)).collect()
-        },
-        must: &["reclaimed"],
-        ..scenario("bulk-away", "hundreds of keys are deleted while one node is away", |s| {
-            s.cut_off(2_000..60_000, &[AWAY], false);
-        })
-    },
+    ring::RIAK_2C22,
+    ring::RIAK_2C25,
+    ring::RIAK_2C26,
+    ring::GROW_SHRINK,
+    ring::SINGLE,
+    load::BULK,
+    load::BULK_AWAY,
 ];
-
-/// Machines that may join.
-fn ring(knobs: &mut Knobs, rng: &mut Rng, spares: usize) {
-    knobs.spares = spares.max(1);
-    (knobs.loses_node, knobs.lost_return) = (false, false);
-    knobs.wall_offset_ms.truncate(knobs.hosts);
-    knobs.drift_ppm.truncate(knobs.hosts);
-    knobs.grow_machines(rng);
-}
-
-/// Every second read and write is strict.
-fn demanding(step: &mut Step) {
-    match &mut step.action {
-        Action::Get { r, pr } if step.at_ms.is_multiple_of(2) => (*r, *pr) = (2, 2),
-        Action::Put { w, pw, .. } if step.at_ms.is_multiple_of(2) => (*w, *pw) = (2, 2),
-        _ => {}
-    }
-}
-
-/// Many keys, each written and then deleted, where tombstones go.
-fn bulk(knobs: &mut Knobs) {
-    knobs.reclaim = true;
-    (knobs.keys, knobs.clients, knobs.length_ms) = (100, 4, 8_000);
-    (knobs.conditions, knobs.buffered, knobs.begin_unproven) = (false, false, false);
-}
-
-/// Each client writes its share of the keys and deletes it; nobody asks the host that is away.
-fn bulk_deletes(knobs: &Knobs, away: Option<usize>) -> Vec<Vec<Step>> {
-    let keys = 3 * knobs.keys;
-    let hosts: Vec<usize> = (0..knobs.hosts).filter(|host| Some(*host) != away).collect();
-    let of_client = |client: usize| {
-        let own: Vec<usize> = (0..keys).filter(|key| key % knobs.clients == client).collect();
-        let step = |at_ms, key: usize, action| Step { at_ms, host: hosts[key % hosts.len()], key, action };
-        let put = Action::Put {
-            with: With::Nothing,
-            w: 0,
-            pw: 0,
-            ttl_ms: 0,
-            expect: Expected::Anything,
-            buffered: false,
-        };
-        let puts = own.iter().map(move |&key| step(BEGIN_MS, key, put));
-        let deletes = own.iter().map(|&key| step(DELETES_MS, key, Action::Delete { with: With::Fresh }));
-        puts.chain(deletes).collect()
-    };
-    (0..knobs.clients).map(of_client).collect()
-}
 
 /// So many of a hundred writes of clients were acknowledged.
 fn answered_at_least(evidence: &Evidence, percent: usize) -> Vec<Violation> {
@@ -690,20 +410,9 @@ fn answered_at_least(evidence: &Evidence, percent: usize) -> Vec<Violation> {
     vec![Violation::new("availability", text)]
 }
 
-/// The host whose disk is slow.
-const SLOW: usize = 3;
-/// When it becomes slow.
-const SLOW_MS: u64 = 10_000;
-/// When there are more clients than usual.
-const OVERLOAD_MS: Range<u64> = 6_000..12_000;
-/// The host that is away.
-const AWAY: usize = 4;
-/// When keys are deleted in bulk.
-const DELETES_MS: u64 = 3_000;
 /// How late a frame may be.
 const LATE_MS: u64 = 20 * 60_000;
 /// The first moments are calm.
 const BEGIN_MS: u64 = 600;
-const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * 3_600_000;
 const THREE_WEEKS_MS: i64 = 21 * 24 * 3_600_000;
