@@ -35,7 +35,7 @@ pub struct Hunt {
 /// and `RestoredTrusted` (what the refill missed comes with the next exchange), `SilenceIgnored`, and the faults of
 /// audits: the scripted stories of `gramme-node` find those. Nor those of closing, which need a message that survives
 /// its sender by many seconds: the walk and scripted stories find them, and the walk the other faults of reclaim.
-pub const ALL: [Planted; 28] = [
+pub const ALL: [Planted; 30] = [
     of(Bug::AckBeforeSync, 1000),
     of(Bug::ReplicaAckBeforeSync, 2000),
     of(Bug::DuplicateCounted, 4000),
@@ -64,6 +64,8 @@ pub const ALL: [Planted; 28] = [
     of(Bug::ReclaimOnOwnBase, 1000),
     of(Bug::ReadNotFilled, 3000),
     within(Bug::WritesNewestOnly, "D14", 1000),
+    within(Bug::NewHomeTrusted, "lone-copy", 200),
+    within(Bug::ReadsSwitchEarly, "lone-copy", 200),
 ];
 
 const fn of(bug: Bug, budget: u64) -> Planted {

@@ -192,6 +192,27 @@ pub(super) const SINGLE: Scenario = Scenario {
     })
 };
 
+/// What it took while it was cut off nobody else has: whoever comes in its place must wait until it can be read.
+pub(super) const LONE_COPY: Scenario = Scenario {
+    set: |knobs, rng| {
+        (knobs.hosts, knobs.w, knobs.length_ms, knobs.buffered) = (3, 1, 8_000, false);
+        ring(knobs, rng, 1);
+    },
+    shape: |_, clients| clients.iter_mut().flatten().for_each(one_writes_all_read),
+    must: &["ring committed", "home came", "left wiped"],
+    ..scenario(
+        "lone-copy",
+        "whoever has what nobody else has is replaced, and cannot be read for a while",
+        |s| {
+            let goes = s.rng.index(3);
+            s.cut_off(BEGIN_MS..1_500, &[goes], false);
+            s.at(1_400, Fault::ReadErrors { host: goes, permille: 1000 });
+            s.at(4_000, Fault::ReadErrors { host: goes, permille: 0 });
+            s.change(1_600, (goes + 1) % 3, &[Order::Replace { old: goes, new: 3, force: true }]);
+        },
+    )
+};
+
 /// Machines that may join.
 fn ring(knobs: &mut Knobs, rng: &mut Rng, spares: usize) {
     knobs.spares = spares.max(1);
@@ -206,6 +227,15 @@ fn demanding(step: &mut Step) {
     match &mut step.action {
         Action::Get { r, pr } if step.at_ms.is_multiple_of(2) => (*r, *pr) = (2, 2),
         Action::Put { w, pw, .. } if step.at_ms.is_multiple_of(2) => (*w, *pw) = (2, 2),
+        _ => {}
+    }
+}
+
+/// One copy is enough for a write, and every second read asks all.
+fn one_writes_all_read(step: &mut Step) {
+    undemanding(step);
+    match &mut step.action {
+        Action::Get { r, pr } if step.at_ms.is_multiple_of(2) => (*r, *pr) = (3, 3),
         _ => {}
     }
 }
