@@ -107,7 +107,7 @@ const fn scenario(id: &'static str, about: &'static str, faults: fn(&mut Script)
 }
 
 /// Every scenario, in order of id.
-pub const ALL: [Scenario; 35] = [
+pub const ALL: [Scenario; 36] = [
     scenario("D1", "halves, a lonely node, a bridge, one-way cuts, one after the other", |s| {
         let mut at = BEGIN_MS;
         while at < s.length_ms {
@@ -393,6 +393,7 @@ pub const ALL: [Scenario; 35] = [
     ring::GROW_SHRINK,
     ring::SINGLE,
     ring::LONE_COPY,
+    ring::LONE_LEFT,
     load::BULK,
     load::BULK_AWAY,
 ];

@@ -213,6 +213,37 @@ pub(super) const LONE_COPY: Scenario = Scenario {
     )
 };
 
+/// A former home is wiped no sooner than the lease of the sessions that pulled from it is over: until then whoever came
+/// cannot speak to the homes that stay. Clients end before the disk that is lost could be the only one with a write.
+pub(super) const LONE_LEFT: Scenario = Scenario {
+    set: |knobs, rng| {
+        (knobs.hosts, knobs.w, knobs.r, knobs.length_ms) = (3, 1, 1, 20_000);
+        (knobs.classes, knobs.mix) = (vec![Class::Wipe], Mix::Blind);
+        (knobs.buffered, knobs.conditions) = (false, false);
+        ring(knobs, rng, 1);
+    },
+    shape: |_, clients| {
+        let is_put = |step: &Step| matches!(step.action, Action::Put { .. });
+        clients.iter_mut().for_each(|steps| steps.retain(|step| step.at_ms < 1_000 && is_put(step)));
+        clients.iter_mut().flatten().for_each(undemanding);
+    },
+    must: &["ring committed", "home came", "left wiped", "wiped", "refilled"],
+    ..scenario(
+        "lone-left",
+        "whoever took over what nobody else has loses its disk before it has told of it",
+        |s| {
+            let goes = s.rng.index(3);
+            let (apart_ms, lost_ms) = (s.rng.between(2_400, 2_700), s.rng.between(18_500, 19_500));
+            s.change(1_500, (goes + 1) % 3, &[Order::Replace { old: goes, new: 3, force: true }]);
+            let stays = |host: usize| host < 3 && host != goes;
+            s.cut(BEGIN_MS..20_000, |a, b| (a == goes && stays(b)) || (stays(a) && b == goes));
+            s.cut(apart_ms..20_000, |a, b| (a == 3 && stays(b)) || (stays(a) && b == 3));
+            s.at(lost_ms, Fault::Wipe { host: 3 });
+            s.at(lost_ms + 300, Fault::Start { host: 3 });
+        },
+    )
+};
+
 /// Machines that may join.
 fn ring(knobs: &mut Knobs, rng: &mut Rng, spares: usize) {
     knobs.spares = spares.max(1);
