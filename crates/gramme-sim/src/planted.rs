@@ -35,7 +35,7 @@ pub struct Hunt {
 /// and `RestoredTrusted` (what the refill missed comes with the next exchange), `SilenceIgnored`, and the faults of
 /// audits: the scripted stories of `gramme-node` find those. Nor those of closing, which need a message that survives
 /// its sender by many seconds: the walk and scripted stories find them, and the walk the other faults of reclaim.
-pub const ALL: [Planted; 31] = [
+pub const ALL: [Planted; 32] = [
     of(Bug::AckBeforeSync, 1000),
     of(Bug::ReplicaAckBeforeSync, 2000),
     of(Bug::DuplicateCounted, 4000),
@@ -67,6 +67,7 @@ pub const ALL: [Planted; 31] = [
     within(Bug::NewHomeTrusted, "lone-copy", 200),
     within(Bug::ReadsSwitchEarly, "lone-copy", 200),
     within(Bug::LeftDropped, "lone-left", 200),
+    within(Bug::NoFence, "late-writer", 1000),
 ];
 
 const fn of(bug: Bug, budget: u64) -> Planted {

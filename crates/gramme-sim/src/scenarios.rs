@@ -107,7 +107,7 @@ const fn scenario(id: &'static str, about: &'static str, faults: fn(&mut Script)
 }
 
 /// Every scenario, in order of id.
-pub const ALL: [Scenario; 36] = [
+pub const ALL: [Scenario; 37] = [
     scenario("D1", "halves, a lonely node, a bridge, one-way cuts, one after the other", |s| {
         let mut at = BEGIN_MS;
         while at < s.length_ms {
@@ -394,6 +394,7 @@ pub const ALL: [Scenario; 36] = [
     ring::SINGLE,
     ring::LONE_COPY,
     ring::LONE_LEFT,
+    ring::LATE_WRITER,
     load::BULK,
     load::BULK_AWAY,
 ];

@@ -244,6 +244,45 @@ pub(super) const LONE_LEFT: Scenario = Scenario {
     )
 };
 
+/// Its writes come to the home that goes when that one has been pulled from already, and its own copy of them is lost
+/// before anybody pulls that. Later on there are reads alone, each at the home that came.
+pub(super) const LATE_WRITER: Scenario = Scenario {
+    set: |knobs, rng| {
+        (knobs.hosts, knobs.n, knobs.w, knobs.r, knobs.length_ms) = (3, 2, 2, 1, 8_000);
+        (knobs.classes, knobs.mix) = (vec![Class::Wipe], Mix::Blind);
+        (knobs.buffered, knobs.conditions, knobs.cache_bytes) = (false, false, 0);
+        (knobs.clients, knobs.think_ms, knobs.attempt_ms, knobs.request_ms) = (8, 20, 300, 1_000);
+        knobs.disk.sync_us = 4_000;
+        ring(knobs, rng, 1);
+    },
+    shape: |_, clients| {
+        let is_get = |step: &Step| matches!(step.action, Action::Get { .. });
+        for steps in clients {
+            steps.retain(|step| step.at_ms < 2_000 || (step.at_ms > 4_000 && is_get(step)));
+            steps.iter_mut().filter(|step| step.at_ms > 4_000).for_each(|step| step.host = 3);
+            steps.iter_mut().for_each(undemanding);
+        }
+    },
+    must: &["ring committed", "home came", "write fenced", "wiped", "refilled"],
+    ..scenario(
+        "late-writer",
+        "whoever hears late of a change writes by the ring before, and loses its disk",
+        |s| {
+            let late = s.rng.index(3);
+            let (goes, admin) = ((late + 1) % 3, (late + 2) % 3);
+            let lost_ms = s.rng.between(1_850, 2_150);
+            s.at(1_500, Fault::SlowDisk { host: late, factor: 30 });
+            s.change(1_500, admin, &[Order::Replace { old: goes, new: 3, force: true }]);
+            s.at(lost_ms, Fault::Wipe { host: late });
+            s.at(lost_ms, Fault::SlowDisk { host: late, factor: 1 });
+            s.at(lost_ms + 200, Fault::Start { host: late });
+            // It is not made whole before whoever came has pulled from it.
+            s.at(lost_ms, Fault::ReadErrors { host: goes, permille: 1000 });
+            s.at(lost_ms + 900, Fault::ReadErrors { host: goes, permille: 0 });
+        },
+    )
+};
+
 /// Machines that may join.
 fn ring(knobs: &mut Knobs, rng: &mut Rng, spares: usize) {
     knobs.spares = spares.max(1);
