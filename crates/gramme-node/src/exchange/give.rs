@@ -78,6 +78,12 @@ pub(crate) async fn begin<E: Env>(node: &Node<E>, from: NodeId, partition: Parti
     let Some(replica) = found else {
         return if of == PullOf::Home && full { nothing(node) } else { refused(Reason::Unsuitable) };
     };
+    let is_home = of == PullOf::Home && node.home(partition).is_some();
+    // After a start it vouches for no frontier until the others have had their word. Whoever gets everything without that
+    // cannot tell what was let go by it from what this home never had.
+    if full && is_home && !node.is_checked(&replica) {
+        return refused(Reason::Unsuitable);
+    }
     let now = node.0.env.now();
     {
         let mut serving = node.0.exchange.serving.borrow_mut();
@@ -87,7 +93,6 @@ pub(crate) async fn begin<E: Env>(node: &Node<E>, from: NodeId, partition: Parti
         }
     }
     replica.serve_session(now);
-    let is_home = of == PullOf::Home && node.home(partition).is_some();
     if is_home {
         replica.note_member(from, theirs, replica.bases_of(&seen));
     }

@@ -88,17 +88,17 @@ impl<E: Env> Replica<E> {
         Life { number: continuity.life, standing }
     }
 
-    /// Sees whether the co-homes have had their say since the start.
-    pub(crate) fn check(&self, co_homes: impl FnOnce() -> Vec<NodeId>, connected: impl Fn(NodeId) -> bool) {
+    /// Whether the co-homes have had their say since the start; before that its silence proves nothing.
+    pub(crate) fn is_checked(
+        &self,
+        co_homes: impl FnOnce() -> Vec<NodeId>,
+        connected: impl Fn(NodeId) -> bool,
+    ) -> bool {
         let mut continuity = self.continuity.borrow_mut();
         if !continuity.checked {
             continuity.checked = continuity.is_checked(self.env.now(), &co_homes(), connected);
         }
-    }
-
-    /// What the silence of this replica proves to a reader; `node` is what the node's directory proves.
-    pub(crate) fn standing(&self, node: Standing) -> Standing {
-        if self.continuity.borrow().checked { self.life(node).standing } else { Standing::Unproven }
+        continuity.checked
     }
 
     /// The node's directory is known to be lost: so is what this replica had, unless it has it all again.

@@ -112,9 +112,14 @@ impl<E: Env> Node<E> {
 
     /// What the silence of a home replica here proves.
     pub(crate) fn standing_of(&self, replica: &Replica<E>) -> Standing {
-        replica
-            .check(|| self.co_homes(replica.partition), |home| self.0.detector.borrow().is_connected(home));
-        replica.standing(self.0.trust.get().standing())
+        let is_checked = self.is_checked(replica);
+        if is_checked { replica.life(self.0.trust.get().standing()).standing } else { Standing::Unproven }
+    }
+
+    /// Whether the co-homes of a home replica here have had their word since the start.
+    pub(crate) fn is_checked(&self, replica: &Replica<E>) -> bool {
+        let connected = |home| self.0.detector.borrow().is_connected(home);
+        replica.is_checked(|| self.co_homes(replica.partition), connected)
     }
 
     /// Who speaks when a home replica here reports what it has seen.

@@ -108,14 +108,18 @@ fn while_a_node_is_silent_nothing_is_closed_and_the_status_names_it() {
 }
 
 #[test]
-fn a_home_that_does_not_lead_names_whoever_is_gone() {
+fn a_home_that_is_not_the_first_names_whoever_is_gone_and_leads_when_the_first_does_not() {
     let story = Story::open(1, gramme_storage::memory::MemoryEngine::new(), Standing::Continuous);
     a_tombstone_under_a_hole(&story);
     let fallback = story.list[3];
     story.happens(Event::PeerDown(fallback));
-    assert!(goes_on(&story, &[fallback]).is_empty(), "the first home of the list leads");
+    let words = goes_on(&story, &[fallback]);
+    assert!(words.iter().all(|(_, word)| *word == "survey"), "{words:?}");
     assert_eq!(tombstones(&story), (1, 1));
     assert_eq!(story.node.status().reclaim_blocked_by, [fallback]);
+    story.happens(Event::PeerUp(fallback));
+    goes_on(&story, &[]);
+    assert_eq!(tombstones(&story), (0, 0), "the first may keep nothing that names the hole");
 }
 
 #[test]

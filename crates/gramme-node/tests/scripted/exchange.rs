@@ -431,6 +431,23 @@ fn after_a_start_silence_waits_for_the_word_of_the_co_homes_or_two_seconds() {
     assert_eq!(story.shows("k").0, Standing::Continuous, "nobody can wait for ever");
 }
 
+/// It vouches for no frontier before: who took its rows without that could not tell what was let go by it from what this
+/// home never had, and would keep what is long overwritten.
+#[test]
+fn a_home_that_has_just_started_gives_nobody_everything_before_the_others_have_spoken() {
+    let story = Story::unasked(MemoryEngine::new());
+    let pull = || {
+        let life = Life { number: 7, standing: Standing::Unproven };
+        let pull = Body::Pull { life, seen: Seen::new(), of: PullOf::Home, full: true };
+        story.peer_says(story.list[1], 5, 500_000, pull);
+        story.heard_words().into_iter().filter(|(to, _)| *to == story.list[1]).map(|(_, word)| word).last()
+    };
+    assert_eq!(pull(), Some("refused"));
+    story.pass_ms(CHECK_MS);
+    story.heard();
+    assert_eq!(pull(), Some("pull reply"));
+}
+
 #[test]
 fn equal_digests_are_answered_as_equal_and_others_with_the_clock_that_differs() {
     let story = Story::at_home();
