@@ -440,7 +440,7 @@ fn a_home_that_has_just_started_gives_nobody_everything_before_the_others_have_s
         let life = Life { number: 7, standing: Standing::Unproven };
         let pull = Body::Pull { life, seen: Seen::new(), of: PullOf::Home, full: true };
         story.peer_says(story.list[1], 5, 500_000, pull);
-        story.heard_words().into_iter().filter(|(to, _)| *to == story.list[1]).map(|(_, word)| word).last()
+        story.heard_words().into_iter().rfind(|(to, _)| *to == story.list[1]).map(|(_, word)| word)
     };
     assert_eq!(pull(), Some("refused"));
     story.pass_ms(CHECK_MS);
