@@ -1,4 +1,4 @@
-//! Scenarios by id: those of correctness.md section 9 (D1-D13, D19-D24) and of the history of Riak's bugs that
+//! Scenarios by id: those of correctness.md section 9 (D1-D24) and of the history of Riak's bugs that
 //! none of them covers. A scenario is a fixed kind of cluster, a recipe of faults, what clients mostly do, and
 //! what it asks beyond the rules that hold for every run. Its runs are plans like any other: they are shrunk,
 //! kept and replayed in the same way. Which id is tested where: `docs/simulator.md`.
