@@ -193,8 +193,8 @@ async fn run<E: Env>(
         let records = asking.merge_all(&page.pulled, &page.frontier).await?;
         if full {
             node.0.transfers.came(partition, &page.pulled, node.0.env.now());
-        }
-        if full {
+            // What was taken from others before the session began must lie where it is looked for.
+            node.0.store.wait_all().await.map_err(disk)?;
             let sound = page.unreadable == 0;
             asking.settle(after.as_ref(), page.next.as_ref(), &records, &page.frontier, sound).await?;
         }

@@ -321,6 +321,26 @@ fn a_home_that_has_pulled_every_other_one_whole_waits_for_nobodys_word_any_more(
     assert_eq!(story.shows("k").0, Standing::Continuous);
 }
 
+/// It lies in no page of the engine yet, where the session looks for what its source does not have.
+#[test]
+fn what_came_late_just_before_a_session_is_judged_by_it_though_it_is_not_durable_yet() {
+    let story = Story::at_home();
+    let life = story.seen().0.number + 1_000;
+    a_round(&story, 1, up_to(1), Some(Remembered { life, bases: Frontier::none() }));
+    let pulls = full_pulls(&story);
+    let overwritten = encode_record(&foreign(9, 1, "overwritten and reclaimed"));
+    story.world.disk.hold_commits(true);
+    // One batch is on its way, and whatever else is written waits for it in memory.
+    story.peer_says(story.list[1], 5, 500_000, merge("busy", encode_record(&foreign(8, 1, "v"))));
+    story.peer_says(story.list[1], 6, 500_000, merge("k", overwritten));
+    let all_have_seen = Frontier::from_bases([(Incarnation(9), 100)]);
+    fills(&story, &pulls[0], vec![], all_have_seen.clone());
+    story.world.disk.hold_commits(false);
+    story.world.run();
+    fills(&story, &pulls[1], vec![], all_have_seen);
+    assert_eq!(story.shows("k"), (Standing::Continuous, Record::new()));
+}
+
 #[test]
 fn a_restart_in_the_middle_goes_on_with_whoever_is_missing() {
     let memory = MemoryEngine::new();
