@@ -29,6 +29,8 @@ pub(crate) struct Shift {
     handed: RefCell<VecDeque<Arc<Installing>>>,
     arrived: Signal,
     epoch: Cell<u64>,
+    /// Homes are being opened: what was left may be neither that any more nor a home yet.
+    under_way: Cell<bool>,
     /// Layouts that flows may still hold which began by them.
     older: RefCell<Vec<Weak<Live>>>,
     reported: Cell<Option<Report>>,
@@ -42,6 +44,7 @@ impl Default for Shift {
             handed: RefCell::default(),
             arrived: Signal::default(),
             epoch: Cell::new(1),
+            under_way: Cell::new(false),
             older: RefCell::default(),
             reported: Cell::new(None),
             reports: Cell::new(0),
@@ -54,6 +57,11 @@ impl Shift {
     pub(crate) fn hand(&self, installing: Arc<Installing>) {
         self.handed.borrow_mut().push_back(installing);
         self.arrived.notify();
+    }
+
+    /// Whether it is unknown just now what this shard keeps of a partition that is neither home nor left.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.under_way.get()
     }
 
     fn is_drained(&self) -> bool {
@@ -72,10 +80,12 @@ pub(crate) async fn for_ever<E: Env>(node: Node<E>) {
         if installing.epoch <= shift.epoch.get() {
             continue;
         }
+        shift.under_way.set(true);
         let Ok(()) = install(&node, &installing).await else {
             // The store is broken, and the process about to end.
             return;
         };
+        shift.under_way.set(false);
         report(&node);
     }
 }

@@ -76,7 +76,8 @@ pub(crate) async fn begin<E: Env>(node: &Node<E>, from: NodeId, partition: Parti
         PullOf::Left => node.left(partition),
     };
     let Some(replica) = found else {
-        return if of == PullOf::Home && full { nothing(node) } else { refused(Reason::Unsuitable) };
+        let is_all = of == PullOf::Home && full && !node.0.shift.is_under_way();
+        return if is_all { nothing(node) } else { refused(Reason::Unsuitable) };
     };
     let is_home = of == PullOf::Home && node.home(partition).is_some();
     // After a start it vouches for no frontier until the others have had their word. Whoever gets everything without that
@@ -96,7 +97,12 @@ pub(crate) async fn begin<E: Env>(node: &Node<E>, from: NodeId, partition: Parti
     if is_home {
         replica.note_member(from, theirs, replica.bases_of(&seen));
     }
-    let frontier = if is_home { node.vouched(&replica) } else { Frontier::none() };
+    let frontier = match of {
+        PullOf::Home if is_home => node.vouched(&replica),
+        // By what it had let go of as a home: it holds all that lived below that.
+        PullOf::Home if !replica.is_unproven() => replica.frontier(),
+        _ => Frontier::none(),
+    };
     let standing = if is_home { node.0.trust.get().standing() } else { Standing::Unproven };
     // What is on its way to the disk is durable before it is said, and in the engine before it is scanned.
     let (life, sigma) = match replica.durably_seen(standing).await {
