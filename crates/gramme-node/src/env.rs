@@ -125,8 +125,8 @@ pub enum Fact {
     Report(Report),
     /// A peer goes by other layouts; heard by shard 0.
     Differs(NodeId),
-    /// A peer refuses this node as one that was removed. Said by the server after a handshake; it counts while no peer
-    /// at all is connected.
+    /// A peer refuses this node as one that was removed. Said by the server after a handshake; it counts while most
+    /// members are not connected.
     Removed,
 }
 

@@ -128,8 +128,8 @@ pub(crate) struct Inner<E: Env> {
     /// Requests of peers that wait for the disk.
     pub(crate) served: Cell<usize>,
     draining: Cell<bool>,
-    /// Whether a peer has refused this node as one that was removed, and none has taken it for a member since. Its own
-    /// directory may know nothing of that: it is empty, or an old copy.
+    /// Whether a peer has refused this node as one that was removed, and most have not taken it for a member since: those
+    /// who have may be removed too. Its own directory may know nothing of that: it is empty, or an old copy.
     pub(crate) shunned: Cell<bool>,
     idle: Signal,
 }

@@ -22,7 +22,9 @@ impl<E: Env> Node<E> {
             Event::Message { from, connection, message } => self.take_message(from, connection, message),
             Event::PeerUp(peer) => {
                 self.0.detector.borrow_mut().connected(peer, self.0.env.now());
-                self.0.shunned.set(false);
+                if self.sees_most() {
+                    self.0.shunned.set(false);
+                }
                 handoff::came_back(self);
                 if self.0.options.shard == 0 {
                     gossip::greet(self, peer);
@@ -51,8 +53,7 @@ impl<E: Env> Node<E> {
             }
             Event::Fact(Fact::Differs(_)) => {}
             Event::Fact(Fact::Removed) => {
-                let is_alone = !self.peers().any(|peer| self.0.detector.borrow().is_connected(peer));
-                self.0.shunned.set(is_alone);
+                self.0.shunned.set(!self.sees_most());
             }
             Event::Fact(Fact::Digests { from, correlation, digests }) => {
                 exchange::answer(self, from, correlation, &digests);

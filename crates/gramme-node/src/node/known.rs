@@ -156,6 +156,15 @@ impl<E: Env> Node<E> {
         self.live().voices().clone().into_iter().filter(move |&id| id != me)
     }
 
+    /// Whether most of the other members that are read from are connected: they take this node for one of them.
+    pub(super) fn sees_most(&self) -> bool {
+        let live = self.live();
+        let others = live.reads().members().iter().map(|member| member.id).filter(|&id| id != self.id());
+        let (seen, unseen): (Vec<_>, Vec<_>) =
+            others.partition(|&id| self.0.detector.borrow().is_connected(id));
+        seen.len() > unseen.len()
+    }
+
     /// This node.
     pub(crate) fn id(&self) -> NodeId {
         self.0.options.id
