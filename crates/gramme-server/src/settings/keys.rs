@@ -216,7 +216,8 @@ impl Draft {
             cache_mb: self.cache_mb.unwrap_or(CACHE_MB),
             reserve_mb: self.reserve_mb.unwrap_or(RESERVE_MB),
             hints_mb: self.hints_mb.unwrap_or(HINTS_MB),
-            reclaim: self.reclaim.unwrap_or(true),
+            // Until docs/ledger.md says that what it must pass has passed again.
+            reclaim: self.reclaim.unwrap_or(false),
             audit_seconds: self.audit_seconds.unwrap_or((AUDIT_MS / 1000) as u32),
             scrub_hours: self.scrub_hours.unwrap_or((SCRUB_MS / MS_PER_HOUR) as u32),
             http: self.http.unwrap_or_else(|| "127.0.0.1:7400".into()),
