@@ -158,18 +158,12 @@ fn tombstones_with_news<'a, 'k>(
 /// The siblings that a refilling replica gives up once a source that it has pulled everything from does not
 /// show them: below the source's frontier they have been overwritten or reclaimed there. A source that has come no further
 /// than the replica itself, by the sources before it, judges nothing by its silence: one of the two has lost something.
-///
-/// Where nothing else would be left, tombstones stay. The replica lets go of them itself once its frontier has come so far,
-/// which it does not if the session breaks; a source before this one may count on them.
 pub fn purge(mine: &Record, at_source: &Record, source: &Frontier, own: &Frontier) -> Option<Record> {
     if own.reaches(source) || planted::on(Bug::RefillNotPurged) {
         return None;
     }
-    let is_gone = |s: &&Sibling| source.covers(s.dot) && at_source.sibling(s.dot).is_none();
-    let lives = mine.siblings().iter().any(|s| !is_gone(&s));
-    let stays = |s: &&Sibling| !lives && s.content == Content::Tombstone;
-    let gone = mine.siblings().iter().filter(is_gone).filter(|s| !stays(s));
-    let dead: Vec<Dot> = gone.map(|s| s.dot).collect();
+    let is_dead = |dot: Dot| source.covers(dot) && at_source.sibling(dot).is_none();
+    let dead: Vec<Dot> = mine.siblings().iter().map(|s| s.dot).filter(|&dot| is_dead(dot)).collect();
     match dead.len() {
         0 => None,
         all if all == mine.siblings().len() => Some(Record::new()),

@@ -306,12 +306,6 @@ fn a_refilled_replica_gives_up_what_its_source_has_reclaimed_and_nothing_else() 
         Some(Record::new()),
         "a source before it had not come so far, and may have shown what was overwritten since"
     );
-    let tombstone = deleted();
-    assert_eq!(
-        purge(&tombstone, &at_source, &frontier(&[(1, 9), (2, 9)]), &Frontier::none()),
-        None,
-        "it goes with the frontier, not with a session that may break"
-    );
 }
 
 /// U7. Two worlds get the same writes and the same messages; in one of them every replica strips whenever it
