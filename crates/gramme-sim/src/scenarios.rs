@@ -189,10 +189,12 @@ pub const ALL: [Scenario; 37] = [
         )
     },
     Scenario {
+        // What a cache remembers nobody asks the disk for.
+        set: |knobs, _| knobs.cache_bytes = 0,
         must: &["read repair"],
         ..scenario("D6", "reads of one disk fail their checksums", |s| {
             let host = s.host();
-            let permille = s.rng.pick(&[100, 500, 1000]);
+            let permille = s.rng.pick(&[200, 500, 1000]);
             let span = s.span(BEGIN_MS, 3_000, 3_000);
             s.at(span.start, Fault::ReadErrors { host, permille });
             s.at(span.end, Fault::ReadErrors { host, permille: 0 });
