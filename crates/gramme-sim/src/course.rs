@@ -277,13 +277,13 @@ impl<'a> Course<'a> {
         // With two homes a page with a damaged row leaves nobody to make up for it, and if no other home has the
         // row, nobody can name it: no session that must read the whole partition comes to its end before somebody
         // has read that row by name.
-        let is_unnamed = self.has_unnamed_rot();
+        let unnamed_rot = self.has_unnamed_rot();
         let pages_missing =
-            self.plan.knobs.n < 3 && any(|fault| matches!(fault, Fault::Rot { .. })) || is_unnamed;
+            self.plan.knobs.n < 3 && any(|fault| matches!(fault, Fault::Rot { .. })) || unnamed_rot;
         let buries = self.plan.knobs.buries();
         let buried = buries && self.has_right_clocks() && self.plan.knobs.healer == Healer::Exchange;
         let steady_clocks = !any(|fault| matches!(fault, Fault::ClockJump { .. }));
-        let claims = Claims { buries, buried, steady_clocks, ..Claims::default() };
+        let claims = Claims { buries, buried, steady_clocks, unnamed_rot, ..Claims::default() };
         let claims =
             Claims { disk_lost, node_lost, silent_loss, converged: true, drained: true, reclaims, ..claims };
         match self.plan.knobs.healer {
@@ -301,7 +301,7 @@ impl<'a> Course<'a> {
                     && !disk_lost
                     && !silent_loss
                     && !any(|fault| matches!(fault, Fault::Rot { .. })),
-                converged: !unseen_loss && !is_unnamed,
+                converged: !unseen_loss && !unnamed_rot,
                 // Until then nobody has waited for the last burial.
                 buried: claims.buried && !unseen_loss,
                 hints_count: disk_lost || pages_missing,

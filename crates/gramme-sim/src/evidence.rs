@@ -83,6 +83,9 @@ pub struct Claims {
     /// A disk may have lost something without a trace, which is outside of what is promised: what a node lacks
     /// proves nothing in this run.
     pub silent_loss: bool,
+    /// A row has rotted that no other node has, so that nobody can name it: before somebody reads it no session that must
+    /// read its whole partition ends, nor a change of the ring that waits for one.
+    pub unnamed_rot: bool,
     /// Tombstones and clocks may be gone because everyone has seen them.
     pub reclaims: bool,
     /// Tombstones have had their time to go.
