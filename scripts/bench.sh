@@ -4,7 +4,6 @@
 #
 #   scripts/bench.sh memory     engine = memory beside a bare echo cluster: set FLOOR to its program
 #   scripts/bench.sh durable    engine = fjall beside its bare committer and redis with appendfsync always
-#   scripts/bench.sh change     engine = fjall before, while and after three nodes join the three
 #
 # REQUESTS (default 300000), SIZE (1024), CLIENTS ("32 128"), ROUNDS (3) and GRAMME (target/release/gramme)
 # may be set.
@@ -47,27 +46,23 @@ wait_for_port() {
 
 # One line: name, command, clients, operations per second, p50 and p99 in ms, server CPU in us per operation.
 measure() {
-  local name=$1 port=$2 command=$3 clients=$4 before after hz rps p50 p99 max pids
+  local name=$1 port=$2 command=$3 clients=$4 before after hz rps p50 p99 pids
   mapfile -t pids < <(processes)
   hz=$(getconf CLK_TCK)
   before=$(ticks "${pids[@]}")
   redis-benchmark -p "$port" -t "$command" -n "$REQUESTS" -d "$SIZE" -r 100000 -c "$clients" --csv 2>/dev/null |
-    tr -d '"' | awk -F, 'NR == 2 {print $2, $5, $7, $8}' >"$work/result"
+    tr -d '"' | awk -F, 'NR == 2 {print $2, $5, $7}' >"$work/result"
   after=$(ticks "${pids[@]}")
-  read -r rps p50 p99 max <"$work/result"
-  awk -v n="$name" -v c="$command" -v k="$clients" -v r="$rps" -v a="$p50" -v b="$p99" -v m="$max" \
+  read -r rps p50 p99 <"$work/result"
+  awk -v n="$name" -v c="$command" -v k="$clients" -v r="$rps" -v a="$p50" -v b="$p99" \
     -v t="$((after - before))" -v hz="$hz" -v q="$REQUESTS" \
-    'BEGIN {printf "%-10s %-4s %4d clients %8.0f ops/s  p50 %7.3f ms  p99 %7.3f ms  longest %8.3f ms  %6.1f us/op\n", n, c, k, r, a, b, m, t / hz * 1e6 / q}'
+    'BEGIN {printf "%-10s %-4s %4d clients %8.0f ops/s  p50 %7.3f ms  p99 %7.3f ms  %6.1f us/op\n", n, c, k, r, a, b, t / hz * 1e6 / q}'
 }
 
 start_gramme() {
   "$GRAMME" dev --dir "$work/gramme-$1" --engine "$1" --port 17400 >"$work/gramme.log" 2>&1 &
   servers+=($!)
   wait_for_port 17401
-}
-
-is_changing() {
-  curl -s "$GRAMME_NODE/v1/cluster/layout" | grep -q '"changing": *true'
 }
 
 start_floor() {
@@ -115,24 +110,8 @@ case ${1:-} in
       rm -rf "$work/appendonlydir"
     done
     ;;
-  change)
-    start_gramme fjall
-    redis-benchmark -p 17401 -t set -n 400000 -d "$SIZE" -r 100000 -c 64 -q >/dev/null 2>&1
-    for command in set get; do measure before 17401 $command "${CLIENTS%% *}"; done
-    for node in 3 4 5; do "$GRAMME" dev add --dir "$work/gramme-fjall" >/dev/null; done
-    export GRAMME_NODE=http://127.0.0.1:17400
-    plan=$("$GRAMME" cluster plan | sed -n 's/^plan \([0-9a-f]*\),.*/\1/p')
-    "$GRAMME" cluster commit "$plan" >/dev/null
-    began=$SECONDS
-    while is_changing; do
-      for command in set get; do measure "at $((SECONDS - began)) s" 17401 $command "${CLIENTS%% *}"; done
-    done
-    echo "the ring came to rest within $((SECONDS - began)) s"
-    for command in set get; do measure after 17401 $command "${CLIENTS%% *}"; done
-    stop_servers
-    ;;
   *)
-    sed -n '2,10p' "$0"
+    sed -n '2,9p' "$0"
     exit 2
     ;;
 esac
